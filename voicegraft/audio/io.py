@@ -1,0 +1,137 @@
+"""Audio files: read as mono at the rate you need, written whole or as they come."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.types import Waveform
+
+# suffix -> libsndfile's container and encoding
+_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS")}
+_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz; source: RFC 6716, section 2
+_CUT_SHORT = "not all samples could be written; is the disk full?"
+
+
+def read_audio(path: Path | str, sample_rate: int) -> Waveform:
+    """Reads any file that libsndfile knows, mixes it down to mono and resamples it.
+
+    Args:
+        sample_rate: Hz of the result, whatever the file's own rate.
+
+    Raises:
+        VoicegraftError: the file is missing, is not audio, is empty or holds numbers that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VoicegraftError(f"expected an audio file at {path}, found {'a folder' if path.is_dir() else 'nothing'}")
+    try:
+        frames, file_rate = soundfile.read(path, dtype="float32", always_2d=True)  # [T, channels]
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise VoicegraftError(f"cannot read {path} as audio: {_reason(error)}") from error
+    if len(frames) == 0:
+        raise VoicegraftError(f"{path} holds no audio (0 samples)")
+    samples = frames.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(samples).all():
+        raise VoicegraftError(f"{path} holds samples that are not numbers; re-encode or drop it")
+    if file_rate != sample_rate:
+        samples = soxr.resample(samples, file_rate, sample_rate)
+    # Resampling and lossy decoders overshoot full scale a little.
+    return Waveform(np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False), sample_rate)
+
+
+def write_audio(path: Path | str, samples: npt.NDArray[np.float32], sample_rate: int) -> None:
+    """Writes samples `[T]` in [-1, 1]; see `AudioWriter` for formats and errors."""
+    with AudioWriter(path, sample_rate) as writer:
+        writer.write(samples)
+
+
+class AudioWriter:
+    """Writes a file while it is being made, in constant memory.
+
+    The suffix picks the format: `.wav` and `.flac` (16 bit), `.opus` (Ogg). The file takes its name when the `with`
+    block ends well; if it does not, nothing is left and a file of that name stays as it was.
+
+    Raises:
+        VoicegraftError: unknown suffix, a rate that the format lacks, a place that cannot be written, a full
+            disk, samples that are not finite, or none at all.
+    """
+
+    def __init__(self, path: Path | str, sample_rate: int) -> None:
+        self.path = Path(path)
+        self.sample_rate = sample_rate  # Hz
+        suffix = self.path.suffix.lower()
+        if suffix not in _FORMATS:
+            raise VoicegraftError(f"expected a file ending in {', '.join(_FORMATS)}, got {self.path.name!r}")
+        if suffix == ".opus" and sample_rate not in _OPUS_RATES:
+            rates = ", ".join(map(str, _OPUS_RATES))
+            raise VoicegraftError(f"Opus knows the rates {rates} Hz, not {sample_rate}; use .wav or .flac")
+        if self.path.is_dir():
+            raise VoicegraftError(f"expected a file name to write, {self.path} is a folder")
+        self._format, self._subtype = _FORMATS[suffix]
+        # The process id keeps two processes that write the same name from spoiling each other's bytes.
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._file: soundfile.SoundFile | None = None
+        self._num_samples = 0
+
+    def __enter__(self) -> "AudioWriter":
+        self._file = self._guarded(self._open)
+        return self
+
+    def write(self, chunk: npt.NDArray[np.float32]) -> None:
+        """Appends samples `[T]` in [-1, 1]; what is beyond is clipped."""
+        if self._file is None:
+            raise RuntimeError("AudioWriter.write outside of its with block")
+        if chunk.ndim != 1:
+            raise ValueError(f"expected samples [T], got shape {chunk.shape}")
+        if not np.isfinite(chunk).all():
+            raise VoicegraftError(f"cannot write {self.path}: the audio holds samples that are not numbers")
+        file = self._file
+        self._guarded(lambda: file.write(np.clip(chunk, -1.0, 1.0)))
+        self._num_samples += len(chunk)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                self._guarded(file.close)
+            if kind is None:
+                self._guarded(self._publish)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _open(self) -> soundfile.SoundFile:
+        self._partial.touch()  # tells why a place cannot be written; libsndfile only says "System error."
+        return soundfile.SoundFile(self._partial, "w", self.sample_rate, 1, self._subtype, format=self._format)
+
+    def _publish(self) -> None:
+        if self._num_samples == 0:
+            raise OSError("there is no audio to write (0 samples)")
+        # libsndfile swallows what goes wrong while closing, so look whether everything arrived.
+        if soundfile.info(self._partial).frames < self._num_samples:
+            raise OSError(_CUT_SHORT)
+        os.replace(self._partial, self.path)
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        # soundfile asserts that the number of samples it handed over were written.
+        except (OSError, soundfile.LibsndfileError, AssertionError) as error:
+            # What libsndfile itself reports while writing is an opaque "System error." or worse.
+            reason = _reason(error) if isinstance(error, OSError) else _CUT_SHORT
+            raise VoicegraftError(f"cannot write {self.path}: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, soundfile.LibsndfileError):
+        return str(error.error_string)
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,205 @@
+"""Trained things on disk: a folder with `config.json` and `weights.safetensors` that explains itself.
+
+A folder is written beside its final place and renamed when complete, so that a half-written artifact never bears
+the name of a whole one. `config.json` holds the digest of the weights: a truncated or altered file does not load.
+Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from voicegraft.core.config import from_dict, to_dict
+from voicegraft.core.errors import VoicegraftError
+
+C = TypeVar("C")
+
+FORMAT = 1  # raised when an older program could no longer read what this one writes
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "weights.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact(Generic[C]):
+    config: C
+    tensors: dict[str, Tensor]  # on the CPU; floating ones as float32, integer ones as stored
+    provenance: dict[str, Any]  # how it came to be: data, parents' fingerprints, recipe
+    fingerprint: str  # 16 hex digits over all tensors
+
+
+def save_artifact(
+    folder: Path | str,
+    kind: str,
+    config: Any,
+    tensors: Mapping[str, Tensor],
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes an artifact, replacing an older one of that name in one move.
+
+    Args:
+        folder: belongs to the artifact alone; refused if it exists and is something else.
+        kind: what it is, e.g. "vocoder"; `load_artifact` asks for it by this word.
+        config: a config dataclass.
+        tensors: any devices and layouts; tensors that share memory are stored separately.
+        provenance: JSON values.
+        dtype: stores floating tensors in this type, e.g. `torch.bfloat16` for half the bytes.
+
+    Raises:
+        VoicegraftError: the folder is not an artifact, not writable, or the disk is full.
+    """
+    stored = {}
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu()
+        if dtype is not None and kept.is_floating_point():
+            kept = kept.to(dtype)
+        stored[name] = kept.clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
+    with atomic_folder(folder) as partial:
+        save_file(stored, partial / WEIGHTS_NAME)
+        header = {
+            "kind": kind,
+            "format": FORMAT,
+            "config": to_dict(config),
+            "provenance": dict(provenance or {}),
+            "sha256": _file_digest(partial / WEIGHTS_NAME),
+        }
+        (partial / CONFIG_NAME).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+def load_artifact(folder: Path | str, kind: str, config_cls: type[C]) -> Artifact[C]:
+    """Reads and verifies an artifact.
+
+    Raises:
+        VoicegraftError: the folder is missing, not an artifact, of another kind, written by a newer version,
+            incomplete, or its weights do not match their digest.
+    """
+    folder = _survivor(Path(folder))
+    header = _read_header(folder, kind)
+    weights = folder / WEIGHTS_NAME
+    config = from_dict(config_cls, header["config"], origin=str(folder / CONFIG_NAME))
+    try:
+        if _file_digest(weights) != header["sha256"]:
+            raise VoicegraftError(f"{weights} is damaged: its digest is not the one in {CONFIG_NAME}; get it anew")
+        with safe_open(weights, framework="pt", device="cpu") as file:
+            # Copies: a tensor that maps the file would crash the process when somebody truncates the file.
+            tensors = {name: _to_memory(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise VoicegraftError(f"cannot read {weights}: {error}") from error
+    return Artifact(config, tensors, header["provenance"], fingerprint(tensors))
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits over names, shapes and values.
+
+    Floating values count as float32: a bfloat16 tensor and its widened copy are the same thing.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = _to_memory(tensors[name].detach().cpu()).contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def atomic_folder(folder: Path | str, marker: str = CONFIG_NAME) -> Iterator[Path]:
+    """Yields an empty folder to fill; it takes the name `folder` when the block ends well, and vanishes when not.
+
+    Args:
+        folder: the final place; parents are made.
+        marker: an existing folder is replaced only if it holds a file of this name or nothing: a wrong path must
+            not cost anybody their files.
+
+    Raises:
+        VoicegraftError: the existing folder is something else, or cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    partial, old = _sibling(folder, "partial"), _sibling(folder, "old")
+    if folder.exists() and not folder.is_dir():
+        raise VoicegraftError(f"expected a folder to write at {folder}, found a file; give another path")
+    if folder.exists() and not (folder / marker).is_file() and any(folder.iterdir()):
+        raise VoicegraftError(f"{folder} holds other files and would be lost; give another path or empty it")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for path in sorted(partial.rglob("*")):
+            _sync(path)
+        if folder.exists():
+            # No portable call swaps two folders. Killed between the two renames, `old` is what `_survivor` finds.
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        partial.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VoicegraftError(f"cannot write {folder}: {reason}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_header(folder: Path, kind: str) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        state = "has no " + CONFIG_NAME if folder.is_dir() else "does not exist"
+        raise VoicegraftError(f"expected a {kind} in {folder}, but it {state}; check the path")
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VoicegraftError(f"cannot read {path}: {error}") from error
+    if not isinstance(header, dict) or not isinstance(header.get("kind"), str):
+        raise VoicegraftError(f"expected a {kind} in {folder}, but {CONFIG_NAME} is not one of ours; check the path")
+    if header["kind"] != kind:
+        raise VoicegraftError(f"expected a {kind} in {folder}, found a {header['kind']}; check the path")
+    if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
+        raise VoicegraftError(
+            f"{folder} has format {header.get('format')}, this version reads up to {FORMAT}; upgrade voicegraft"
+        )
+    missing = [key for key in ("config", "provenance", "sha256") if key not in header]
+    if missing:
+        raise VoicegraftError(f"{path} is incomplete: {', '.join(missing)} missing; get it anew")
+    return header
+
+
+def _survivor(folder: Path) -> Path:
+    """The folder, or the one that a process killed in the middle of replacing it left aside."""
+    old = _sibling(folder, "old")
+    return old if old.is_dir() and not folder.exists() else folder
+
+
+def _sibling(folder: Path, role: str) -> Path:
+    folder = Path(os.path.abspath(folder))
+    return folder.parent / f".{folder.name}.{role}"
+
+
+def _to_memory(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's bytes, or a folder's names, survive a power cut; a full disk says so here at the latest."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,59 @@
+"""Device, threads and seeds."""
+
+import random
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from voicegraft.core.errors import VoicegraftError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device by that name; "auto" takes the first of CUDA, MPS and the CPU that is there.
+
+    Raises:
+        VoicegraftError: no such device, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise VoicegraftError(f"expected a device such as auto, cpu, cuda or cuda:1, got {name!r}") from error
+    num_devices = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (device.index or 0) >= num_devices.get(device.type, 0):
+        raise VoicegraftError(f"device {name!r} is not on this machine; use auto or cpu")
+    return device
+
+
+class single_thread:
+    """Lets PyTorch compute on one thread: from the call on, or within a `with` block.
+
+    A model of a few megabytes that emits one token at a time loses more to waking threads than it gains.
+    """
+
+    def __init__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._before)
+
+
+def seed_all(seed: int) -> None:
+    """Seeds Python, NumPy and PyTorch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
