@@ -31,7 +31,8 @@ def read_audio(path: Path | str, sample_rate: int) -> Waveform:
     """
     path = Path(path)
     if not path.is_file():
-        raise VoicegraftError(f"expected an audio file at {path}, found {'a folder' if path.is_dir() else 'nothing'}")
+        found = "a folder" if path.is_dir() else "nothing"
+        raise VoicegraftError(f"expected an audio file at {path}, found {found}")
     try:
         frames, file_rate = soundfile.read(path, dtype="float32", always_2d=True)  # [T, channels]
     except (OSError, soundfile.LibsndfileError) as error:
@@ -56,8 +57,8 @@ def write_audio(path: Path | str, samples: npt.NDArray[np.float32], sample_rate:
 class AudioWriter:
     """Writes a file while it is being made, in constant memory.
 
-    The suffix picks the format: `.wav` and `.flac` (16 bit), `.opus` (Ogg). The file takes its name when the `with`
-    block ends well; if it does not, nothing is left and a file of that name stays as it was.
+    The suffix picks the format: `.wav` and `.flac` (16 bit), `.opus` (Ogg). The file takes its name when the
+    `with` block ends well; if it does not, nothing is left and a file of that name stays as it was.
 
     Raises:
         VoicegraftError: unknown suffix, a rate that the format lacks, a place that cannot be written, a full
@@ -111,7 +112,9 @@ class AudioWriter:
 
     def _open(self) -> soundfile.SoundFile:
         self._partial.touch()  # tells why a place cannot be written; libsndfile only says "System error."
-        return soundfile.SoundFile(self._partial, "w", self.sample_rate, 1, self._subtype, format=self._format)
+        return soundfile.SoundFile(
+            self._partial, "w", self.sample_rate, channels=1, subtype=self._subtype, format=self._format
+        )
 
     def _publish(self) -> None:
         if self._num_samples == 0:

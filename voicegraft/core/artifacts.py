@@ -1,8 +1,8 @@
 """Trained things on disk: a folder with `config.json` and `weights.safetensors` that explains itself.
 
-A folder is written beside its final place and renamed when complete, so that a half-written artifact never bears
-the name of a whole one. `config.json` holds the digest of the weights: a truncated or altered file does not load.
-Nothing is ever unpickled.
+A folder is written beside its final place and renamed when complete, so that a half-written artifact never
+bears the name of a whole one. `config.json` holds the digest of the weights: a truncated or altered file does
+not load. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def load_artifact(folder: Path | str, kind: str, config_cls: type[C]) -> Artifac
     config = from_dict(config_cls, header["config"], origin=str(folder / CONFIG_NAME))
     try:
         if _file_digest(weights) != header["sha256"]:
-            raise VoicegraftError(f"{weights} is damaged: its digest is not the one in {CONFIG_NAME}; get it anew")
+            raise VoicegraftError(f"{weights} is damaged: its digest differs from {CONFIG_NAME}; get it anew")
         with safe_open(weights, framework="pt", device="cpu") as file:
             # Copies: a tensor that maps the file would crash the process when somebody truncates the file.
             tensors = {name: _to_memory(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
@@ -114,12 +114,12 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def atomic_folder(folder: Path | str, marker: str = CONFIG_NAME) -> Iterator[Path]:
-    """Yields an empty folder to fill; it takes the name `folder` when the block ends well, and vanishes when not.
+    """Yields an empty folder to fill; it takes the name `folder` if the block ends well, else it vanishes.
 
     Args:
         folder: the final place; parents are made.
-        marker: an existing folder is replaced only if it holds a file of this name or nothing: a wrong path must
-            not cost anybody their files.
+        marker: an existing folder is replaced only if it holds a file of this name or nothing: a wrong path
+            must not cost anybody their files.
 
     Raises:
         VoicegraftError: the existing folder is something else, or cannot be written.
@@ -137,7 +137,7 @@ def atomic_folder(folder: Path | str, marker: str = CONFIG_NAME) -> Iterator[Pat
         for path in sorted(partial.rglob("*")):
             _sync(path)
         if folder.exists():
-            # No portable call swaps two folders. Killed between the two renames, `old` is what `_survivor` finds.
+            # No portable call swaps two folders; `_survivor` finds `old` after a kill between the renames.
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         partial.rename(folder)
@@ -160,12 +160,12 @@ def _read_header(folder: Path, kind: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise VoicegraftError(f"cannot read {path}: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("kind"), str):
-        raise VoicegraftError(f"expected a {kind} in {folder}, but {CONFIG_NAME} is not one of ours; check the path")
+        raise VoicegraftError(f"expected a {kind} in {folder}, but its {CONFIG_NAME} is not ours; check it")
     if header["kind"] != kind:
         raise VoicegraftError(f"expected a {kind} in {folder}, found a {header['kind']}; check the path")
     if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
         raise VoicegraftError(
-            f"{folder} has format {header.get('format')}, this version reads up to {FORMAT}; upgrade voicegraft"
+            f"{folder} has format {header.get('format')}, this version reads {FORMAT}; upgrade voicegraft"
         )
     missing = [key for key in ("config", "provenance", "sha256") if key not in header]
     if missing:
@@ -197,7 +197,7 @@ def _file_digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Makes a file's bytes, or a folder's names, survive a power cut; a full disk says so here at the latest."""
+    """Makes a file's bytes, or a folder's names, survive a power cut; a full disk shows up here at last."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,9 +1,9 @@
 """YAML -> nested frozen dataclasses, with every key and type checked.
 
-A config class is an ordinary frozen dataclass; its annotations are the schema. Understood are `int`, `float`, `bool`,
-`str`, `Path`, `Literal`, enums, `tuple`, `list`, `dict[str, X]`, `X | None`, other unions (the first member that fits)
-and nested dataclasses. Contradictions between fields belong in `__post_init__` as a `ValueError`; it is reported
-with the file and the key.
+A config class is an ordinary frozen dataclass; its annotations are the schema. Understood are `int`, `float`,
+`bool`, `str`, `Path`, `Literal`, enums, `tuple`, `list`, `dict[str, X]`, `X | None`, other unions (the first
+member that fits) and nested dataclasses. Contradictions between fields belong in `__post_init__` as a
+`ValueError`; it is reported with the file and the key.
 """
 
 import dataclasses
@@ -42,25 +42,25 @@ def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] 
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals or not all(key.split(".")):
-            raise VoicegraftError(f"expected an override like key=value or section.key=value, got {override!r}")
+            raise VoicegraftError(f"expected override key=value or section.key=value, got {override!r}")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise VoicegraftError(f"override {override!r}: the value is not valid YAML ({_one_line(error)})") from error
+            raise VoicegraftError(f"override {override!r} is not valid YAML: {_one_line(error)}") from error
         _assign(data, key.split("."), value)
         changed.add(key)
     return _Reader(origin, frozenset(changed)).build(cls, data, ())
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], origin: str = "config") -> T:
-    """Builds `cls` from plain values, checked as `load_config` does; `origin` names their source in errors."""
+    """Builds `cls` from plain values, checked as in `load_config`; `origin` names their source in errors."""
     return _Reader(origin, frozenset()).build(cls, data, ())
 
 
 def to_dict(obj: Any) -> Any:
-    """Plain JSON and YAML values of a config (the inverse of `from_dict`): tuples become lists, paths strings."""
+    """The plain JSON and YAML values of a config, for `from_dict`: tuples become lists, paths strings."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {field.name: to_dict(getattr(obj, field.name)) for field in dataclasses.fields(obj) if field.init}
+        return {f.name: to_dict(getattr(obj, f.name)) for f in dataclasses.fields(obj) if f.init}
     if isinstance(obj, enum.Enum):
         return to_dict(obj.value)
     if isinstance(obj, Path):
@@ -122,7 +122,7 @@ class _Reader:
             return self._convert_sequence(hint, value, path)
         elif generic in (dict, Mapping):
             if isinstance(value, Mapping):
-                return {str(key): self._convert(args[1], item, (*path, str(key))) for key, item in value.items()}
+                return {str(k): self._convert(args[1], v, (*path, str(k))) for k, v in value.items()}
         elif hint is type(None):
             if value is None:
                 return None
