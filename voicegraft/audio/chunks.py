@@ -34,7 +34,7 @@ class Seams:
             yield from self.silence(pause_sec)
 
     def fade(self, chunks: Iterable[Samples]) -> Iterator[Samples]:
-        """One sentence, faded at both ends. The last `fade_sec` are held back until it is known that they are."""
+        """One sentence, faded at both ends; `fade_sec` of it are held back until more comes, or the end."""
         fade_len = round(self.fade_sec * self.sample_rate)
         fade_in = _rising(fade_len)
         held = np.zeros(0, dtype=np.float32)

@@ -1,0 +1,59 @@
+# Two commands matter: `make speak` and `make test`. Both build what they need in .venv on the first call.
+#   make speak TEXT="Good morning."          say something else
+#   make test PYTHON=python3.12              another Python (3.10 or later)
+#   make speak PIP_ARGS="--index-url URL"    another package index, e.g. PyTorch's own with CPU-only builds
+
+PYTHON ?= python3
+PIP_ARGS ?=
+TEXT ?= Hello! I am a language model, and this is my voice.
+OUT ?= speech.wav
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.PHONY: help speak test lint bench
+
+help:
+	@echo "make speak   say TEXT into OUT (speech.wav)"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure speed and memory on this machine"
+
+# Through the environment: a quote in the text must not end a shell word.
+export TEXT OUT
+
+speak: $(VENV)/.installed
+	@$(BIN)/voicegraft speak "$$TEXT" --out "$$OUT"
+	@echo "Listen to it: $$(cd "$$(dirname "$$OUT")" && pwd)/$$(basename "$$OUT")"
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m voicegraft.recipes.bench
+
+# A stamp is touched last: an interrupted installation is taken up again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON) here. Install Python 3.10 or later, or name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "voicegraft needs Python 3.10 or later, $(PYTHON) is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments. Install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Installing into $(VENV); the first time takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@# PyTorch alone and first: whoever else asks for it then takes this build and not a larger one.
+	@$(PIP) torch
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the tools for tests."
+	@$(PIP) -e '.[dev,evaluate]'
+	@touch $@

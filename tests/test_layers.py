@@ -1,0 +1,223 @@
+"""The architecture, enforced: who may import whom, what nobody may do, and that importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "voicegraft"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# layer -> the layers it may import besides itself
+_BASE = {"core", "audio", "text", "tokenizers", "data"}
+_MODELS = _BASE | {"fusion", "acoustic"}
+MAY_IMPORT = {
+    "core": set(),
+    "audio": {"core"},
+    "text": {"core"},
+    "tokenizers": {"core", "audio", "text"},
+    "data": {"core", "audio", "text", "tokenizers"},
+    "fusion": _BASE,
+    "acoustic": _BASE,
+    "train": {"core"},
+    "inference": _MODELS,
+    "evaluation": _MODELS | {"inference"},
+    "recipes": _MODELS | {"train", "inference", "evaluation"},
+    "serve": {"core", "inference"},
+    "cli": _MODELS | {"train", "inference", "evaluation", "recipes", "serve"},
+    "__main__": {"cli"},
+}
+
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNPICKLING_CALLS = {"torch.load", "torch.hub.load", "pandas.read_pickle", "yaml.load", "yaml.unsafe_load"}
+
+
+def imported_modules(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
+    """(line, absolute name) of every import in the file; `from a import b` counts as a and as a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")
+            base = parents[: len(parents) - node.level + is_package] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield node.lineno, origin
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def layer_offences(source: str, module: str, is_package: bool = False) -> list[tuple[int, str]]:
+    """(line, complaint) for every import against the table."""
+    parts = module.split(".")
+    layer = parts[1] if len(parts) > 1 else ""
+    allowed = MAY_IMPORT.get(layer, set()) | {layer}
+    offences = []
+    for line, name in imported_modules(ast.parse(source), module, is_package):
+        target = name.split(".")
+        # `from voicegraft import __version__` names no layer.
+        if target[0] == "voicegraft" and len(target) > 1 and target[1] in MAY_IMPORT.keys() - allowed:
+            offences.append((line, f"{layer or 'the package itself'} must not import {target[1]}"))
+    return sorted(set(offences))
+
+
+def safety_offences(source: str) -> list[tuple[int, str]]:
+    """(line, complaint) for every way to run code that came with data."""
+    tree = ast.parse(source)
+    offences = []
+    for line, name in imported_modules(tree, "", False):
+        if name.split(".")[0] in UNPICKLERS:
+            offences.append((line, f"imports {name.split('.')[0]}"))
+        elif name in UNPICKLING_CALLS:
+            offences.append((line, f"imports {name}"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in UNPICKLING_CALLS:
+            offences.append((node.lineno, f"uses {ast.unparse(node)}"))
+        elif isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle"):
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                offences.append((node.value.lineno, f"sets {node.arg}={ast.unparse(node.value)}"))
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value in ("trust_remote_code", "allow_pickle"):
+                    offences.append((value.lineno, f"hides {key.value} in a dictionary"))
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("eval", "exec")
+        ):
+            offences.append((node.lineno, f"calls {node.func.id}"))
+    return sorted(set(offences))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def report(offences: list[tuple[Path, int, str]]) -> str:
+    return "\n".join(f"{path.relative_to(ROOT)}:{line}: {complaint}" for path, line, complaint in offences)
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    tops = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
+    assert "core" in tops
+    assert tops <= MAY_IMPORT.keys(), f"state the layer of {tops - MAY_IMPORT.keys()} in MAY_IMPORT"
+
+
+def test_imports_go_down_only() -> None:
+    offences = [
+        (path, line, complaint)
+        for path in MODULES
+        for line, complaint in layer_offences(path.read_text(), dotted(path), path.name == "__init__.py")
+    ]
+    assert not offences, report(offences)
+
+
+def test_the_table_itself_has_no_circle() -> None:
+    done: set[str] = set()
+    while left := MAY_IMPORT.keys() - done:
+        ready = {layer for layer in left if MAY_IMPORT[layer] <= done}
+        assert ready, f"these layers import in a circle: {left}"
+        done |= ready
+
+
+def test_nothing_runs_code_that_came_with_data() -> None:
+    offences = [
+        (path, line, complaint) for path in MODULES for line, complaint in safety_offences(path.read_text())
+    ]
+    assert not offences, report(offences)
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "is_package", "line"),
+    [
+        ("import voicegraft.cli", "voicegraft.core.types", False, 1),
+        ("x = 1\nfrom voicegraft import data", "voicegraft.train.loop", False, 2),
+        ("from ..acoustic import vocoder", "voicegraft.fusion.mole", False, 1),
+        ("from ..acoustic import vocoder", "voicegraft.fusion", True, 1),
+        ("from .. import recipes", "voicegraft.inference.speaker", False, 1),
+        ("def f():\n    from voicegraft.data.shards import g", "voicegraft.serve.app", False, 2),
+        ("from voicegraft.core.types import Waveform", "voicegraft.train.loop", False, None),
+        ("from . import loop\nfrom voicegraft import __version__", "voicegraft.train.step", False, None),
+        ("from .loop import run", "voicegraft.train", True, None),
+        ("from voicegraft.inference import speaker", "voicegraft", True, 1),
+    ],
+)
+def test_the_layer_check_sees_each_kind_of_import(
+    source: str, module: str, is_package: bool, line: int | None
+) -> None:
+    lines = [offence[0] for offence in layer_offences(source, module, is_package)]
+    assert lines == ([] if line is None else [line])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import torch\ntorch.load('x')",
+        "from torch import load",
+        "numpy.load('x', allow_pickle=True)",
+        "Model.from_pretrained('x', trust_remote_code=flag)",
+        "options = {'trust_remote_code': True}",
+        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "eval(text)",
+    ],
+)
+def test_the_safety_check_sees_each_kind_of_danger(source: str) -> None:
+    assert safety_offences(source)
+
+
+def test_the_safety_check_lets_safe_loading_pass() -> None:
+    assert not safety_offences(
+        "import yaml\nyaml.safe_load(t)\nnumpy.load('x', allow_pickle=False)\nmodel.eval()"
+    )
+
+
+def run_python(script: str, stdin: str = "") -> str:
+    """In a process of its own: in this one, other tests have imported and configured things already."""
+    run = subprocess.run(
+        [sys.executable, "-c", script], input=stdin, cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+IMPORT_ALL = """
+import importlib, logging, os, random, signal, socket, sys
+import accelerate, peft, torch, transformers  # what these do on import is theirs
+
+def refuse(*args, **kwargs):
+    raise AssertionError("wants the network")
+
+def state():
+    return {
+        "folder": os.getcwd(), "environment": dict(os.environ), "log handlers": list(logging.root.handlers),
+        "interrupts": signal.getsignal(signal.SIGINT), "seed": (random.getstate(), torch.initial_seed()),
+        "threads": torch.get_num_threads(), "type": torch.get_default_dtype(),
+        "grad": torch.is_grad_enabled(),
+    }
+
+socket.socket.connect = refuse
+sys.argv = ["probe", "--not-an-option"]
+before = state()
+for name in sys.stdin.read().split():
+    importlib.import_module(name)
+    changed = [key for key, value in state().items() if value != before[key]]
+    assert not changed, f"importing {name} changes {changed}"
+"""
+
+
+@pytest.mark.slow
+def test_importing_does_nothing() -> None:
+    names = [dotted(path) for path in MODULES if path.name != "__main__.py"]
+    assert run_python(IMPORT_ALL, stdin="\n".join(names)) == "", "importing prints"
+
+
+def test_the_package_and_its_plain_values_come_without_torch() -> None:
+    run_python(
+        "import voicegraft, voicegraft.core.errors, voicegraft.core.types, voicegraft.core.config, sys\n"
+        "assert not {'torch', 'transformers', 'numba'} & sys.modules.keys(), 'slow to import'"
+    )
