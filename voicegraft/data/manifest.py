@@ -1,0 +1,82 @@
+"""Manifests: one JSON object a line, one utterance an object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from voicegraft.core.errors import VoicegraftError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A recording and what is said in it.
+
+    ``units`` and ``unit_ends_sec`` hold the time-aligned pronunciation where it is known (see ``data.pronunciation``).
+    """
+
+    id: str
+    audio: str  # path relative to the manifest's folder; "" when the samples live in a shard
+    text: str
+    speaker: str
+    split: str  # train | val | test
+    duration_sec: float  # seconds
+    units: tuple[str, ...] = ()
+    unit_ends_sec: tuple[float, ...] = field(default=())  # seconds from the start, one per unit
+
+
+def read_manifest(folder: Path) -> list[Utterance]:
+    """Reads ``folder/manifest.jsonl``: the fields of ``Utterance``; ``duration`` is accepted for ``duration_sec``."""
+    path = folder / "manifest.jsonl"
+    if not path.is_file():
+        raise VoicegraftError(
+            f"expected a recordings folder with manifest.jsonl, found none in {folder}: "
+            "write one JSON object a line with the fields audio, text, speaker, duration"
+        )
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            raw = json.loads(line)
+            rows.append(
+                Utterance(
+                    id=str(raw.get("id") or Path(raw["audio"]).stem),
+                    audio=_inside(folder, str(raw.get("audio", ""))),
+                    text=str(raw["text"]),
+                    speaker=str(raw.get("speaker", folder.name)),
+                    split=str(raw.get("split", "train")),
+                    duration_sec=float(raw.get("duration_sec", raw.get("duration", 0.0))),
+                    units=tuple(raw.get("units", ())),
+                    unit_ends_sec=tuple(raw.get("unit_ends_sec", ())),
+                )
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise VoicegraftError(
+                f"{path}:{number}: not a manifest line ({error!r}); expected a JSON object with audio, text, "
+                "speaker, duration"
+            ) from error
+    if not rows:
+        raise VoicegraftError(f"{path} is empty: expected at least one utterance")
+    return rows
+
+
+def write_manifest(folder: Path, utterances: Iterable[Utterance]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(asdict(u), ensure_ascii=False) for u in utterances)
+    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def held_back(utterances: list[Utterance], num_last: int = 20) -> tuple[list[Utterance], list[Utterance]]:
+    """(train, held back): the val and test splits are held back; where there are none, the last ``num_last``."""
+    back = [u for u in utterances if u.split in ("val", "test")]
+    if back:
+        return [u for u in utterances if u.split not in ("val", "test")], back
+    return utterances[:-num_last], utterances[-num_last:]
+
+
+def _inside(folder: Path, name: str) -> str:
+    """Refuses a path that leaves the folder: a manifest is a file from somewhere else."""
+    if name and not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise VoicegraftError(f"the manifest in {folder} names {name!r}, which lies outside that folder")
+    return name

@@ -1,0 +1,91 @@
+"""Prepared speech, as the training recipes read it: shards of audio, mels and pitch with their manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.manifest import Utterance, read_manifest
+from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START
+from voicegraft.data.shards import RaggedArray
+
+SILENCE = len(PHONES)  # class of every boundary unit
+UNIT_CLASS = {p: i for i, p in enumerate(PHONES)} | dict.fromkeys((START, *BOUNDARIES), SILENCE)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance of a shard: where its arrays lie, and who says what."""
+
+    folder: Path
+    row: int
+    utterance: Utterance
+
+    @property
+    def synthetic(self) -> bool:
+        return self.utterance.id.startswith("flite-")
+
+
+class PreparedSpeech:
+    """All shards of ``work/speech``; arrays stay on disk until asked for."""
+
+    def __init__(self, work: Path, names: Sequence[str] | None = None, aligned: Path | None = None):
+        """``names`` limits the shards (prefixes); ``aligned`` holds manifests with units for recordings."""
+        folders = sorted(f for f in (work / "speech").glob("*") if (f / "pitch" / "index.json").is_file())
+        if names is not None:
+            folders = [f for f in folders if f.name.startswith(tuple(names))]
+        if not folders:
+            raise VoicegraftError(f"no prepared speech in {work / 'speech'}: run voicegraft.recipes.prepare first")
+        self._arrays: dict[tuple[Path, str], RaggedArray] = {}
+        self.clips: list[Clip] = []
+        for folder in folders:
+            better = aligned / folder.name if aligned is not None else folder
+            rows = read_manifest(better if (better / "manifest.jsonl").is_file() else folder)
+            self.clips += [Clip(folder, i, u) for i, u in enumerate(rows)]
+        self.speakers = sorted({c.utterance.speaker for c in self.clips})
+
+    def select(self, split: str, synthetic: bool | None = None) -> list[Clip]:
+        """Clips of a split ("train", or "val" for all that is held back), human, synthetic or both."""
+        held = split != "train"
+        return [
+            c
+            for c in self.clips
+            if (c.utterance.split != "train") == held and (synthetic is None or c.synthetic == synthetic)
+        ]
+
+    def array(self, clip: Clip, kind: str) -> np.ndarray:
+        """``kind``: "audio" int16 ``[T]``, "mel" float16 ``[T, M]`` at 100 Hz, "pitch" float16 ``[T]`` at 50 Hz."""
+        key = (clip.folder, kind)
+        if key not in self._arrays:
+            self._arrays[key] = RaggedArray(clip.folder / kind)
+        return self._arrays[key][clip.row]
+
+    def samples(self, clip: Clip) -> np.ndarray:
+        """Float samples ``[T]`` in [-1, 1]."""
+        return self.array(clip, "audio") / np.float32(32768)
+
+
+def frame_counts(utterance: Utterance, num_frames: int, frame_rate: float) -> np.ndarray:
+    """Frames of each unit ``[num_units]``, summing to ``num_frames``; every phone keeps at least one frame."""
+    ends = np.round(np.asarray(utterance.unit_ends_sec) * frame_rate).astype(np.int64)
+    least = np.asarray([unit in UNIT_CLASS and UNIT_CLASS[unit] != SILENCE for unit in utterance.units], dtype=np.int64)
+    ends[-1] = num_frames
+    for i in range(len(ends)):  # forwards: no phone is empty
+        ends[i] = max(ends[i], (ends[i - 1] if i else 0) + least[i])
+    limit = num_frames
+    for i in range(len(ends) - 1, -1, -1):  # backwards: all fit
+        ends[i] = min(ends[i], limit)
+        limit = ends[i] - least[i]
+    return np.diff(ends, prepend=0)
+
+
+def frame_classes(utterance: Utterance, num_frames: int, frame_rate: float) -> np.ndarray:
+    """Phone class of every frame ``[num_frames]``; -100 throughout when the utterance is not aligned."""
+    if not utterance.units:
+        return np.full(num_frames, -100, dtype=np.int64)
+    counts = frame_counts(utterance, num_frames, frame_rate)
+    return np.repeat([UNIT_CLASS[u] for u in utterance.units], counts)

@@ -1,0 +1,92 @@
+"""Trains the acoustic tokenizer on recordings.
+
+    python -m voicegraft.recipes.train_codec configs/pocket/codec.yaml work=runs/pocket
+
+Writes ``codec/``. The vocoder is trained afterwards, from the finished codes (``train_vocoder``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.speech import Clip, PreparedSpeech
+from voicegraft.recipes.command import recipe_config
+from voicegraft.tokenizers.codec import Codec, CodecConfig
+from voicegraft.train.loop import LoopConfig, run
+
+
+@dataclass(frozen=True)
+class TrainCodecConfig:
+    work: str = "runs/pocket"
+    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # shards with the voices to code
+    model: CodecConfig = field(default_factory=CodecConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    batch_size: int = 16  # crops
+    crop_frames: int = 60  # token frames per crop
+    device: str = "auto"
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    train_codec(recipe_config(TrainCodecConfig, __doc__, argv))
+
+
+def train_codec(config: TrainCodecConfig) -> None:
+    work, device = Path(config.work), pick_device(config.device)
+    speech = PreparedSpeech(work, config.corpora)
+    train, val = speech.select("train"), speech.select("val")
+    torch.manual_seed(0)
+    model = Codec(config.model).to(device)
+    crop = config.crop_frames * model.spec.hop
+
+    def batch_at(number: int) -> Tensor:
+        return waveform_crops(speech, train, config.batch_size, crop, number, config.loop.seed).to(device)
+
+    def losses(
+        players: Mapping[str, nn.Module], batch: Tensor, step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, parts = players["codec"](batch)
+        return {"codec": loss}, parts
+
+    @torch.inference_mode()
+    def validate(_: int) -> dict[str, float]:
+        model.eval()
+        errors = []
+        for clip in val:
+            samples = torch.from_numpy(speech.samples(clip))[None].to(device)
+            mel = model.log_mel(samples)
+            rebuilt = model.decode_mel(model.encode(samples))
+            errors.append(float((rebuilt - mel[..., : rebuilt.shape[-1]]).abs().mean()))
+        model.train()
+        return {"mel": float(np.mean(errors))}
+
+    if run(config.loop, work / "codec-training", {"codec": model}, batch_at, losses, validate):
+        model.half().float()  # the codes of all later stages come from the weights as shipped
+        model.save(work / "codec", {"recipe": "train_codec", "corpora": list(config.corpora)})
+
+
+def waveform_crops(
+    speech: PreparedSpeech, clips: list[Clip], batch_size: int, num_samples: int, number: int, seed: int
+) -> Tensor:
+    """Random crops ``[B, num_samples]`` that depend on the number and the seed alone; long clips are likelier."""
+    draw = np.random.default_rng([seed, number])
+    weights = np.asarray([c.utterance.duration_sec for c in clips])
+    chosen = draw.choice(len(clips), size=batch_size, p=weights / weights.sum())
+    rows = []
+    for i in chosen:
+        samples = speech.samples(clips[i])
+        start = draw.integers(max(1, len(samples) - num_samples + 1))
+        piece = samples[start : start + num_samples]
+        rows.append(np.pad(piece, (0, num_samples - len(piece))))
+    return torch.from_numpy(np.stack(rows))
+
+
+if __name__ == "__main__":
+    main()

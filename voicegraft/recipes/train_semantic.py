@@ -1,0 +1,176 @@
+"""Trains the semantic tokenizer, and aligns the recordings with their text on the way.
+
+    python -m voicegraft.recipes.train_semantic configs/pocket/semantic.yaml work=runs/pocket
+
+Synthetic speech comes with phone times, recordings do not. So training goes in rounds: the first learns phones from
+synthetic speech alone, and after every round the recordings are aligned anew with what has been learnt.
+Writes ``semantic/`` (the tokenizer) and ``aligned/`` (manifests of the recordings with timed units).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from voicegraft.core.artifacts import fingerprint
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.manifest import Utterance, write_manifest
+from voicegraft.data.pronunciation import BOUNDARIES, START, Lexicon
+from voicegraft.data.speech import UNIT_CLASS, Clip, PreparedSpeech, frame_classes
+from voicegraft.recipes.command import recipe_config
+from voicegraft.tokenizers.alignment import force_align
+from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
+from voicegraft.train.loop import LoopConfig, run
+
+
+@dataclass(frozen=True)
+class TrainSemanticConfig:
+    work: str = "runs/pocket"
+    model: SemanticConfig = field(default_factory=SemanticConfig)
+    rounds: tuple[LoopConfig, ...] = (LoopConfig(steps=400), LoopConfig(steps=800), LoopConfig(steps=2400))
+    batch_size: int = 32  # crops
+    crop_frames: int = 120  # token frames per crop
+    human_share: float = 0.4  # of the crops
+    warp: float = 0.1  # frequency warp, up to this much either way
+    noise_steps: int = 150  # of the first round, over which noise instead of rounding falls from all rows to a quarter
+    device: str = "auto"
+
+
+class Batches:
+    """Random crops; crop, warp and mixture follow from the step number alone."""
+
+    def __init__(self, config: TrainSemanticConfig, speech: PreparedSpeech, device: torch.device, salt: int):
+        self.config, self.speech, self.device, self.salt = config, speech, device, salt
+        self.human = speech.select("train", synthetic=False)
+        self.synthetic = speech.select("train", synthetic=True)
+
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        c = self.config
+        draw = np.random.default_rng([self.salt, number])
+        num_human = round(c.batch_size * c.human_share)
+        chosen = [self.human[i] for i in draw.integers(len(self.human), size=num_human)]
+        chosen += [self.synthetic[i] for i in draw.integers(len(self.synthetic), size=c.batch_size - num_human)]
+        rows = [self.crop(clip, draw.random()) for clip in chosen]
+        batch = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]}
+        warp = np.where(draw.random(c.batch_size) < 0.6, draw.uniform(-c.warp, c.warp, c.batch_size), 0.0)
+        batch["warp"] = torch.from_numpy(1 + warp).float()
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def crop(self, clip: Clip, where: float) -> dict[str, np.ndarray]:
+        c = self.config
+        stride = c.model.stride
+        pitch = self.speech.array(clip, "pitch")
+        num_frames = len(pitch)
+        start = int(where * max(0, num_frames - c.crop_frames + 1))
+        stop = min(num_frames, start + c.crop_frames)
+        missing = c.crop_frames - (stop - start)
+        rate = c.model.mel.sample_rate / (c.model.mel.hop * stride)
+        phones = frame_classes(clip.utterance, num_frames, rate)[start:stop]
+        mel = self.speech.array(clip, "mel")[start * stride : stop * stride].astype(np.float32).T
+        silence = np.log(np.float32(1e-5))
+        return {
+            "mel": np.pad(mel, ((0, 0), (0, missing * stride)), constant_values=silence),
+            "phones": np.pad(phones, (0, missing), constant_values=-100),
+            "pitch": np.pad(pitch[start:stop].astype(np.float32), (0, missing), constant_values=np.nan),
+            "speaker": np.asarray(self.speech.speakers.index(clip.utterance.speaker)),
+        }
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    train_semantic(recipe_config(TrainSemanticConfig, __doc__, argv))
+
+
+def train_semantic(config: TrainSemanticConfig) -> None:
+    work = Path(config.work)
+    device = pick_device(config.device)
+    lexicon = Lexicon.load(work / "lexicon.json")
+    torch.manual_seed(0)
+    model = SemanticTrainer(SemanticTokenizer(config.model)).to(device)
+    for number, loop in enumerate(config.rounds):
+        # The first round has no alignments of recordings and uses them for the mel and the pitch only.
+        previous = work / "alignments" / f"round{number - 1}" if number else None
+        batches = Batches(config, PreparedSpeech(work, aligned=previous), device, salt=number)
+
+        def losses(
+            players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int, first: bool = number == 0
+        ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            noise = max(0.25, 1 - 0.75 * step / config.noise_steps) if first else 0.25
+            mel = warp_frequency(batch["mel"], batch["warp"])
+            inputs = (mel, batch["mel"], batch["phones"], batch["pitch"], batch["speaker"])
+            loss, parts = players["semantic"](*inputs, noise)
+            return {"semantic": loss}, parts
+
+        def validate(_: int, at: Batches = batches) -> dict[str, float]:
+            return {
+                **_scores(model, at, at.speech.select("val", synthetic=False), "human"),
+                **_scores(model, at, at.speech.select("val", synthetic=True)[:64], "synthetic"),
+            }
+
+        if not run(loop, work / "semantic-training" / f"round{number}", {"semantic": model}, batches, losses, validate):
+            return
+        aligned = work / "alignments" / f"round{number}"
+        if not (aligned / "done").is_file():
+            align_recordings(model, batches.speech, lexicon, aligned, device)
+    tokenizer = model.tokenizer.half().float()  # what is shipped, and what the tokens of all later stages come from
+    tokenizer.save(work / "semantic", {"recipe": "train_semantic", "speakers": batches.speech.speakers})
+    print(f"semantic tokenizer {fingerprint(tokenizer.state_dict())}: {work / 'semantic'}")
+
+
+@torch.inference_mode()
+def _scores(model: SemanticTrainer, batches: Batches, clips: list[Clip], name: str) -> dict[str, float]:
+    """Phone accuracy per frame (unaligned clips do not count) and mel error in nepers."""
+    model.eval()
+    totals = np.zeros(4)
+    for clip in clips:
+        row: dict[str, Any] = {k: torch.from_numpy(v)[None].to(batches.device) for k, v in batches.crop(clip, 0.0).items()}
+        quantised, _ = model.tokenizer.fsq(model.tokenizer.latents(row["mel"]))
+        logits, _, mel = model.heads(quantised, row["speaker"])
+        known = row["phones"] >= 0
+        hits = ((logits.argmax(1) == row["phones"]) & known).sum()
+        totals += [int(hits), int(known.sum()), float((mel - row["mel"]).abs().mean()), 1]
+    model.train()
+    return {f"{name}_phone_accuracy": totals[0] / max(1, totals[1]), f"{name}_mel": totals[2] / max(1, totals[3])}
+
+
+@torch.inference_mode()
+def align_recordings(
+    model: SemanticTrainer, speech: PreparedSpeech, lexicon: Lexicon, out: Path, device: torch.device
+) -> None:
+    """Writes manifests of the recordings with timed units; an utterance that cannot be aligned keeps none."""
+    model.eval()
+    rate = model.tokenizer.spec.frame_rate
+    by_shard: dict[str, list[Utterance]] = {}
+    failures = 0
+    human = [c for c in speech.clips if not c.synthetic]
+    for clip in tqdm(human, desc="align recordings", unit="clip", mininterval=5):
+        u = clip.utterance
+        mel = torch.from_numpy(speech.array(clip, "mel").astype(np.float32).T)[None].to(device)
+        quantised, _ = model.tokenizer.fsq(model.tokenizer.latents(mel))
+        log_probs = model.phone_head(model.trunk(model.read(quantised.transpose(1, 2)))).float().log_softmax(1)[0].T
+        units = lexicon.units(u.text)
+        counts = None
+        if units is not None:
+            skippable = [unit == START or unit in BOUNDARIES for unit in units]
+            counts = force_align(log_probs.cpu().numpy(), [UNIT_CLASS[unit] for unit in units], skippable)
+        if units is None or counts is None:
+            failures += 1
+            by_shard.setdefault(clip.folder.name, []).append(replace(u, units=(), unit_ends_sec=()))
+        else:
+            ends = tuple(round(float(e) / rate, 3) for e in np.cumsum(counts))
+            by_shard.setdefault(clip.folder.name, []).append(replace(u, units=tuple(units), unit_ends_sec=ends))
+    for name, rows in by_shard.items():
+        write_manifest(out / name, rows)
+    (out / "done").write_text(f"{len(human) - failures} of {len(human)} aligned\n")
+    model.train()
+
+
+if __name__ == "__main__":
+    main()

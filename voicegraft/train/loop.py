@@ -1,0 +1,235 @@
+"""The one training loop, over Hugging Face Accelerate.
+
+A recipe hands over its modules, a batch for every step number, and a function from batch to losses. Everything random
+is drawn from the step's number, so a run that is killed at any moment and started again ends with the same weights as
+one that never stopped. Adversarial training needs nothing more: each module ("player") has a loss of its own, and a
+loss moves its own player only.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.errors import VoicegraftError
+
+Batch = Any
+Losses = dict[str, Tensor]  # player -> scalar
+Metrics = dict[str, Tensor]  # name -> scalar, averaged for the log
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    steps: int = 1000  # optimiser steps in all
+    lr: float = 1e-3  # peak learning rate
+    warmup_steps: int = 50  # linear, from zero
+    final_lr: float = 0.05  # share of the peak that the cosine ends at
+    weight_decay: float = 0.01  # on matrices; vectors (norms, biases) have none
+    betas: tuple[float, float] = (0.9, 0.98)  # AdamW
+    grad_clip: float = 1.0  # largest gradient norm per player
+    precision: str = "bf16"  # "bf16" autocast or "no"
+    seed: int = 0
+    log_every: int = 20  # steps
+    save_every: int = 200  # steps between resumable checkpoints
+    validate_every: int = 500  # steps
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.warmup_steps < 0:
+            raise ValueError(f"steps must be positive and warmup_steps not negative: {self.steps}, {self.warmup_steps}")
+        if self.precision not in ("bf16", "no"):
+            raise ValueError(f"precision must be bf16 or no, got {self.precision!r}")
+
+    def lr_at(self, step: int) -> float:
+        """Share of the peak learning rate at a step: linear warm-up, then half a cosine."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint folder says of itself."""
+
+    step: int  # steps done
+    steps: int  # steps planned
+
+
+def run(
+    config: LoopConfig,
+    folder: Path,
+    players: Mapping[str, nn.Module],
+    batch_at: Callable[[int], Batch],
+    losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
+    validate: Callable[[int], Mapping[str, float]] | None = None,
+) -> bool:
+    """Trains the parameters that require gradients, from the last checkpoint in ``folder`` if there is one.
+
+    Args:
+        players: name -> module; each is moved by the loss of the same name, in its own AdamW.
+        batch_at: step number (times processes, plus rank) -> batch on any device; must depend on the number alone.
+        losses_of: (players, batch, step) -> (loss per player, metrics to log).
+        validate: step -> numbers to log, called every ``validate_every`` steps and at the end.
+
+    Returns:
+        True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
+    """
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+    names = list(players)
+    modules = dict(zip(names, accelerator.prepare(*players.values()) if len(names) > 1 else
+                       [accelerator.prepare(players[names[0]])], strict=True))
+    optimizers = {name: _adamw(module, config) for name, module in players.items()}
+    start = _resume(folder / "resume", config, players, optimizers)
+    log = SummaryWriter(str(folder / "log"), purge_step=start) if accelerator.is_main_process else None
+    recent: dict[str, float] = {}
+    began = time.monotonic()
+    with _stop_signals() as stopped, tqdm(total=config.steps, initial=start, desc=folder.name, unit="step",
+                                          disable=not accelerator.is_main_process, mininterval=5) as bar:
+        for step in range(start, config.steps):
+            torch.manual_seed(config.seed * 1_000_003 + step)
+            batch = batch_at(step * accelerator.num_processes + accelerator.process_index)
+            with accelerator.autocast():
+                losses, metrics = losses_of(modules, batch, step)
+            for name, loss in losses.items():
+                if not torch.isfinite(loss):
+                    raise VoicegraftError(
+                        f"{folder.name}: the {name} loss is {loss.item()} at step {step}; lower the learning rate. The "
+                        f"checkpoint in {folder / 'resume'} is from before"
+                    )
+                parameters = [p for group in optimizers[name].param_groups for p in group["params"]]
+                accelerator.backward(loss, inputs=parameters, retain_graph=len(losses) > 1)
+            for name, optimizer in optimizers.items():
+                if name not in losses:
+                    continue
+                for group in optimizer.param_groups:
+                    group["lr"] = config.lr * config.lr_at(step)
+                norm = torch.nn.utils.clip_grad_norm_(
+                    [p for group in optimizer.param_groups for p in group["params"]], config.grad_clip
+                )
+                metrics[f"grad_norm/{name}"] = norm
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            for key, value in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
+                recent[key] = recent.get(key, 0.0) + float(value.detach())
+            bar.update()
+            done = step + 1
+            if done % config.log_every == 0 and log is not None:
+                means = {key: value / config.log_every for key, value in recent.items()}
+                recent.clear()
+                for key, value in means.items():
+                    log.add_scalar(key, value, done)
+                log.add_scalar("steps_per_sec", (done - start) / (time.monotonic() - began), done)
+                bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in means.items() if "grad" not in k})
+            last = done == config.steps
+            if validate is not None and log is not None and (done % config.validate_every == 0 or last):
+                scores = validate(done)
+                for key, value in scores.items():
+                    log.add_scalar(f"validation/{key}", value, done)
+                tqdm.write(f"{folder.name} {done}: " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+            if (done % config.save_every == 0 or last or stopped()) and accelerator.is_main_process:
+                _save(folder / "resume", config, done, players, optimizers)
+            if stopped() and not last:
+                tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
+                return False
+    if log is not None:
+        log.close()
+    return True
+
+
+def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def _adamw(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    parameters = list(moving_parameters(module).values())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=1e-9)
+
+
+def _live_tensors(
+    players: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> Iterator[tuple[str, Tensor]]:
+    """Everything that changes while training: moving parameters, buffers, and AdamW's moments."""
+    for player, module in players.items():
+        moving = moving_parameters(module)
+        frozen = {name for name, _ in module.named_parameters()} - set(moving)
+        for name, tensor in module.state_dict().items():
+            if name not in frozen:
+                yield f"{player}/model/{name}", tensor
+        for name, parameter in moving.items():
+            state = optimizers[player].state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            for moment in ("step", "exp_avg", "exp_avg_sq"):
+                yield f"{player}/adamw/{name}/{moment}", state[moment]
+
+
+def _save(
+    folder: Path,
+    config: LoopConfig,
+    step: int,
+    players: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    save_artifact(folder, "checkpoint", Progress(step, config.steps), dict(_live_tensors(players, optimizers)))
+
+
+def _resume(
+    folder: Path,
+    config: LoopConfig,
+    players: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> int:
+    if not folder.exists():
+        return 0
+    saved = load_artifact(folder, "checkpoint", Progress)
+    if saved.config.steps != config.steps:
+        raise VoicegraftError(
+            f"{folder} belongs to a run of {saved.config.steps} steps, this one has {config.steps}: the learning rates "
+            "would not fit. Delete the folder or restore the number"
+        )
+    live = dict(_live_tensors(players, optimizers))
+    if set(live) != set(saved.tensors):
+        odd = sorted(set(live) ^ set(saved.tensors))[0]
+        raise VoicegraftError(f"{folder} belongs to another model (for example {odd}): delete it or use another folder")
+    with torch.no_grad():
+        for name, tensor in live.items():
+            tensor.copy_(saved.tensors[name])
+    return saved.config.step
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request to save and stop; the second one acts at once."""
+    seen: list[int] = []
+    previous = {}
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
