@@ -1,0 +1,1 @@
+"""How well a pack speaks: pure measures, outside judges, the run over items, the report."""
