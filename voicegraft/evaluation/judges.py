@@ -104,8 +104,8 @@ class DnsMosPredictor:
         heard = judge_samples(samples, sample_rate)
         if _silent(heard):
             return {}
-        # The package doubles a short clip until it is long enough and averages over windows that all hold the
-        # same; repeating it to one window costs a third and moved the mean over 12 recordings by 0.02 at most.
+        # The package doubles a short clip until it is long enough and averages over windows that all hold
+        # the same; repeating it to one window costs a third and moved the mean of 12 recordings by 0.02 at most.
         if len(heard) < _MOS_WINDOW:
             heard = np.resize(heard, _MOS_WINDOW)
         scores = self._model(heard, JUDGE_RATE, False)

@@ -126,7 +126,7 @@ def evaluate_speech(
             items += _prompt_items(speaker, voice, prompts[: config.limit], config.seed)
     rate = speaker.sample_rate if speaker else _RECORDING_RATE
     means = mean_voices(
-        {voice: (human.read(clip, rate) for clip in human.clips) for voice, human in humans.items()},
+        {voice: map(partial(human.read, sample_rate=rate), human.clips) for voice, human in humans.items()},
         judges.speaker,
     )
     if speaker and prompts and any(item.stage == SPEECH and item.key not in log.rows for item in items):

@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.recipes.evaluate_speech import (
+    EvaluateSpeechConfig,
+    evaluate_speech,
+    held_back,
+    main,
+    read_prompts,
+)
+
+pytest.importorskip("jiwer")
+
+
+def make_recordings(folder, speaker, pitch, num_clips=25, num_val=0):
+    """Clips of three words, a fifth of a second each."""
+    folder.mkdir()
+    time = np.arange(3 * 24_000 // 5) / 24_000
+    samples = 0.2 * np.cos(2 * np.pi * pitch * time)
+    lines = []
+    for n in range(num_clips):
+        soundfile.write(folder / f"{n}.wav", samples, 24_000)
+        split = "val" if n < num_val else "train"
+        row = {"audio": f"{n}.wav", "text": "word word word", "speaker": speaker, "id": str(n)}
+        lines.append(json.dumps({**row, "duration": 0.6, "sample_rate": 24_000, "split": split}))
+    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return (
+        make_recordings(tmp_path / "first", "Ann", 200, num_val=3),
+        make_recordings(tmp_path / "second", "bob", 400),
+    )
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("word word word\n\nword 2\nword\n")
+    return path
+
+
+def test_held_back_clips_are_a_split_or_the_last_twenty(folders):
+    assert [clip.id for clip in held_back(folders[0], "Ann")] == ["0", "1", "2"]
+    assert [clip.id for clip in held_back(folders[1], "bob")] == [str(n) for n in range(5, 25)]
+    assert held_back(folders[1], "Ann") == []
+
+
+def test_every_stage_of_every_voice_is_judged(folders, prompts, speaker, judges, tmp_path):
+    config = EvaluateSpeechConfig(tmp_path / "out", prompts, recordings=folders, limit=2, keep_audio=True)
+    report = evaluate_speech(config, speaker, judges, progress=False)
+    found = {(one["stage"], one["voice"]): one for one in report["summary"]}
+    stages = ["recordings", "semantic re-synthesis", "codec re-synthesis", "speech"]
+    assert list(found) == [(stage, voice) for stage in stages for voice in ("ann", "bob")]
+    for (stage, voice), summary in found.items():
+        assert summary["num_clips"] == 2
+        assert summary["wer"]["value"] == 0
+        other = "bob" if voice == "ann" else "ann"
+        assert summary["similarity"][voice] > 0.9 > 0.6 > summary["similarity"][other]
+        assert (summary["rtf"] is None) == (stage == "recordings")
+        assert (summary["first_audio_ms"] is None) == (stage != "speech")
+    assert report["about"]["fingerprint"] == speaker.fingerprint
+    assert len(list((tmp_path / "out" / "audio").rglob("*.flac"))) == 3 * 2 * 2
+
+
+def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(
+    prompts, speaker, judges, tmp_path
+):
+    def run(limit):
+        speaker.said.clear()
+        config = EvaluateSpeechConfig(tmp_path / "out", prompts, voices=("bob",), limit=limit)
+        return evaluate_speech(config, speaker, judges, progress=False)
+
+    first = run(2)
+    assert run(2)["rows"] == first["rows"] and speaker.said == []
+    assert len(run(3)["rows"]) == 3
+    assert speaker.said[1:] == [("word", "bob")]  # after one unmeasured warm-up
+    speaker.fingerprint = "another"
+    with pytest.raises(VoicegraftError, match="fingerprint"):
+        run(2)
+
+
+def test_endings_are_counted(speaker, judges, tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("word\nword forever\nword stuck\nmute\n")
+    config = EvaluateSpeechConfig(tmp_path / "out", path, voices=("ann",))
+    report = evaluate_speech(config, speaker, judges, progress=False)
+    assert [row["ran_away"] for row in report["rows"]] == [False, True, True, True]
+
+
+def test_recordings_alone_need_no_pack(folders, judges, tmp_path):
+    config = EvaluateSpeechConfig(tmp_path / "out", recordings=folders, stages=("recordings",))
+    report = evaluate_speech(config, None, judges, progress=False)
+    assert [(one["voice"], one["num_clips"]) for one in report["summary"]] == [("Ann", 3), ("bob", 20)]
+    assert report["about"]["fingerprint"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "nothing to evaluate"),
+        ({"stages": ("speech",), "recordings": True}, "needs --prompts"),
+        ({"stages": ("recordings",), "prompts": True}, "needs --recordings"),
+        ({"prompts": True, "voices": ("eve",)}, "no voice 'eve'.*ann, bob"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(options, message, folders, prompts, speaker, judges, tmp_path):
+    given = {**options}
+    if "recordings" in given:
+        given["recordings"] = folders
+    if "prompts" in given:
+        given["prompts"] = prompts
+    with pytest.raises(VoicegraftError, match=message):
+        evaluate_speech(EvaluateSpeechConfig(tmp_path / "out", **given), speaker, judges, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\n \n", "holds no prompt"), (b"\xff\xfe", "UTF-8"), (b"fine\n...\n", "no word")],
+)
+def test_bad_prompts_are_refused(content, message, tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(content)
+    with pytest.raises(VoicegraftError, match=message):
+        read_prompts(path)
+    with pytest.raises(VoicegraftError, match="cannot read"):
+        read_prompts(tmp_path / "missing.txt")
+
+
+def test_command_line_prints_the_table(folders, judges, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("voicegraft.recipes.evaluate_speech.load_judges", lambda: judges)
+    out = tmp_path / "out"
+    main(["--recordings", str(folders[0]), "--stages", "recordings", "--out", str(out)])
+    assert "| recordings | Ann | 3 |" in capsys.readouterr().out
+    assert (out / "report.json").exists()
