@@ -105,7 +105,7 @@ class DnsMosPredictor:
         if _silent(heard):
             return {}
         # The package doubles a short clip until it is long enough and averages over windows that all hold
-        # the same; repeating it to one window costs a third and moved the mean of 12 recordings by 0.02 at most.
+        # the same. Repeating it to one window costs a third and moved the mean of a voice by 0.02 at most.
         if len(heard) < _MOS_WINDOW:
             heard = np.resize(heard, _MOS_WINDOW)
         scores = self._model(heard, JUDGE_RATE, False)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+import voicegraft
 from voicegraft.evaluation.judges import MOS_KEYS
 from voicegraft.evaluation.metrics import bootstrap_mean, bootstrap_ratio
 from voicegraft.evaluation.speech import STAGES, Row
 
 _PACKAGES = (
-    "voicegraft", "torch", "numpy", "pocketsphinx", "jiwer", "speechmos", "onnxruntime", "resemblyzer",
+    "torch", "numpy", "pocketsphinx", "jiwer", "speechmos", "onnxruntime", "resemblyzer",
 )  # fmt: skip
 _COLUMNS = (
     "stage", "voice", "clips", "WER [95 %]", "CER", "MOS [95 %]", "sig", "bak", "P.808", "same voice",
@@ -34,7 +35,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {"voicegraft": voicegraft.__version__, **{name: _version(name) for name in _PACKAGES}},
     }
 
 
@@ -155,7 +156,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         "## Worst items",
         _markdown_table(worst_columns, worst) if worst else "No item has an error.",
         "## Measured on",
-        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items()),
+        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items() if value is not None),
     ]
     return "\n\n".join(sections) + "\n"
 
