@@ -44,5 +44,5 @@ def force_align(log_probs: np.ndarray, classes: Sequence[int], skippable: Sequen
     counts = np.zeros(num_units, dtype=np.int64)
     for t in range(num_frames - 1, -1, -1):
         counts[unit] += 1
-        unit -= came[t, unit] if t else 0
+        unit -= int(came[t, unit]) if t else 0
     return counts

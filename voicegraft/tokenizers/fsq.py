@@ -52,3 +52,15 @@ class FSQ(nn.Module):
     def values(self, codes: Tensor) -> Tensor:
         """Codes ``[...]`` -> quantised values ``[..., D]`` in [-1, 1], as ``forward`` returned them."""
         return self.digits(codes) / self.reach - 1
+
+
+def structured_rows(levels: Sequence[int], width: int, std: float) -> Tensor:
+    """Initial embedding rows ``[prod(levels), width]``: the sum of one random vector per digit value.
+
+    Codes that differ in one digit begin as neighbours, which is worth several hundred training steps; the table is an
+    ordinary one afterwards.
+    """
+    fsq = FSQ(levels)
+    digits = fsq.digits(torch.arange(fsq.vocab_size))
+    share = std / math.sqrt(len(levels))
+    return torch.stack([(torch.randn(n, width) * share)[digits[:, i]] for i, n in enumerate(levels)]).sum(0)

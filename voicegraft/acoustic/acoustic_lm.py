@@ -1,0 +1,199 @@
+"""Acoustic LM: semantic tokens in, acoustic codes out, in the voice that is asked for.
+
+Both token streams run at the same rate, so frame ``t`` of the one is frame ``t`` of the other and alignment is free. A
+causal transformer with a sliding window reads, per frame, the semantic tokens around it (a few frames ahead), the voice,
+and what it made of the frame before. The K codes of a frame are drawn one after the other by a light head that sees the
+sum of the entries drawn so far: residual codes refine one another, and drawing them independently would lose that.
+
+Streaming state is a value: ``step`` turns the next semantic frame and the state into one frame of codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voicegraft.core.artifacts import load_artifact, save_artifact
+
+
+@dataclass(frozen=True)
+class AcousticConfig:
+    semantic_vocab: int = 1225  # semantic codes
+    voices: tuple[str, ...] = ("default",)
+    num_codebooks: int = 8  # K
+    codebook_size: int = 256  # N
+    code_width: int = 64  # of a codebook entry
+    width: int = 192  # D
+    num_layers: int = 4
+    num_heads: int = 4
+    mlp_width: int = 512
+    head_width: int = 256  # hidden units of the code head
+    past: int = 2  # semantic frames seen before the current one
+    ahead: int = 3  # semantic frames seen after it: the look-ahead of streaming
+    window: int = 100  # frames of its own output that it attends to
+    semantic: str = ""  # fingerprint of the semantic tokenizer
+    codec: str = ""  # fingerprint of the codec
+
+
+@dataclass(frozen=True)
+class AcousticState:
+    """Everything a stream carries from frame to frame."""
+
+    position: int  # frames made
+    keys: tuple[Tensor, ...]  # per layer [B, H, <= window, D / H]
+    values: tuple[Tensor, ...]
+    previous: Tensor  # [B, code_width], the last frame's sum of entries
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and SwiGLU."""
+
+    def __init__(self, c: AcousticConfig):
+        super().__init__()
+        self.num_heads = c.num_heads
+        self.attention_norm = nn.RMSNorm(c.width)
+        self.qkv = nn.Linear(c.width, 3 * c.width, bias=False)
+        self.out = nn.Linear(c.width, c.width, bias=False)
+        self.mlp_norm = nn.RMSNorm(c.width)
+        self.gate_up = nn.Linear(c.width, 2 * c.mlp_width, bias=False)
+        self.down = nn.Linear(c.mlp_width, c.width, bias=False)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B, T, D]`` -> rotated queries and keys, and values, each ``[B, H, T, D / H]``."""
+        q, k, v = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return _rotate(q, cos, sin), _rotate(k, cos, sin), v
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, -1)
+        return x + self.down(F.silu(gate) * up)
+
+
+class AcousticLM(nn.Module):
+    codebooks: Tensor  # [K, N, code_width], the codec's
+
+    def __init__(self, config: AcousticConfig):
+        super().__init__()
+        c = self.config = config
+        self.register_buffer("codebooks", torch.zeros(c.num_codebooks, c.codebook_size, c.code_width))
+        self.semantic = nn.Embedding(c.semantic_vocab + 1, c.width)  # the last row stands for "beyond the ends"
+        self.around = nn.Conv1d(c.width, c.width, c.past + 1 + c.ahead)
+        self.voice = nn.Embedding(len(c.voices), c.width)
+        self.history = nn.Linear(c.code_width, c.width)
+        self.layers = nn.ModuleList(Layer(c) for _ in range(c.num_layers))
+        self.norm = nn.RMSNorm(c.width)
+        self.head_in = nn.Linear(c.width, c.num_codebooks * c.head_width)
+        self.head_sum = nn.Parameter(torch.randn(c.num_codebooks, c.code_width, c.head_width) * c.code_width**-0.5)
+        self.head_out = nn.Parameter(torch.randn(c.num_codebooks, c.head_width, c.codebook_size) * c.head_width**-0.5)
+
+    @property
+    def beyond(self) -> int:
+        """The semantic id that stands for frames before the start and after the end."""
+        return self.config.semantic_vocab
+
+    def forward(self, semantic: Tensor, codes: Tensor, voice: Tensor, history: Tensor | None = None) -> Tensor:
+        """Logits ``[B, K, T, N]`` with the true codes as past.
+
+        Args:
+            semantic: ``[B, T]``; codes: ``[B, K, T]``; voice: numbers ``[B]``.
+            history: what to believe of the frames before, ``[B, T, code_width]`` (frame ``t`` holds frame ``t - 1``);
+                the sums of the true entries where None. Training passes damaged ones, as generation will.
+        """
+        if history is None:
+            history = self.shifted_sums(codes)
+        c = self.config
+        padded = F.pad(semantic, (c.past, c.ahead), value=self.beyond)
+        x = self.around(self.semantic(padded).mT).mT + self.voice(voice)[:, None] + self.history(history)
+        positions = torch.arange(x.shape[1], device=x.device)
+        cos, sin = _angles(positions, c.width // c.num_heads)
+        distance = positions[:, None] - positions[None]
+        mask = (distance >= 0) & (distance < c.window)
+        for layer in self.layers:
+            q, k, v = layer.project(x, cos, sin)
+            x = layer.finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        hidden = self.head_in(self.norm(x)).unflatten(-1, (c.num_codebooks, -1)).permute(2, 0, 1, 3)  # [K, B, T, H]
+        entries = self.entries(codes)  # [K, B, T, W]
+        drawn = entries.cumsum(0) - entries  # the sum before each codebook's own entry
+        hidden = F.gelu(hidden + torch.einsum("kbtw,kwh->kbth", drawn, self.head_sum))
+        return torch.einsum("kbth,khn->bktn", hidden, self.head_out)
+
+    def entries(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, K, T]`` -> codebook entries ``[K, B, T, code_width]``."""
+        return torch.stack([F.embedding(codes[:, k], book) for k, book in enumerate(self.codebooks)])
+
+    def shifted_sums(self, codes: Tensor) -> Tensor:
+        """``[B, K, T]`` -> ``[B, T, code_width]``: at frame ``t`` the sum of the entries of frame ``t - 1``."""
+        return F.pad(self.entries(codes).sum(0)[:, :-1], (0, 0, 1, 0))
+
+    def start(self, batch: int = 1) -> AcousticState:
+        c = self.config
+        empty = self.codebooks.new_zeros(batch, c.num_heads, 0, c.width // c.num_heads)
+        zeros = self.codebooks.new_zeros(batch, c.code_width)
+        return AcousticState(0, (empty,) * c.num_layers, (empty,) * c.num_layers, zeros)
+
+    def step(
+        self,
+        semantic: Tensor,
+        voice: Tensor,
+        state: AcousticState,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, AcousticState]:
+        """One frame.
+
+        Args:
+            semantic: ``[B, past + 1 + ahead]`` ids around the frame, ``beyond`` where there is none.
+            temperature: 0 takes the likeliest code.
+
+        Returns:
+            Codes ``[B, K]`` and the state after them.
+        """
+        c = self.config
+        x = self.around(self.semantic(semantic).mT).mT + (self.voice(voice) + self.history(state.previous))[:, None]
+        cos, sin = _angles(torch.tensor([state.position], device=x.device), c.width // c.num_heads)
+        keys, values = [], []
+        for i, layer in enumerate(self.layers):
+            q, k, v = layer.project(x, cos, sin)
+            keys.append(torch.cat([state.keys[i], k], 2)[:, :, -c.window :])
+            values.append(torch.cat([state.values[i], v], 2)[:, :, -c.window :])
+            x = layer.finish(x, F.scaled_dot_product_attention(q, keys[i], values[i]))
+        hidden = self.head_in(self.norm(x[:, 0])).unflatten(-1, (c.num_codebooks, -1))  # [B, K, H]
+        total = torch.zeros_like(state.previous)
+        codes = []
+        for k in range(c.num_codebooks):
+            logits = F.gelu(hidden[:, k] + total @ self.head_sum[k]) @ self.head_out[k]
+            if temperature > 0:
+                share = torch.softmax(logits.float() / temperature, -1)
+                code = torch.multinomial(share, 1, generator=generator)[:, 0]
+            else:
+                code = logits.argmax(-1)
+            codes.append(code)
+            total = total + self.codebooks[k][code]
+        state = AcousticState(state.position + 1, tuple(keys), tuple(values), total)
+        return torch.stack(codes, 1), state
+
+    def save(self, folder: Path, provenance: dict[str, object]) -> None:
+        save_artifact(folder, "acoustic-lm", self.config, self.state_dict(), provenance, torch.float16)
+
+    @staticmethod
+    def load(folder: Path) -> AcousticLM:
+        artifact = load_artifact(folder, "acoustic-lm", AcousticConfig)
+        model = AcousticLM(artifact.config)
+        model.load_state_dict(artifact.tensors)
+        return model.eval().requires_grad_(False)
+
+
+def _angles(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Rotary angles (Su et al. 2021): cosines and sines ``[T, width / 2]``."""
+    rates = 1000.0 ** (-torch.arange(0, width, 2, device=positions.device) / width)
+    angles = positions[:, None] * rates
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).type_as(x)

@@ -1,0 +1,212 @@
+"""A frozen text LLM with a speech expert: a PEFT LoRA, and rows for the speech vocabulary beside the backbone's own.
+
+``text_logits`` is the untouched backbone, bit for bit: the LoRA is switched off and the text embedding and softmax were
+never changed. ``hidden`` runs the backbone with the expert on embeddings, which are the backbone's for text positions
+and the speech rows' for speech positions; ``SpeechRows.head`` then scores the speech vocabulary only.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.sequences import IGNORE, MAX_ELAPSED
+from voicegraft.tokenizers.fsq import structured_rows
+from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+
+EXPERT = "speech"  # the adapter's name in PEFT
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    rank: int = 64
+    alpha: float = 64.0  # the product B A is scaled by alpha / rank
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)  # module names, or all-linear: every linear but the text softmax
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """What the speech rows belong to; checked when an expert is put on a backbone."""
+
+    vocabulary: SpeechVocabulary
+    width: int  # D of the backbone
+    backbone: str  # fingerprint of the backbone's weights
+    semantic: str  # fingerprint of the semantic tokenizer
+
+
+class SpeechRows(nn.Module):
+    """Embedding and output rows of the speech vocabulary."""
+
+    def __init__(self, config: RowsConfig):
+        super().__init__()
+        self.config = config
+        num_units = len(config.vocabulary.units)
+        self.token = nn.Embedding(config.vocabulary.size, config.width)
+        self.now = nn.Embedding(num_units + 1, config.width)
+        self.following = nn.Embedding(num_units + 1, config.width)
+        self.elapsed = nn.Embedding(MAX_ELAPSED + 1, config.width)
+        self.head = nn.Linear(config.width, config.vocabulary.size)
+
+    def initialise(self, std: float, levels: tuple[int, ...] | None = None) -> None:
+        """Rows as large as the backbone's; codes that differ in one FSQ digit (``levels``) begin as neighbours."""
+        for table in (self.token, self.now, self.following, self.elapsed, self.head):
+            nn.init.normal_(table.weight, std=std)
+        nn.init.zeros_(self.head.bias)
+        if levels is not None:
+            first = self.config.vocabulary.first_code
+            with torch.no_grad():
+                self.token.weight[first:] = structured_rows(levels, self.config.width, std)
+                self.head.weight[first:] = structured_rows(levels, self.config.width, std)
+
+    def embed(self, token: Tensor, now: Tensor, following: Tensor, elapsed: Tensor) -> Tensor:
+        """Ids ``[B, T]`` each (see ``data.sequences``) -> ``[B, T, D]``."""
+        return self.token(token) + self.now(now) + self.following(following) + self.elapsed(elapsed)
+
+
+class SpeechLM(nn.Module):
+    """Backbone, speech expert and speech rows. Build with ``new`` or ``load``."""
+
+    def __init__(self, peft_model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: SpeechRows):
+        super().__init__()
+        self.peft_model = peft_model
+        self.tokenizer = tokenizer
+        self.rows = rows
+        self.merged: nn.Module | None = None
+
+    @staticmethod
+    def new(
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: SpeechVocabulary,
+        semantic: str,
+        lora: LoraSettings,
+        levels: tuple[int, ...] | None = None,
+    ) -> SpeechLM:
+        """A fresh expert on a backbone, which is frozen from here on."""
+        embedding = backbone.get_input_embeddings().weight
+        rows = SpeechRows(RowsConfig(vocabulary, embedding.shape[1], backbone_fingerprint(backbone), semantic))
+        rows.initialise(float(embedding.detach().float().std()), levels)
+        settings = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear" if lora.targets == ("all-linear",) else list(lora.targets),
+            task_type="CAUSAL_LM",
+        )
+        return SpeechLM(get_peft_model(backbone, settings, adapter_name=EXPERT), tokenizer, rows)
+
+    @property
+    def vocabulary(self) -> SpeechVocabulary:
+        return self.rows.config.vocabulary
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The causal LM, with the expert's layers inside it."""
+        return self.peft_model.get_base_model()
+
+    def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
+        """Text ids ``[B, T]`` -> the untouched backbone's logits ``[B, T, V]``."""
+        with self.peft_model.disable_adapter():
+            return self.backbone(input_ids=input_ids, **kwargs).logits
+
+    def text_ids(self, text: str) -> list[int]:
+        """The text as the expert reads it: the backbone's begin token, if it has one, and the backbone's tokens."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        begin = self.tokenizer.bos_token_id
+        return ids if begin is None else [begin, *ids]
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
+        return self.backbone.get_input_embeddings()(ids)
+
+    def hidden(self, embeddings: Tensor, cache: Any = None) -> Tensor:
+        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` with the expert on; ``cache`` is extended."""
+        inner = self.merged if self.merged is not None else self.backbone.base_model
+        out = inner(inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None)
+        return out.last_hidden_state
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss on a batch of ``data.sequences`` fields ``[B, L]``: mean cross-entropy, and its parts."""
+        speech = batch["token"] >= 0
+        rows = self.rows.embed(batch["token"].clamp(min=0), batch["now"], batch["following"], batch["elapsed"])
+        text = self.embed_text(batch["text"].clamp(min=0))
+        hidden = self.hidden(torch.where(speech[..., None], rows, text))
+        wanted = batch["target"] != IGNORE
+        logits = self.rows.head(hidden[wanted]).float()
+        target = batch["target"][wanted]
+        each = F.cross_entropy(logits, target, reduction="none")
+        with torch.no_grad():
+            spoken = batch["now"][wanted] > 0
+            right = (logits.argmax(-1) == target).float()
+            parts = {
+                "think": each[~spoken].mean(),
+                "speak": each[spoken].mean() if spoken.any() else each.new_zeros(()),
+                "think_accuracy": right[~spoken].mean(),
+            }
+        return each.mean(), parts
+
+    def merge_for_speed(self) -> None:
+        """Folds the expert into a copy of the backbone that ``hidden`` then uses; the backbone itself stays as it is.
+
+        For small models: it doubles their memory and spares the LoRA's share of every step.
+        """
+        self.merged = copy.deepcopy(self.peft_model).merge_and_unload().base_model
+
+    def save_expert(self, folder: Path, provenance: dict[str, object]) -> None:
+        """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        save_artifact(folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16)
+
+    @staticmethod
+    def load(backbone_folder: Path, expert_folder: Path) -> SpeechLM:
+        """Loads a backbone and puts an expert on it.
+
+        Raises:
+            VoicegraftError: the expert was trained for another backbone.
+        """
+        backbone, tokenizer = load_backbone(backbone_folder)
+        artifact = load_artifact(expert_folder / "rows", "speech-rows", RowsConfig)
+        found = backbone_fingerprint(backbone)
+        if artifact.config.backbone != found:
+            raise VoicegraftError(
+                f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
+                f"{backbone_folder} is {found}: use the backbone it was trained on, or train an expert for this one"
+            )
+        rows = SpeechRows(artifact.config)
+        rows.load_state_dict(artifact.tensors)
+        adapter = expert_folder / EXPERT
+        if not (adapter / "adapter_model.safetensors").is_file():
+            raise VoicegraftError(f"no PEFT adapter in {adapter}: expected adapter_model.safetensors")
+        peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
+        return SpeechLM(peft_model, tokenizer, rows).eval().requires_grad_(False)
+
+
+def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Any causal LM folder in float32, from safetensors, without remote code."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        return model.eval(), AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise VoicegraftError(
+            f"{folder} is not a causal LM that transformers can load ({error}); expected config.json, safetensors "
+            "weights and a tokenizer"
+        ) from error
+
+
+def backbone_fingerprint(backbone: PreTrainedModel) -> str:
+    """Over the backbone's own weights, whether or not experts sit on it."""
+    own = {n.replace(".base_layer", ""): p for n, p in backbone.state_dict().items() if ".lora_" not in n}
+    return fingerprint(own)

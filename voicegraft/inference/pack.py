@@ -1,0 +1,117 @@
+"""Voice packs: one folder with everything that speaking needs, and a ``pack.json`` that says what it is.
+
+    pack.json    kind, format, defaults for speaking, fingerprints of the parts, provenance
+    CARD.md      data, licences, recipe, scores, for people
+    backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere instead)
+    expert/      speech/ (PEFT adapter) and rows/
+    acoustic/  vocoder/  semantic/  codec/
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voicegraft.acoustic.acoustic_lm import AcousticLM
+from voicegraft.acoustic.vocoder import Vocoder
+from voicegraft.core.artifacts import atomic_folder
+from voicegraft.core.config import from_dict, to_dict
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.stream import SpeakOptions
+
+PARTS = ("backbone", "expert", "acoustic", "vocoder", "semantic", "codec")
+DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PackHeader:
+    """``pack.json``."""
+
+    name: str
+    format: int = FORMAT
+    default_voice: str = ""
+    options: SpeakOptions = field(default_factory=SpeakOptions)
+    backbone: str = "backbone"  # folder inside the pack; another pack's backbone is given to ``open_pack``
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack's models, checked to fit each other."""
+
+    folder: Path
+    header: PackHeader
+    lm: SpeechLM
+    acoustic: AcousticLM
+    vocoder: Vocoder
+
+
+def open_pack(folder: Path, backbone: Path | None = None) -> Pack:
+    """Loads the models that speak (the tokenizers are for training and evaluation and stay on disk).
+
+    Args:
+        backbone: folder of the text LLM, for a pack that does not hold it.
+
+    Raises:
+        VoicegraftError: not a pack, a damaged part, or parts that do not belong together.
+    """
+    header = read_header(folder)
+    lm = SpeechLM.load(backbone or _inside(folder, header.backbone), folder / "expert")
+    acoustic = AcousticLM.load(folder / "acoustic")
+    vocoder = Vocoder.load(folder / "vocoder")
+    if lm.rows.config.semantic != acoustic.config.semantic:
+        raise VoicegraftError(
+            f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the acoustic LM reads "
+            f"{acoustic.config.semantic}; take both from one training run"
+        )
+    if acoustic.config.codec != vocoder.config.codec:
+        raise VoicegraftError(
+            f"{folder}: the acoustic LM writes codes {acoustic.config.codec}, the vocoder reads "
+            f"{vocoder.config.codec}; take both from one training run"
+        )
+    return Pack(folder, header, lm, acoustic, vocoder)
+
+
+def read_header(folder: Path) -> PackHeader:
+    path = folder / "pack.json"
+    if not path.is_file():
+        raise VoicegraftError(f"expected a voice pack in {folder}, found no pack.json; check the path")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VoicegraftError(f"cannot read {path}: {error}") from error
+    header = from_dict(PackHeader, raw, origin=str(path))
+    if header.format > FORMAT:
+        raise VoicegraftError(f"{folder} has format {header.format}, this version reads up to {FORMAT}; upgrade voicegraft")
+    return header
+
+
+def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
+    """Gathers the trained parts of a work folder into a pack."""
+    with atomic_folder(folder, marker="pack.json") as draft:
+        for part in PARTS:
+            if part == "backbone" and header.backbone != "backbone":
+                continue
+            if not (work / part).is_dir():
+                raise VoicegraftError(f"cannot write the pack: {work / part} is missing; run the recipe that trains it")
+            shutil.copytree(work / part, draft / part, ignore=shutil.ignore_patterns("README.md", "resume", "log"))
+        (draft / "pack.json").write_text(json.dumps(to_dict(header), indent=2) + "\n", encoding="utf-8")
+        (draft / "CARD.md").write_text(card, encoding="utf-8")
+
+
+def weight_bytes(folder: Path) -> Mapping[str, int]:
+    """Bytes of safetensors per part of a pack."""
+    return {part: sum(p.stat().st_size for p in (folder / part).rglob("*.safetensors")) for part in PARTS}
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise VoicegraftError(f"{folder / 'pack.json'} names a backbone outside the pack ({name}); give its path yourself")
+    return path

@@ -1,0 +1,235 @@
+"""The speaking API: ``Speaker.load(pack).stream(text)`` yields sound as it is made; ``say(text)`` drains that stream."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from voicegraft.audio.chunks import Seams
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.runtime import pick_device
+from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.stream import SentenceTokens, SpeakOptions, SpokenUnit, acoustic_frames, render
+from voicegraft.text.normalize import Normalizer
+from voicegraft.text.split import iter_sentences
+from voicegraft.tokenizers.codec import Codec
+from voicegraft.tokenizers.semantic import SemanticTokenizer
+
+SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
+MERGE_BELOW = 200_000_000  # parameters; smaller models get a merged copy for speed
+
+
+@dataclass
+class SpeechReport:
+    """What became of a text; complete when its stream is drained."""
+
+    text: str = ""  # as read from the input
+    spoken_text: str = ""  # as it was said, in words
+    skipped: list[str] = field(default_factory=list)  # characters that no English voice can say
+    duration_sec: float = 0.0  # of audio
+    wall_sec: float = 0.0
+    first_audio_sec: float = 0.0  # from the request to the first chunk
+    status: str = "ok"  # ok, cut (a bound ended a sound or a spelling), or empty (nothing to say)
+    sentences: list[tuple[str, list[SpokenUnit]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Drained speech: ``samples`` float32 ``[T]`` in [-1, 1], and the report."""
+
+    samples: np.ndarray
+    sample_rate: int  # Hz
+    report: SpeechReport
+
+    @property
+    def spoken_text(self) -> str:
+        return self.report.spoken_text
+
+    @property
+    def duration_sec(self) -> float:
+        return self.report.duration_sec
+
+    @property
+    def wall_sec(self) -> float:
+        return self.report.wall_sec
+
+    @property
+    def first_audio_sec(self) -> float:
+        return self.report.first_audio_sec
+
+    @property
+    def status(self) -> str:
+        return self.report.status
+
+
+class SpeechStream(Iterator[np.ndarray]):
+    """Chunks of float32 samples in [-1, 1]; ``report`` fills up while they are drawn."""
+
+    def __init__(self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int):
+        self.report = report
+        self.sample_rate = sample_rate
+        self._chunks = chunks
+        self._began = time.perf_counter()
+
+    def __next__(self) -> np.ndarray:
+        started = time.perf_counter()
+        try:
+            chunk = next(self._chunks)
+        finally:
+            self.report.wall_sec += time.perf_counter() - started
+        if not self.report.duration_sec:
+            self.report.first_audio_sec = time.perf_counter() - self._began
+        self.report.duration_sec += len(chunk) / self.sample_rate
+        return chunk
+
+
+class Speaker:
+    def __init__(self, pack: Pack, device: torch.device):
+        self.pack = pack
+        self.device = device
+        self.normalizer = Normalizer()
+        if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
+            pack.lm.merge_for_speed()
+        for model in (pack.lm, pack.acoustic, pack.vocoder):
+            model.to(device)
+
+    @staticmethod
+    def load(pack: Path | str | None = None, backbone: Path | str | None = None, device: str = "cpu") -> Speaker:
+        """Loads a pack folder, or the one that ships with the package.
+
+        Args:
+            backbone: folder of the text LLM, for a pack that does not hold it.
+
+        Raises:
+            VoicegraftError: not a pack, damaged, or parts that do not fit.
+        """
+        folder = Path(pack) if pack is not None else DEFAULT_PACK
+        return Speaker(open_pack(folder, Path(backbone) if backbone else None), pick_device(device))
+
+    @property
+    def voices(self) -> list[str]:
+        return list(self.pack.acoustic.config.voices)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.pack.vocoder.config.sample_rate
+
+    @property
+    def default_voice(self) -> str:
+        return self.pack.header.default_voice or self.voices[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Over the weights of all parts that speak."""
+        digest = hashlib.sha256()
+        for file in sorted(self.pack.folder.rglob("*.safetensors")):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def stream(
+        self,
+        text: str | Iterable[str],
+        voice: str | None = None,
+        seed: int = 0,
+        options: SpeakOptions | None = None,
+        on_sentence: Callable[[str], None] | None = None,
+    ) -> SpeechStream:
+        """Speaks a text of any length in constant memory.
+
+        Args:
+            text: the text, or pieces of it as they arrive.
+            voice: one of ``voices``.
+            seed: the same text, voice and seed give the same samples on the same machine.
+            on_sentence: called with each sentence when it begins.
+        """
+        chosen = self._voice(voice)
+        report = SpeechReport()
+        chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, report, on_sentence)
+        return SpeechStream(chunks, report, self.sample_rate)
+
+    def say(
+        self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None
+    ) -> Speech:
+        """The whole of ``stream(text)`` at once."""
+        stream = self.stream(text, voice, seed, options)
+        pieces = list(stream)
+        samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        return Speech(samples, self.sample_rate, stream.report)
+
+    def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
+        """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
+        tokenizer = SemanticTokenizer.load(self.pack.folder / "semantic")
+        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0, 0].tolist()
+        return self._sound(codes, self._voice(voice), self._generator(seed), self.pack.header.options)
+
+    def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
+        """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
+        codec = Codec.load(self.pack.folder / "codec")
+        with torch.inference_mode():
+            codes = codec.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
+            return self.pack.vocoder(codes.to(self.device))[0].float().cpu().numpy()
+
+    def _chunks(
+        self,
+        pieces: Iterable[str],
+        voice: str,
+        seed: int,
+        options: SpeakOptions | None,
+        report: SpeechReport,
+        on_sentence: Callable[[str], None] | None,
+    ) -> Iterator[np.ndarray]:
+        options = options or self.pack.header.options
+        generator = self._generator(seed)
+
+        def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
+            for written in iter_sentences(pieces):
+                said = self.normalizer.analyse(written)
+                report.text = f"{report.text} {written}".strip()
+                report.skipped += said.skipped
+                if not any(c.isalpha() for c in said.text):
+                    continue
+                if on_sentence is not None:
+                    on_sentence(said.text)
+                report.spoken_text = f"{report.spoken_text} {said.text}".strip()
+                pause = SENTENCE_PAUSE_SEC if report.sentences else 0.0
+                if pause:
+                    yield [], pause
+                yield self._sentence(said.text, voice, generator, options, report), 0.0
+
+        yield from Seams(self.sample_rate).join(sentences())
+        if not report.sentences:
+            report.status = "empty"
+
+    def _sentence(
+        self, text: str, voice: str, generator: torch.Generator, options: SpeakOptions, report: SpeechReport
+    ) -> Iterator[np.ndarray]:
+        tokens = SentenceTokens(self.pack.lm, text, voice, options, generator)
+        report.sentences.append((text, tokens.spoken))
+        yield from self._render(tokens, voice, generator, options)
+        if tokens.cut:
+            report.status = "cut"
+
+    def _render(
+        self, tokens: Iterable[int], voice: str, generator: torch.Generator, options: SpeakOptions
+    ) -> Iterator[np.ndarray]:
+        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options.acoustic_temperature, generator)
+        return render(self.pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames)
+
+    def _sound(self, tokens: list[int], voice: str, generator: torch.Generator, options: SpeakOptions) -> np.ndarray:
+        pieces = list(self._render(tokens, voice, generator, replace(options, first_chunk_frames=50, chunk_frames=50)))
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+    def _generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _voice(self, voice: str | None) -> str:
+        chosen = voice or self.default_voice
+        if chosen not in self.voices:
+            raise VoicegraftError(f"no voice {chosen!r}; this pack speaks as: {', '.join(self.voices)}")
+        return chosen

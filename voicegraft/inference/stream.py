@@ -1,0 +1,172 @@
+"""One sentence from text to sound, as a stream: three small machines, each handing on what is final.
+
+    SentenceTokens    text -> units -> semantic tokens, one by one    (backbone with its speech expert)
+    AcousticStream    semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
+    render            codes -> samples                                (vocoder, its delay behind)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from voicegraft.acoustic.acoustic_lm import AcousticLM
+from voicegraft.acoustic.vocoder import Vocoder
+from voicegraft.data.pronunciation import BOUNDARIES, START
+from voicegraft.data.sequences import MAX_ELAPSED
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.sampling import Sampling, draw
+from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+
+
+@dataclass(frozen=True)
+class SpeakOptions:
+    """How to speak; the defaults are a pack's own business (``pack.json``)."""
+
+    semantic: Sampling = field(default_factory=Sampling)
+    acoustic_temperature: float = 0.8
+    pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
+    max_unit_frames: int = 40  # longest phone or pause
+    first_chunk_frames: int = 5  # frames rendered at once at the beginning of a sentence ...
+    chunk_frames: int = 10  # ... and afterwards
+
+
+@dataclass
+class SpokenUnit:
+    unit: str
+    start_frame: int
+    num_frames: int = 0
+
+
+class SentenceTokens:
+    """Semantic tokens of one sentence; iterating runs the model.
+
+    The number of units is bounded by the text and the frames of a unit are bounded too, so every sentence ends.
+    ``cut`` tells whether a bound had to be used.
+    """
+
+    def __init__(
+        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, generator: torch.Generator | None = None
+    ):
+        self.lm, self.options, self.generator = lm, options, generator
+        self.text, self.voice = text, voice
+        self.units: list[str] = []
+        self.spoken: list[SpokenUnit] = []
+        self.cut = False
+
+    @torch.inference_mode()
+    def __iter__(self) -> Iterator[int]:
+        lm, vocabulary = self.lm, self.lm.vocabulary
+        device = lm.rows.token.weight.device
+        cache = DynamicCache()
+        text = lm.embed_text(torch.tensor([lm.text_ids(self.text)], device=device))
+        voice = self._embed(vocabulary.voice_id(self.voice))
+        hidden = lm.hidden(torch.cat([text, voice], 1), cache)[:, -1]
+        self.units = self._think(hidden, cache)
+        index = [vocabulary.unit_index[unit] for unit in self.units]
+        allowed = torch.full((vocabulary.size,), -torch.inf, device=device)
+        allowed[vocabulary.first_code :] = 0.0
+        frame = 0
+        for n, unit in enumerate(self.units):
+            now, following = index[n] + 1, index[n + 1] + 1 if n + 1 < len(index) else 0
+            spoken = SpokenUnit(unit, frame)
+            self.spoken.append(spoken)
+            silent = unit == START or unit in BOUNDARIES
+            token = ADVANCE if n else SAY
+            while True:
+                hidden = lm.hidden(self._embed(token, now, following, min(spoken.num_frames, MAX_ELAPSED)), cache)[:, -1]
+                if spoken.num_frames >= self.options.max_unit_frames:
+                    self.cut = True
+                    break
+                # A phone lasts a frame at least; a boundary may last none.
+                allowed[ADVANCE] = self.options.pace if silent or spoken.num_frames else -torch.inf
+                token = draw(lm.rows.head(hidden)[0] + allowed, self.options.semantic, self.generator)
+                if token == ADVANCE:
+                    break
+                spoken.num_frames += 1
+                frame += 1
+                yield token - vocabulary.first_code
+
+    def _think(self, hidden: Tensor, cache: DynamicCache) -> list[str]:
+        """Spells the units, likeliest first; leaves the cache just before SAY."""
+        vocabulary = self.lm.vocabulary
+        first, last = vocabulary.first_unit, vocabulary.first_code
+        most = 8 + 3 * len(self.text)
+        units: list[str] = []
+        while True:
+            logits = self.lm.rows.head(hidden)[0]
+            choice = int(logits[first:last].argmax())
+            unit = START if not units else vocabulary.units[choice]
+            complete = bool(units) and units[-1] in BOUNDARIES and logits[SAY] > logits[first + choice]
+            if complete or len(units) >= most:
+                self.cut |= not complete
+                return units
+            units.append(unit)
+            hidden = self.lm.hidden(self._embed(first + vocabulary.unit_index[unit]), cache)[:, -1]
+
+    def _embed(self, token: int, now: int = 0, following: int = 0, elapsed: int = 0) -> Tensor:
+        device = self.lm.rows.token.weight.device
+        ids = torch.tensor([[[token]], [[now]], [[following]], [[elapsed]]], device=device)
+        return self.lm.rows.embed(*ids)
+
+
+@torch.inference_mode()
+def acoustic_frames(
+    model: AcousticLM,
+    semantic: Iterable[int],
+    voice: str,
+    temperature: float,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Semantic tokens -> codes ``[1, K]`` per frame, ``ahead`` frames behind the tokens, all frames in the end."""
+    c = model.config
+    device = model.codebooks.device
+    voice_number = torch.tensor([c.voices.index(voice)], device=device)
+    state = model.start()
+    recent = [model.beyond] * c.past
+    span = c.past + 1 + c.ahead
+
+    def step() -> Tensor:
+        nonlocal state
+        ids = torch.tensor([recent[:span]], device=device)
+        codes, state = model.step(ids, voice_number, state, temperature, generator)
+        del recent[0]
+        return codes
+
+    for token in semantic:
+        recent.append(token)
+        if len(recent) == span:
+            yield step()
+    while len(recent) > c.past:
+        recent += [model.beyond] * (span - len(recent))
+        codes = step()
+        # What was appended stands for the end and is not spoken.
+        while recent and recent[-1] == model.beyond and len(recent) > c.past:
+            del recent[-1]
+        yield codes
+
+
+@torch.inference_mode()
+def render(vocoder: Vocoder, frames: Iterable[Tensor], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
+    """Codes ``[1, K]`` per frame -> float32 samples, rendered some frames at a time."""
+    state = vocoder.start()
+    waiting: list[Tensor] = []
+    size = first_chunk
+    heard = False
+    for codes in frames:
+        waiting.append(codes)
+        if len(waiting) == size:
+            samples, state = vocoder.step(torch.stack(waiting, -1), state)
+            waiting, size, heard = [], chunk, True
+            yield samples[0].float().cpu().numpy()
+    if waiting:
+        samples, state = vocoder.step(torch.stack(waiting, -1), state)
+        heard = True
+        yield samples[0].float().cpu().numpy()
+    if heard:
+        yield vocoder.finish(state)[0].float().cpu().numpy()

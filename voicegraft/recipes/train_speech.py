@@ -1,0 +1,168 @@
+"""Trains the speech expert: a LoRA and speech rows that make the frozen backbone pronounce and speak text.
+
+    python -m voicegraft.recipes.train_speech configs/pocket/speech.yaml work=runs/pocket
+
+Three kinds of sequences are mixed: recordings, synthetic speech, and pronunciation alone (text -> units, unlimited).
+Each round has its own mixture; the last one leans on the recordings. Writes ``expert/``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.batches import LengthBuckets, collate
+from voicegraft.data.pronunciation import UNITS, Lexicon
+from voicegraft.data.sequences import SpeechSequence, speech_sequence
+from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts
+from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
+from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.tokenize import Tokens
+from voicegraft.tokenizers.semantic import SemanticTokenizer
+from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+from voicegraft.train.loop import LoopConfig, run
+
+
+@dataclass(frozen=True)
+class Round:
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    human_share: float = 0.35  # of the sequences' positions
+    synthetic_share: float = 0.45  # the rest is pronunciation alone
+
+
+@dataclass(frozen=True)
+class TrainSpeechConfig:
+    work: str = "runs/pocket"
+    backbone: str = ""  # folder of a causal LM; empty: work/backbone
+    aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    rounds: tuple[Round, ...] = (Round(),)
+    batch_positions: int = 4096  # positions per batch
+    num_pronunciations: int = 40_000  # sentences that are only pronounced
+    max_frames: int = 500  # longer utterances are left out
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Sequences of one split, by kind."""
+
+    human: list[SpeechSequence]
+    synthetic: list[SpeechSequence]
+    pronunciation: list[SpeechSequence]
+
+    def mixed(self, round: Round, budget: int) -> tuple[list[SpeechSequence], LengthBuckets]:
+        """All sequences, and buckets that draw the kinds by the round's shares of positions."""
+        shares = (round.human_share, round.synthetic_share, 1 - round.human_share - round.synthetic_share)
+        items: list[SpeechSequence] = []
+        weights: list[float] = []
+        for share, kind in zip(shares, (self.human, self.synthetic, self.pronunciation), strict=True):
+            positions = sum(len(s) for s in kind)
+            items += kind
+            weights += [share / max(1, positions)] * len(kind)
+        return items, LengthBuckets([len(s) for s in items], weights, budget)
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    train_speech(recipe_config(TrainSpeechConfig, __doc__, argv))
+
+
+def train_speech(config: TrainSpeechConfig) -> None:
+    work, device = Path(config.work), pick_device(config.device)
+    semantic = SemanticTokenizer.load(work / "semantic")
+    aligned = Path(config.aligned) if config.aligned else sorted((work / "alignments").iterdir())[-1]
+    speech = PreparedSpeech(work, aligned=aligned)
+    vocabulary = SpeechVocabulary(tuple(speech.speakers), UNITS, semantic.spec.vocab_size)
+    backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
+    torch.manual_seed(0)
+    fingerprint = semantic.spec.fingerprint
+    model = SpeechLM.new(backbone, tokenizer, vocabulary, fingerprint, config.lora, semantic.config.levels)
+    model.to(device)
+    tokens = Tokens(work, "semantic", fingerprint)
+    train = material(config, model, speech, tokens, "train", config.num_pronunciations)
+    held = material(config, model, speech, tokens, "val", 200)
+
+    def losses(
+        players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, parts = players["speech"](batch)
+        return {"speech": loss}, parts
+
+    @torch.inference_mode()
+    def validate(_: int) -> dict[str, float]:
+        model.eval()
+        scores = {}
+        for name, kind in (("human", held.human), ("synthetic", held.synthetic[:60]), ("plain", held.pronunciation)):
+            parts = [model(collate(kind[i : i + 12], device))[1] for i in range(0, len(kind), 12)]
+            for part in ("think", "speak", "think_accuracy"):
+                scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
+        model.train()
+        return {k: v for k, v in scores.items() if k != "plain_speak"}
+
+    for number, one in enumerate(config.rounds):
+        items, buckets = train.mixed(one, config.batch_positions)
+
+        def batch_at(
+            step: int, items: list[SpeechSequence] = items, buckets: LengthBuckets = buckets, seed: int = one.loop.seed
+        ) -> dict[str, Tensor]:
+            return collate([items[i] for i in buckets.draw(step, seed)], device)
+
+        if not run(one.loop, work / "speech-training" / f"round{number}", {"speech": model}, batch_at, losses, validate):
+            return
+    model.save_expert(work / "expert", {"recipe": "train_speech", "rounds": len(config.rounds)})
+
+
+def material(
+    config: TrainSpeechConfig, model: SpeechLM, speech: PreparedSpeech, tokens: Tokens, split: str, num_plain: int
+) -> Material:
+    """Builds all sequences of a split; sentences that are only pronounced come after those that are synthesised."""
+    vocabulary = model.vocabulary
+    rate = 50.0
+
+    def sequence(clip: Clip) -> SpeechSequence | None:
+        u = clip.utterance
+        codes = tokens(clip)[:, 0]
+        if not u.units or len(codes) > config.max_frames:
+            return None
+        counts = frame_counts(u, len(codes), rate)
+        text = vary(u.text, u.id) if split == "train" else u.text
+        return speech_sequence(vocabulary, model.text_ids(text), u.speaker, u.units, codes, counts)
+
+    def all_of(synthetic: bool) -> list[SpeechSequence]:
+        clips = speech.select(split, synthetic=synthetic)
+        built = (sequence(c) for c in tqdm(clips, desc=f"{split} sequences", unit="clip", mininterval=5))
+        return [s for s in built if s is not None]
+
+    work = Path(config.work)
+    lexicon = Lexicon.load(work / "lexicon.json")
+    sentences = (work / "sentences.txt").read_text().splitlines()
+    chosen = sentences[-num_plain:] if split == "train" else sentences[-num_plain - config.num_pronunciations :][:num_plain]
+    plain = []
+    for number, text in enumerate(chosen):
+        units = lexicon.units(text)
+        if units is not None:
+            voice = vocabulary.voices[number % len(vocabulary.voices)]
+            text = vary(text, str(number)) if split == "train" else text
+            plain.append(speech_sequence(vocabulary, model.text_ids(text), voice, units))
+    return Material(all_of(False), all_of(True), plain)
+
+
+def vary(text: str, key: str) -> str:
+    """People type carelessly: one text in ten loses its capitals, one in ten its final punctuation."""
+    draw = random.Random(key).random()
+    if draw < 0.1:
+        return text.lower()
+    return text.rstrip(".?!") if draw < 0.2 else text
+
+
+if __name__ == "__main__":
+    main()
