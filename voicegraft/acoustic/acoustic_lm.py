@@ -163,16 +163,15 @@ class AcousticLM(nn.Module):
             x = layer.finish(x, F.scaled_dot_product_attention(q, keys[i], values[i]))
         hidden = self.head_in(self.norm(x[:, 0])).unflatten(-1, (c.num_codebooks, -1))  # [B, K, H]
         total = torch.zeros_like(state.previous)
+        # Gumbel-max: the likeliest after this noise is a draw from the softmax, with one draw of noise per frame.
+        uniform = torch.rand(hidden.shape[0], *self.codebooks.shape[:2], generator=generator, device=x.device)
+        noise = -temperature * torch.log(-torch.log(uniform.clamp(min=1e-9)))  # [B, K, N]
         codes = []
         for k in range(c.num_codebooks):
             logits = F.gelu(hidden[:, k] + total @ self.head_sum[k]) @ self.head_out[k]
-            if temperature > 0:
-                share = torch.softmax(logits.float() / temperature, -1)
-                code = torch.multinomial(share, 1, generator=generator)[:, 0]
-            else:
-                code = logits.argmax(-1)
+            code = (logits + noise[:, k]).argmax(-1)
             codes.append(code)
-            total = total + self.codebooks[k][code]
+            total = total + F.embedding(code, self.codebooks[k])
         state = AcousticState(state.position + 1, tuple(keys), tuple(values), total)
         return torch.stack(codes, 1), state
 

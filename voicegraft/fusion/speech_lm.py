@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.sequences import IGNORE, MAX_ELAPSED
+from voicegraft.fusion.step_decoder import StepDecoder
 from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
@@ -83,7 +84,7 @@ class SpeechLM(nn.Module):
         self.peft_model = peft_model
         self.tokenizer = tokenizer
         self.rows = rows
-        self.merged: nn.Module | None = None
+        self.fast: StepDecoder | None = None
 
     @staticmethod
     def new(
@@ -131,9 +132,18 @@ class SpeechLM(nn.Module):
         """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
         return self.backbone.get_input_embeddings()(ids)
 
+    def start_cache(self) -> Any:
+        """An empty cache for ``hidden``; one stream, one cache."""
+        return DynamicCache() if self.fast is None else self.fast.start()
+
     def hidden(self, embeddings: Tensor, cache: Any = None) -> Tensor:
-        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` with the expert on; ``cache`` is extended."""
-        inner = self.merged if self.merged is not None else self.backbone.base_model
+        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` with the expert on; ``cache`` is extended.
+
+        With a cache after ``merge_for_speed`` the batch is a single stream.
+        """
+        if self.fast is not None and cache is not None:
+            return self.fast(embeddings, cache)
+        inner = self.backbone.base_model
         out = inner(inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None)
         return out.last_hidden_state
 
@@ -158,16 +168,21 @@ class SpeechLM(nn.Module):
         return each.mean(), parts
 
     def merge_for_speed(self) -> None:
-        """Folds the expert into a copy of the backbone that ``hidden`` then uses; the backbone itself stays as it is.
+        """Folds the expert into a copy of the backbone laid out for cached steps, which ``hidden`` then uses.
 
-        For small models: it doubles their memory and spares the LoRA's share of every step.
+        For small models: it doubles their memory. The backbone itself stays as it is. Architectures without such a
+        layout (see ``StepDecoder.supports``) go on through transformers.
         """
-        self.merged = copy.deepcopy(self.peft_model).merge_and_unload().base_model
+        if StepDecoder.supports(self.backbone.base_model):
+            merged = copy.deepcopy(self.peft_model).merge_and_unload()
+            self.fast = StepDecoder(merged.base_model)
 
     def save_expert(self, folder: Path, provenance: dict[str, object]) -> None:
         """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.peft_model.save_pretrained(str(folder), save_embedding_layers=False)
+        adapter = get_peft_model_state_dict(self.peft_model, adapter_name=EXPERT, save_embedding_layers=False)
+        halves = {name: tensor.detach().half() for name, tensor in adapter.items()}
+        self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
         save_artifact(folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16)
 
     @staticmethod

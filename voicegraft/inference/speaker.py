@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -164,16 +165,22 @@ class Speaker:
 
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
-        tokenizer = SemanticTokenizer.load(self.pack.folder / "semantic")
-        codes = tokenizer.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0, 0].tolist()
+        codes = self._semantic.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0, 0].tolist()
         return self._sound(codes, self._voice(voice), self._generator(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
-        codec = Codec.load(self.pack.folder / "codec")
         with torch.inference_mode():
-            codes = codec.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
+            codes = self._codec.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
             return self.pack.vocoder(codes.to(self.device))[0].float().cpu().numpy()
+
+    @cached_property
+    def _semantic(self) -> SemanticTokenizer:
+        return SemanticTokenizer.load(self.pack.folder / "semantic")
+
+    @cached_property
+    def _codec(self) -> Codec:
+        return Codec.load(self.pack.folder / "codec")
 
     def _chunks(
         self,

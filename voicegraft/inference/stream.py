@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
@@ -63,7 +63,7 @@ class SentenceTokens:
     def __iter__(self) -> Iterator[int]:
         lm, vocabulary = self.lm, self.lm.vocabulary
         device = lm.rows.token.weight.device
-        cache = DynamicCache()
+        cache = lm.start_cache()
         text = lm.embed_text(torch.tensor([lm.text_ids(self.text)], device=device))
         voice = self._embed(vocabulary.voice_id(self.voice))
         hidden = lm.hidden(torch.cat([text, voice], 1), cache)[:, -1]
@@ -92,7 +92,7 @@ class SentenceTokens:
                 frame += 1
                 yield token - vocabulary.first_code
 
-    def _think(self, hidden: Tensor, cache: DynamicCache) -> list[str]:
+    def _think(self, hidden: Tensor, cache: Any) -> list[str]:
         """Spells the units, likeliest first; leaves the cache just before SAY."""
         vocabulary = self.lm.vocabulary
         first, last = vocabulary.first_unit, vocabulary.first_code

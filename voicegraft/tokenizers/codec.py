@@ -20,6 +20,9 @@ from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.rvq import RVQ
 
 
+TRAINING_ONLY = ("rvq.sums", "rvq.counts")  # moving averages behind the codebooks
+
+
 @dataclass(frozen=True)
 class CodecConfig:
     mel: MelConfig = field(default_factory=lambda: MelConfig(num_mels=100, high_hz=12_000.0))
@@ -73,7 +76,7 @@ class Codec(nn.Module):
         )
 
     def fingerprint(self) -> str:
-        return fingerprint(self.state_dict())
+        return fingerprint({n: t for n, t in self.state_dict().items() if n not in TRAINING_ONLY})
 
     def encode(self, samples: Tensor) -> Tensor:
         """Waveforms ``[B, T]`` -> codes ``[B, K, T // hop]``."""
@@ -105,11 +108,13 @@ class Codec(nn.Module):
         return out.reshape(len(out), c.mel.num_mels, c.stride, -1).transpose(2, 3).flatten(2) * 3.0 - 5.0
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "codec", self.config, self.state_dict(), provenance, torch.float16)
+        tensors = {name: tensor for name, tensor in self.state_dict().items() if name not in TRAINING_ONLY}
+        save_artifact(folder, "codec", self.config, tensors, provenance, torch.float16)
 
     @staticmethod
     def load(folder: Path) -> Codec:
         artifact = load_artifact(folder, "codec", CodecConfig)
         model = Codec(artifact.config)
-        model.load_state_dict(artifact.tensors)
+        averages = {"rvq.sums": artifact.tensors["rvq.codebooks"], "rvq.counts": model.rvq.counts}
+        model.load_state_dict({**averages, **artifact.tensors})
         return model.eval().requires_grad_(False)
