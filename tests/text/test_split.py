@@ -1,0 +1,102 @@
+"""Sentences: where they end, that no word is lost, and that a stream gives the same as the whole text."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from voicegraft.text import iter_sentences, split_sentences
+
+SENTENCES = [
+    ["Mr. Smith went to Washington.", "He arrived at 5 p.m. Monday.", "Then he slept."],
+    ["Dr. Jones, e.g. a surgeon, paid $3.50 for No. 7.", "It was fine."],
+    ["J. R. R. Tolkien wrote it.", "So did C. S. Lewis."],
+    ["The U.S. Army left the U.S.", "They went home."],
+    ['"Really?" he asked.', '"Yes."', "She left."],
+    ["Wait... what?", "Well...", "Then go!"],
+    ["hello there.", "how are you?", "i am fine."],
+    ["It was approx. five miles.", "See Fig. 3.", "Next."],
+    ["Apple Inc. announced it.", "He works at Apple Inc.", "He is happy."],
+    ["At 5 p.m. John left.", "It's 3.14.", "OK."],
+    ["1. Open the door.", "2. Close it."],
+    ["St. Louis is big.", "Mt. Everest is bigger."],
+    ["Is this it?!", "Yes!!", "Good."],
+    ["George W. Bush spoke.", "Plan A.", "It failed."],
+    ["Nancy lived on Elm St.", "It was strange."],
+    ["'It's 5,' she said.", "'Go.'", "They went."],
+    ["Visit www.example.com.", "Now."],
+]
+
+
+@pytest.mark.parametrize("sentences", SENTENCES, ids=lambda sentences: sentences[0])
+def test_finds_the_ends(sentences: list[str]) -> None:
+    assert split_sentences(" ".join(sentences)) == sentences
+
+
+def test_paragraphs_and_lists_end_sentences_but_wrapped_lines_do_not() -> None:
+    text = "A Title\n\nIt is\nwrapped here\r\n\r\n- one\n- two"
+    assert split_sentences(text) == ["A Title", "It is wrapped here", "- one", "- two"]
+
+
+def test_long_sentences_are_cut_where_a_reader_would_breathe() -> None:
+    text = "The old man, who had never seen the sea, walked down to the harbour because his son had asked it."
+    assert split_sentences(text, 50) == [
+        "The old man, who had never seen the sea,",
+        "walked down to the harbour",
+        "because his son had asked it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 1000, "word " * 500, "a,b;c " * 300, "Mr. " * 300, "\n" * 1000, "", " \t\n"]
+)
+def test_nothing_is_longer_than_allowed_and_no_character_is_lost(text: str) -> None:
+    pieces = split_sentences(text, 50)
+    assert all(0 < len(piece) <= 50 for piece in pieces)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+def test_a_stream_gives_the_same_sentences_in_chunks_of_any_size() -> None:
+    whole = "\n\n".join(" ".join(sentences) for sentences in SENTENCES)
+    for max_chars in (40, 220):
+        expected = split_sentences(whole, max_chars)
+        for seed in range(60):
+            rng = random.Random(seed)
+            cuts = sorted(rng.randrange(len(whole)) for _ in range(rng.randrange(1, 300)))
+            chunks = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+            assert list(iter_sentences(chunks, max_chars)) == expected
+
+
+def test_random_text_streams_like_it_splits() -> None:
+    for seed in range(300):
+        rng = random.Random(seed)
+        text = "".join(rng.choice("ab AB.?!,;'\"()\n 12-Mr") for _ in range(rng.randrange(200)))
+        chunks = [text[i : i + 7] for i in range(0, len(text), 7)]
+        assert list(iter_sentences(chunks, 30)) == split_sentences(text, 30)
+
+
+def test_a_sentence_comes_as_soon_as_the_next_word_is_there() -> None:
+    taken: list[str] = []
+
+    def chunks() -> Iterator[str]:
+        for word in ["First one.", " Second", " one. ", "Third."]:
+            taken.append(word)
+            yield word
+
+    sentences = iter_sentences(chunks())
+    assert next(sentences) == "First one."
+    assert taken == ["First one.", " Second", " one. "]
+
+
+def test_an_endless_stream_needs_no_more_than_a_window() -> None:
+    def words() -> Iterator[str]:
+        while True:
+            yield "never ending story "
+
+    sentences = iter_sentences(words(), 100)
+    assert all(len(next(sentences)) <= 100 for _ in range(1000))
+
+
+def test_a_senseless_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_chars"):
+        split_sentences("Hello.", 1)

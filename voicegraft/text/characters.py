@@ -1,0 +1,154 @@
+"""Folds any Unicode text to the characters that English is written in, and tells what it had to leave out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+# Characters whose meaning is a spelling that compatibility normalisation would lose or not give.
+_SPELLINGS = {
+    **dict.fromkeys("“”„‟«»″〝〞＂", '"'),
+    **dict.fromkeys("‘’‚‛′‹›ʼʻ´`", "'"),
+    **dict.fromkeys("‐‑﹣－⁃", "-"),
+    **dict.fromkeys("‒–—―⸺⸻﹘", "–"),
+    **dict.fromkeys("•◦▪▸►‣●■·", "\n- "),
+    **dict.fromkeys("→⇒➔➜", " to "),
+    **dict.fromkeys("。", ". "),
+    **dict.fromkeys("、，", ", "),
+    **dict.fromkeys("¿¡™®℠", ""),
+    "−": "-",
+    "…": "...",
+    "№": " No. ",
+    "©": " copyright ",
+    "§": " section ",
+    "¶": " paragraph ",
+    "†": " ",
+    "‡": " ",
+    "º": "°",
+    "÷": " divided by ",
+    "±": " plus or minus ",
+    "≈": " about ",
+    "≠": " is not equal to ",
+    "≤": " at most ",
+    "≥": " at least ",
+    "∞": " infinity ",
+    "√": " square root of ",
+    "‰": " per mille ",
+    **dict(zip("°£€¥₩₹¢×", "°£€¥₩₹¢×", strict=True)),
+    "₿": " bitcoin ",
+    "Ω": " ohms ",
+    "\u2028": "\n",
+    "\u2029": "\n\n",
+    "\u0085": "\n",
+    "ß": "ss",
+    "æ": "ae",
+    "Æ": "Ae",
+    "œ": "oe",
+    "Œ": "Oe",
+    "þ": "th",
+    "Þ": "Th",
+    "ð": "th",
+    "Ð": "Th",
+}
+_FRACTION = re.compile(r"(\d?)([¼-¾⅐-⅞↉])")
+_SUPERSCRIPT = re.compile(r"(^|.)([⁰¹²³⁴-⁹]+)", re.DOTALL)
+_UNIT = re.compile(r"\b(?:mm|cm|dm|m|km|in|ft|yd|mi)$")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_LINE_END = re.compile(r"\r\n?|[\x0b\x0c]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_LATIN_NAME = re.compile(r"LATIN (SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?([A-Z]{1,2})\b")
+_GREEK_NAME = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?([A-Z]+)")
+_MAX_RUN = 40  # characters of one unspeakable run that are reported
+_MAX_RUNS = 100  # different runs that are reported
+
+
+def fold(text: str) -> tuple[str, tuple[str, ...]]:
+    """Brings text to ASCII and the few symbols that the grammar reads (° £ € ¥ ₩ ₹ ¢ × –).
+
+    Accents go, and so do emoji and the letters of other alphabets; a single Greek letter is named.
+
+    Returns: the text, and the different runs that were left out, in order of first appearance.
+    """
+    skipped: dict[str, None] = {}
+
+    def leave_out(run: str) -> None:
+        if len(skipped) < _MAX_RUNS:
+            skipped.setdefault(run[:_MAX_RUN])
+
+    text = _CONTROL.sub("", _LINE_END.sub("\n", text))
+    if not text.isascii():
+        text = _FRACTION.sub(_fraction, text)
+        text = _SUPERSCRIPT.sub(_superscript, text)
+        text = _NOT_ASCII.sub(lambda run: _fold_run(run.group(), leave_out), text)
+    return text, tuple(skipped)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """`1½` is one and a half, where compatibility normalisation would make eleven halves of it."""
+    whole, character = match.groups()
+    return f"{whole} {unicodedata.normalize('NFKC', character).replace('⁄', '/')} "
+
+
+def _superscript(match: re.Match[str]) -> str:
+    """Powers are said, footnote marks are not."""
+    before, raised = match.groups()
+    digits = unicodedata.normalize("NFKC", raised)
+    if _UNIT.search(match.string[max(0, match.start() - 3) : match.end(1)]):
+        return f"{before}{digits}"  # the grammar knows m2 and km3
+    is_variable = before.isalpha() and not match.string[max(0, match.start() - 1) : match.start()].isalpha()
+    if before.isdigit() or before == ")" or is_variable:
+        return before + {"2": " squared ", "3": " cubed "}.get(digits, f" to the power of {digits} ")
+    return before
+
+
+def _fold_run(run: str, leave_out: Callable[[str], None]) -> str:
+    """Folds one run of characters beyond ASCII."""
+    folded: list[str] = []
+    lost: list[str] = []
+
+    def close() -> None:
+        if lost:
+            leave_out("".join(lost))
+            lost.clear()
+            folded.append(" ")
+
+    for index, character in enumerate(run):
+        said = _SPELLINGS.get(character)
+        if said is None:
+            said = _fold_character(character, run[max(0, index - 1) : index] + run[index + 1 : index + 2])
+        if said is None:
+            lost.append(character)
+        elif said or not lost:  # joiners inside an emoji belong to it
+            close()
+            folded.append(said)
+        else:
+            lost.append(character)
+    close()
+    return "".join(folded)
+
+
+def _fold_character(character: str, neighbours: str) -> str | None:
+    """What to write for a character: "" for one without any sound, None for one that cannot be said."""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Mn", "Me"):
+        return ""
+    if category.startswith("Z"):
+        return " "
+    if category == "Nd":
+        return str(unicodedata.digit(character))
+    compatible = unicodedata.normalize("NFKC", character)
+    if compatible.isascii():
+        return compatible
+    if compatible in ("°C", "°F"):
+        return compatible
+    name = unicodedata.name(character, "")
+    latin = _LATIN_NAME.match(name)
+    if latin:
+        return latin.group(2) if latin.group(1) == "CAPITAL " else latin.group(2).lower()
+    greek = _GREEK_NAME.match(unicodedata.name(compatible[0], ""))
+    if greek and not any("GREEK" in unicodedata.name(other, "") for other in neighbours):
+        return f" {'lambda' if greek.group(1) == 'LAMDA' else greek.group(1).lower()} "
+    if category.startswith("P"):
+        return " "
+    return None

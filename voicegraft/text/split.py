@@ -1,0 +1,182 @@
+"""Finds where sentences end, on text that may still be arriving, and cuts the endless ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Nothing ends after these: a name or an explanation follows.
+_NEVER_LAST = _words(
+    "mr mrs ms mx dr drs prof rev hon gov sen rep gen col lt maj capt cmdr cdr sgt cpl pvt adm messrs "
+    "mme mlle pres supt st mt ft fr e.g i.e vs cf viz esp approx ca"
+)
+# Nothing ends between these and a number: No. 7, p. 12.
+_BEFORE_NUMBER = _words("no nos fig figs p pp vol vols ch chs sec secs eq art op apt bldg ste rm pt para ver")
+# These stand in the middle or at the end: the next word decides.
+_EITHER = _words(
+    "inc ltd co corp bros jr sr esq ave blvd rd ln hwy pkwy sq ct pl dept univ assn est ph.d m.d b.a "
+    "m.a b.c a.d u.s u.k u.n u.s.a d.c jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues "
+    "wed thu thurs fri sat oz lb lbs in min sec hr hrs yr yrs al a.k.a"
+)
+_VOWELS = frozenset("aeiouy")
+_CLOCK = frozenset(("a.m", "p.m"))
+_AFTER_CLOCK = _words(
+    "monday tuesday wednesday thursday friday saturday sunday est edt cst cdt mst mdt pst pdt gmt utc "
+    "et pt eastern central mountain pacific"
+)
+# Words that begin sentences far more often than they follow an abbreviation in capitals.
+STARTERS = _words(
+    "the a an this that these those there here it its he she they we you i his her their our your my in "
+    "on at by for from with to of as if when while after before since although though because but and "
+    "so or yet then now what who where why how which is are was were do does did can could will would "
+    "should may might not no yes please let however meanwhile finally also perhaps maybe once until "
+    "some many most all each every both one two"
+)
+# Paragraphs arrive as form feeds, see _canonical.
+_CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[.)]) )")
+_NEXT_WORD = re.compile(r"[ \n\f]['\"(\[{]*([^ \n\f'\")\]},.!?;:]*)(.?)", re.DOTALL)
+_LAST_WORD = re.compile(r"(?:^|[ \n\f('\"\[{–-])([^ \n\f('\"\[{–-]*)$")
+_SPACE = re.compile(r"\s+")
+_LOOKAHEAD = 40  # characters after a candidate that are enough to decide
+# Where to cut what has no end, best first; the part before the cut is kept by the first group.
+_CUTS = (
+    re.compile(r".*[;:!?]['\")\]]*(?=\s)", re.DOTALL),
+    re.compile(r".*(?:[,)][\'\"]?(?=\s)|\s[–-]+(?=\s))", re.DOTALL),
+    re.compile(
+        r".*(?=\s(?:and|but|or|nor|because|which|who|whose|that|while|when|where|although|though|since|if"
+        r"|unless|than|as|so|until|before|after)\s)",
+        re.DOTALL,
+    ),
+    re.compile(r".*(?=\s)", re.DOTALL),
+)
+
+
+def split_sentences(text: str, max_chars: int = DEFAULT_MAX_CHARS) -> list[str]:
+    """The sentences of a text, each on one line, none longer than `max_chars` characters.
+
+    Joining them with spaces gives back every word in order. Longer sentences are cut at semicolons and
+    colons, else commas and dashes, else before conjunctions, else between words, else anywhere.
+
+    Raises:
+        ValueError: max_chars is below 2.
+    """
+    return list(iter_sentences([text], max_chars))
+
+
+def iter_sentences(chunks: Iterable[str], max_chars: int = DEFAULT_MAX_CHARS) -> Iterator[str]:
+    """The same sentences from text that arrives in chunks of any size, each as soon as its end is certain.
+
+    An end is certain when the next word is there. Memory is bounded by the longest chunk.
+    """
+    if max_chars < 2:
+        raise ValueError(f"max_chars must be at least 2, got {max_chars}")
+    buffer = ""
+    for chunk in _canonical(chunks):
+        buffer += chunk
+        start = 0
+        while (end := _next_end(buffer, start, max_chars, is_last=False)) is not None:
+            yield from _piece(buffer[start:end])
+            start = _skip_space(buffer, end)
+        buffer = buffer[start:]
+    start = _skip_space(buffer, 0)
+    while start < len(buffer):
+        end = _next_end(buffer, start, max_chars, is_last=True)
+        end = len(buffer) if end is None else end
+        yield from _piece(buffer[start:end])
+        start = _skip_space(buffer, end)
+
+
+def _piece(text: str) -> Iterator[str]:
+    line = " ".join(text.split())
+    if line:
+        yield line
+
+
+def _skip_space(text: str, start: int) -> int:
+    while start < len(text) and text[start] in " \n\f":
+        start += 1
+    return start
+
+
+def _canonical(chunks: Iterable[str]) -> Iterator[str]:
+    """Makes every run of white space one character: a form feed between paragraphs, a line feed, or a space.
+
+    A run is put out together with the character after it, so a reader never sees half of one.
+    """
+    pending = ""  # the white space seen so far, at most its two first line feeds
+    for chunk in chunks:
+        chunk = pending + chunk
+        ending = len(chunk.rstrip())
+        pending = "\n" * min(2, chunk.count("\n", ending)) or chunk[ending : ending + 1]
+        if ending:
+            yield _SPACE.sub(_one_space, chunk[:ending])
+
+
+def _one_space(match: re.Match[str]) -> str:
+    num_lines = match.group().count("\n")
+    return "\f" if num_lines > 1 else "\n" if num_lines else " "
+
+
+def _next_end(text: str, start: int, max_chars: int, is_last: bool) -> int | None:
+    """Where the sentence that begins at `start` ends; None while later text may still change the answer."""
+    limit = start + max_chars
+    position = start
+    while (match := _CANDIDATE.search(text, position, min(len(text), limit + 2))) is not None:
+        if match.end() > limit:
+            break
+        following = _NEXT_WORD.match(text, match.end())
+        if match.group() in ("\f", "\n"):
+            return match.end()
+        if following is None or not (is_last or following.group(2) or len(text) >= match.end() + _LOOKAHEAD):
+            return None
+        if _is_end(text, start, match, following.group(1), text[match.end()]):
+            return match.end()
+        position = match.end()
+    if len(text) <= limit + (0 if is_last else _LOOKAHEAD):
+        return None
+    window = text[start : limit + 1]
+    for cut in _CUTS:
+        found = cut.match(window)
+        if found and found.end() >= min(max_chars // 3, 40):
+            return start + found.end()
+    return limit
+
+
+def _is_end(text: str, start: int, match: re.Match[str], following: str, space: str) -> bool:
+    """Whether the stop that `match` found ends a sentence, given the word after it."""
+    if space == "\f":
+        return True
+    marks = match.group()
+    stops = marks.rstrip("'\")]}")
+    is_quoted = stops != marks and not marks.endswith(")")
+    lower = following[:1].islower()
+    if "!" in stops or "?" in stops:
+        return not (lower and is_quoted)
+    before = _LAST_WORD.search(text[max(start, match.start() - _LOOKAHEAD) : match.start()])
+    word = before.group(1) if before else ""
+    if stops != ".":  # an ellipsis
+        return not lower and bool(following)
+    key = word.lower()
+    next_key = following.lower()
+    if key in _NEVER_LAST:
+        return key == "st" and not lower and next_key in STARTERS
+    if key in _BEFORE_NUMBER and (following[:1].isdigit() or re.fullmatch("[IVXLC]+", following)):
+        return False
+    if key in _CLOCK:
+        opens = len(text[start : match.start()].split()) <= 3  # At 5 p.m. John left.
+        return not lower and next_key not in _AFTER_CLOCK and (not opens or next_key in STARTERS)
+    if key in _EITHER or re.fullmatch(r"[A-Z](?:\.[A-Z])*", word):
+        return not lower and next_key in STARTERS
+    if key.isdigit() and text[start : match.start()].strip() == word and len(word) <= 2:
+        return False  # the number of a list item
+    if lower:
+        is_word = len(word) > 1 and word.isalpha() and word.islower() and not _VOWELS.isdisjoint(word)
+        return is_word and not is_quoted  # a chat without capitals; an unknown abbreviation has no vowel
+    return True
