@@ -1,0 +1,205 @@
+"""Text corpora -> a byte-level BPE tokenizer and rows of tokens for next-token prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from voicegraft.data.corpora import dialogues, words_key
+
+PAD, BEGIN, END, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
+
+# The bare Jinja form of `chat_ids`; roles that the model has never seen are refused rather than guessed.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] not in ['user', 'assistant'] %}"
+    "{{ raise_exception('roles are user and assistant, got ' + message['role']) }}{% endif %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+_TYPEWRITER = {
+    0x2019: "'",
+    0x2018: "'",
+    0x201C: '"',
+    0x201D: '"',
+    0x2014: "--",
+    0x2013: "-",
+    0x2026: "...",
+    0xFEFF: None,
+}
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
+
+Message = tuple[str, str]  # role (user or assistant), text
+
+
+def plain(text: str) -> str:
+    """Text with typewriter quotes, dashes and single spaces, so that few tokens are spent on typography."""
+    return " ".join(text.translate(_TYPEWRITER).split())
+
+
+def hash_share(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone: the same split on every machine, in any order."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
+
+
+def book_pieces(
+    folder: Path, forbidden: frozenset[str] = frozenset(), piece_chars: int = 8000, held_out: float = 0.01
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Books as contiguous pieces, each a list of paragraphs: (to train on, held out).
+
+    Args:
+        forbidden: `words_key` of sentences that must not be trained on; paragraphs that hold one are dropped.
+        piece_chars: length from which a piece ends with the paragraph.
+        held_out: share of pieces to hold out, chosen by book name and piece number.
+    """
+    train: list[list[str]] = []
+    test: list[list[str]] = []
+    for path in sorted(folder.glob("*.txt")):
+        if path.name == "SOURCE.txt":
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        paragraphs = (plain(block.replace("_", "")) for block in re.split(r"\n\s*\n", text))
+        for number, piece in enumerate(_pieces(paragraphs, piece_chars)):
+            if hash_share(f"{path.name} {number}") < held_out:
+                test.append(piece)
+            else:
+                train.append([p for p in piece if not says_any(p, forbidden)])
+    return train, test
+
+
+def _pieces(paragraphs: Iterable[str], chars: int) -> Iterator[list[str]]:
+    piece: list[str] = []
+    for paragraph in paragraphs:
+        if paragraph:
+            piece.append(paragraph)
+        if sum(map(len, piece)) >= chars:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def chats(path: Path, forbidden: frozenset[str] = frozenset()) -> Iterator[list[Message]]:
+    """Dialogues of the Schema-Guided Dialogue corpus as chats, without those with a forbidden sentence."""
+    for dialogue in dialogues(path):
+        chat = [("user" if speaker == "user" else "assistant", plain(text)) for speaker, text in dialogue]
+        if not any(says_any(text, forbidden) for _, text in chat):
+            yield chat
+
+
+def says_any(text: str, forbidden: frozenset[str]) -> bool:
+    """Whether one of the text's sentences has a forbidden `words_key`."""
+    return bool(forbidden) and any(words_key(s) in forbidden for s in _SENTENCE_END.split(text))
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int = 2048) -> PreTrainedTokenizerFast:
+    """A byte-level BPE: any text can be encoded, case is kept, digits stand alone.
+
+    A space is put before a text that has none, so a word is the same token at the start of a text and inside;
+    decoded text therefore begins with a space. Encoding puts the beginning token in front, as Llama's does.
+
+    Args:
+        vocab_size: special tokens included.
+        context: longest sequence that the model is meant for.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    begin = bpe.token_to_id(BEGIN)
+    bpe.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, begin)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=PAD,
+        additional_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Hugging Face's files, in a form that older versions of transformers read as well as the present one."""
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("extra_special_tokens", "is_local", "local_files_only"):
+        config.pop(key, None)
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": [USER, ASSISTANT]}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+class ChatEncoder:
+    """Encodes many texts and chats at once; the same ids as the chat template gives (a test says so)."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._bpe = tokenizer.backend_tokenizer
+        vocabulary = self._bpe.get_vocab()
+        self.begin, self.end, self.user, self.assistant = (
+            vocabulary[token] for token in (BEGIN, END, USER, ASSISTANT)
+        )
+
+    def texts(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self._bpe.encode_batch(list(texts), add_special_tokens=False)]
+
+    def chats(self, chats: Sequence[Sequence[Message]]) -> Iterator[tuple[list[int], list[bool]]]:
+        """Token ids per chat, and whether a token belongs to an answer (its end token included)."""
+        words = iter(self.texts([text for chat in chats for _, text in chat]))
+        for chat in chats:
+            ids, answer = [self.begin], [False]
+            for role, _ in chat:
+                turn = next(words)
+                spoken = role == "assistant"
+                ids += [self.assistant if spoken else self.user, *turn, self.end]
+                answer += [False] + [spoken] * (len(turn) + 1)
+            yield ids, answer
+
+
+def stream_rows(stream: np.ndarray, begin: int, context: int) -> np.ndarray:
+    """A token stream `[N]` in rows `[R, context]`, each begun by the beginning token; the rest is dropped."""
+    body = context - 1
+    num_rows = len(stream) // body
+    rows = stream[: num_rows * body].reshape(num_rows, body)
+    return np.concatenate([np.full((num_rows, 1), begin, rows.dtype), rows], axis=1)
+
+
+def packed_rows(
+    sequences: Iterable[tuple[Sequence[int], Sequence[int]]], pad: int, context: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Packs whole sequences of (ids, marks) into rows: ids `[R, context]` uint16, marks `[R, context]` uint8.
+
+    Sequences longer than a row are left out; what a row lacks is padding with mark zero.
+    """
+    ids_rows: list[list[int]] = []
+    mark_rows: list[list[int]] = []
+    for ids, marks in sequences:
+        if len(ids) > context:
+            continue
+        if not ids_rows or len(ids_rows[-1]) + len(ids) > context:
+            ids_rows.append([])
+            mark_rows.append([])
+        ids_rows[-1] += ids
+        mark_rows[-1] += marks
+    all_ids = np.full((len(ids_rows), context), pad, np.uint16)
+    all_marks = np.zeros((len(ids_rows), context), np.uint8)
+    for row, (i, m) in enumerate(zip(ids_rows, mark_rows, strict=True)):
+        all_ids[row, : len(i)] = i
+        all_marks[row, : len(m)] = m
+    return all_ids, all_marks

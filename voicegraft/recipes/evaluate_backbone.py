@@ -1,0 +1,231 @@
+"""Held-out perplexity and question-answering accuracy of any Hugging Face causal language model.
+
+    python -m voicegraft.recipes.evaluate_backbone model=runs/pocket/backbone data=DATA work=runs/pocket
+
+Uses the model's own tokenizer and chat template (without one: "Question: ... Answer:"). Perplexity per token
+compares models of one tokenizer, perplexity per word any models. Prints a table and writes
+``{work}/backbone-report.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data import questions as qa
+from voicegraft.data.corpora import unpack, words_key
+from voicegraft.data.text import Message, book_pieces, chats
+from voicegraft.recipes.command import recipe_config
+
+
+@dataclass(frozen=True)
+class EvaluateBackboneConfig:
+    model: str = "runs/pocket/backbone"  # Hugging Face folder
+    data: str = "data"  # folder with the raw corpora
+    work: str = "runs/pocket"  # folder that receives the unpacked corpora and the report
+    books_held_out: float = 0.01  # as in the training
+    context: int = 512  # tokens per window of the perplexity
+    num_dialogues: int = 300  # of the held-out ones
+    questions_per_kind: int = 200
+    seed: int = 7  # which questions
+    batch: int = 32  # windows or questions at a time
+    max_answer_tokens: int = 12
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    per_token: float
+    per_word: float  # words are what spaces separate
+    num_tokens: int
+    num_words: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    right: float  # share of answers that are the expected words exactly
+    constant: float  # share that one and the same answer to every question would get
+    count: int
+
+
+def main(argv: list[str] | None = None) -> None:
+    report = evaluate_backbone(recipe_config(EvaluateBackboneConfig, __doc__, argv))
+    for name, p in report["perplexity"].items():
+        print(f"{name:12} perplexity {p['per_token']:8.2f} per token {p['per_word']:8.2f} per word")
+    for name, a in report["questions"].items():
+        print(f"{name:12} right {a['right']:.3f}   constant answer {a['constant']:.3f}   of {a['count']}")
+
+
+@torch.inference_mode()
+def evaluate_backbone(config: EvaluateBackboneConfig) -> dict[str, dict[str, dict[str, float]]]:
+    device = pick_device(config.device)
+    if device.type == "cpu":
+        single_thread()
+    work = Path(config.work)
+    corpora = work / "corpora"
+    unpack(Path(config.data), corpora, ("books-pd", "sgd-dialogues", "opentriviaqa", "llm-adapters-qa"))
+    tokenizer, model = load_backbone(config.model, device)
+
+    _, pieces = book_pieces(corpora / "books-pd", held_out=config.books_held_out)
+    spoken = islice(chats(corpora / "sgd-dialogues" / "dev.jsonl"), config.num_dialogues)
+    texts = {
+        "books": [paragraph + "\n" for piece in pieces for paragraph in piece],
+        "dialogues": [chat_text(tokenizer, chat) for chat in spoken],
+    }
+    asked = held_out_questions(corpora, config.questions_per_kind, config.seed)
+    answers = answer_all(model, tokenizer, [q.text for q in asked], config.batch, config.max_answer_tokens)
+    report = {
+        "perplexity": {
+            n: vars(perplexity(model, tokenizer, t, config.context, config.batch)) for n, t in texts.items()
+        },
+        "questions": {kind: vars(a) for kind, a in accuracies(asked, answers).items()},
+    }
+    rows = [{**vars(q), "said": said} for q, said in zip(asked, answers, strict=True)]
+    (work / "backbone-report.json").write_text(
+        json.dumps({"model": config.model, **report, "answers": rows}, indent=1)
+    )
+    return report
+
+
+def load_backbone(folder: str, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and float32 model.
+
+    Raises:
+        VoicegraftError: not a folder of a causal language model.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device})
+        return tokenizer, model.float().eval()
+    except (OSError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise VoicegraftError(
+            f"{folder}: expected the folder of a Hugging Face causal language model: {line}"
+        ) from error
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
+    if tokenizer.chat_template is None:
+        return "".join(f"{role.capitalize()}: {text}\n" for role, text in chat)
+    messages = [{"role": role, "content": text} for role, text in chat]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False))
+
+
+def perplexity(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], context: int, batch: int
+) -> Perplexity:
+    """Perplexity of the texts in a row, in windows that do not overlap, each after the beginning token.
+
+    A tokenizer without a beginning token gets its end token there, as GPT-2 does.
+    """
+    texts = list(texts)
+    ids = [i for part in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in part]
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    windows = [[begin, *ids[i : i + context - 1]] for i in range(0, len(ids), context - 1)]
+    nats = 0.0
+    # The last window is shorter than the others: it goes alone.
+    parts = [windows[i : min(i + batch, len(windows) - 1)] for i in range(0, len(windows) - 1, batch)] + [
+        windows[-1:]
+    ]
+    for part in tqdm(parts, desc="perplexity", unit="batch"):
+        rows = torch.tensor(part, device=model.device)
+        logits = model(input_ids=rows[:, :-1], use_cache=False).logits.float()
+        nats += float(F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum"))
+    num_words = sum(len(text.split()) for text in texts)
+    return Perplexity(math.exp(nats / len(ids)), math.exp(nats / num_words), len(ids), num_words)
+
+
+def held_out_questions(corpora: Path, per_kind: int, seed: int) -> list[qa.Question]:
+    """At most ``per_kind`` test questions of every kind; none of them, nor their facts, were in training."""
+    trained = {
+        q.text for q in qa.dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)
+    }
+    mentions = qa.dialogue_mentions(corpora / "sgd-dialogues" / "dev.jsonl", held_out=True)
+    sources: list[Iterable[qa.Question]] = [
+        qa.make_up(kind, seed, 12 * per_kind, held_out=True) for kind in qa.MADE_UP
+    ]
+    sources += [
+        (q for q in mentions if q.text not in trained),  # people say some things twice
+        qa.trivia(corpora / "opentriviaqa"),
+        qa.yes_or_no(corpora / "llm-adapters-qa" / "boolq"),
+    ]
+    found: dict[str, list[qa.Question]] = {}
+    for source in sources:
+        for question in source:
+            if question.held_out:
+                found.setdefault(question.kind, []).append(question)
+    return [q for kind in found.values() for q in qa.take(kind, held_out=True, count=per_kind, seed=seed)]
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[str],
+    batch: int,
+    max_tokens: int,
+) -> list[str]:
+    """First line of the greedy answer to each question. Prompts of one length go together: none is padded."""
+    prompts = []
+    for text in asked:
+        if tokenizer.chat_template is None:
+            prompts.append(tokenizer(f"Question: {text}\nAnswer:")["input_ids"])
+        else:
+            message = [{"role": "user", "content": text}]
+            prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+            prompts.append(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    by_length: dict[int, list[int]] = {}
+    for i, ids in enumerate(prompts):
+        by_length.setdefault(len(ids), []).append(i)
+    answers = [""] * len(asked)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    generate = cast(Any, model).generate  # its annotation fits no model class
+    groups = [same[i : i + batch] for same in by_length.values() for i in range(0, len(same), batch)]
+    for group in tqdm(groups, desc="questions", unit="batch"):
+        ids = torch.tensor([prompts[i] for i in group], device=model.device)
+        out = generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+        for i, said in zip(group, out[:, ids.shape[1] :], strict=True):
+            answers[i] = (str(tokenizer.decode(said, skip_special_tokens=True)).strip().splitlines() or [""])[
+                0
+            ]
+    return answers
+
+
+def accuracies(asked: Sequence[qa.Question], answers: Sequence[str]) -> dict[str, Accuracy]:
+    """Per kind of question; case and punctuation do not count."""
+    result = {}
+    for kind in dict.fromkeys(q.kind for q in asked):
+        pairs = [
+            (words_key(q.answer), words_key(a)) for q, a in zip(asked, answers, strict=True) if q.kind == kind
+        ]
+        right = sum(expected == said for expected, said in pairs) / len(pairs)
+        constant = Counter(expected for expected, _ in pairs).most_common(1)[0][1] / len(pairs)
+        result[kind] = Accuracy(right, constant, len(pairs))
+    return result
+
+
+if __name__ == "__main__":
+    main()
