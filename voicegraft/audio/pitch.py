@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def relative_pitch(
+def track_pitch(
     samples: Tensor,
     sample_rate: int,
     hop: int,
@@ -14,7 +14,7 @@ def relative_pitch(
     high_hz: float = 400.0,
     voiced_above: float = 0.6,
 ) -> Tensor:
-    """Log pitch relative to the utterance's median, for ``[T]`` samples -> ``[T // hop]`` frames; NaN where unvoiced.
+    """Natural log of the pitch in Hz around samples ``0, hop, 2 hop ...`` of ``[T]`` -> ``[T // hop]``; NaN where unvoiced.
 
     The autocorrelation of each windowed frame is divided by the window's own (Boersma 1993), and a small bonus for
     short lags keeps octaves apart.
@@ -38,6 +38,10 @@ def relative_pitch(
     strength = r[:, low_lag:high_lag].gather(1, best[:, None])[:, 0]
     level = frames.square().mean(-1).sqrt()
     voiced = (strength > voiced_above) & (level > 0.05 * level.max())
-    log_pitch = torch.log(sample_rate / (best + low_lag).float())
-    median = log_pitch[voiced].median() if voiced.any() else log_pitch.new_tensor(0.0)
-    return torch.where(voiced, (log_pitch - median).clamp(-1, 1), torch.nan)
+    return torch.where(voiced, torch.log(sample_rate / (best + low_lag).float()), torch.nan)
+
+
+def relative_pitch(samples: Tensor, sample_rate: int, hop: int) -> Tensor:
+    """``track_pitch`` relative to the utterance's median: melody without the speaker's register; at most one either way."""
+    log_pitch = track_pitch(samples, sample_rate, hop)
+    return (log_pitch - log_pitch.nanmedian()).clamp(-1, 1)

@@ -13,6 +13,7 @@ import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
@@ -29,18 +30,29 @@ _MARK_OF = {",": ",", ";": ",", ":": ",", "—": ",", "–": ",", ".": ".", "?":
 _WEIGHT = {"|": 0, ",": 1, ".": 2, "!": 3, "?": 4}
 
 
-def words_and_boundaries(text: str) -> list[tuple[str, str]]:
-    """Spoken-form text -> ``(lower-case word, boundary after it)``; the last boundary is at least a full stop."""
-    matches = list(_WORD.finditer(text.replace("’", "'")))
-    pairs = []
+@dataclass(frozen=True)
+class Word:
+    """One word of a spoken-form text."""
+
+    written: str  # as it stands in the text, with what follows up to the next word
+    key: str  # lower case, letters and inner apostrophes only
+    boundary: str  # one of BOUNDARIES: the mark that follows it
+
+
+def words_of(text: str) -> list[Word]:
+    """The words of a spoken-form text with their boundaries; the last boundary is at least a full stop."""
+    text = text.replace("’", "'")
+    matches = list(_WORD.finditer(text))
+    words = []
     for match, following in zip(matches, [*matches[1:], None], strict=True):
-        between = text[match.end() : following.start() if following else len(text)].replace("--", "—")
+        end = following.start() if following else len(text)
+        between = text[match.end() : end].replace("--", "—")
         marks = [_MARK_OF[c] for c in between if c in _MARK_OF]
         mark = max(marks, key=_WEIGHT.__getitem__, default="|")
         if following is None and mark in "|,":
             mark = "."
-        pairs.append((match.group().lower(), mark))
-    return pairs
+        words.append(Word(text[match.start() : end].strip(), match.group().lower(), mark))
+    return words
 
 
 class Lexicon:
@@ -54,17 +66,17 @@ class Lexicon:
 
     def units(self, text: str) -> list[str] | None:
         """The unit string of a spoken-form text, or None when a word is not in the lexicon."""
-        pairs = words_and_boundaries(text)
+        words = words_of(text)
         units = [START]
-        for i, (word, mark) in enumerate(pairs):
-            phones = self.entries.get(word)
+        for word, next_word in zip(words, [*words[1:], None], strict=True):
+            phones = self.entries.get(word.key)
             if phones is None:
                 return None
-            following = self.entries.get(pairs[i + 1][0]) if i + 1 < len(pairs) and mark == "|" else None
-            if word == "the" and following and following[0] in _VOWELS:
+            following = self.entries.get(next_word.key) if next_word and word.boundary == "|" else None
+            if word.key == "the" and following and following[0] in _VOWELS:
                 phones = ("dh", "iy")
-            units += [*phones, mark]
-        return units if pairs else None
+            units += [*phones, word.boundary]
+        return units if words else None
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({w: " ".join(p) for w, p in sorted(self.entries.items())}, indent=0))
@@ -120,12 +132,12 @@ def place_words(
     Flite prints no word boundaries, and changes words in context ("a" is ey alone and ax in a phrase), so its phones are
     matched to the lexicon's by edit distance. None when they differ by more than a third, which means other words.
     """
-    pairs = words_and_boundaries(text)
+    words = words_of(text)
     expected: list[tuple[str, int]] = []
-    for i, (word, _) in enumerate(pairs):
-        if word not in lexicon:
+    for i, word in enumerate(words):
+        if word.key not in lexicon:
             return None
-        expected += [(p, i) for p in lexicon.entries[word]]
+        expected += [(p, i) for p in lexicon.entries[word.key]]
     phones = [(p, end) for p, end in segments if p != "pau"]
     owners = _match([p for p, _ in phones], expected)
     if owners is None:
@@ -142,9 +154,9 @@ def place_words(
         units.append(phone)
         ends.append(end)
         if n + 1 == len(phones) or owners[n + 1] != owners[n]:
-            units.append(pairs[owners[n]][1])
+            units.append(words[owners[n]].boundary)
             ends.append(pause_end.get(n, end))
-    if len(set(owners)) != len(pairs):
+    if len(set(owners)) != len(words):
         return None  # a word without a phone of its own
     return tuple(units), tuple(ends)
 
@@ -187,6 +199,6 @@ def refine_with_context(lexicon: Lexicon, utterances: Iterable[tuple[str, tuple[
                 groups.append([])
             else:
                 groups[-1].append(unit)
-        for (word, _), phones in zip(words_and_boundaries(text), groups, strict=False):
-            heard[word][tuple(phones)] += 1
+        for word, phones in zip(words_of(text), groups, strict=False):
+            heard[word.key][tuple(phones)] += 1
     return Lexicon({w: heard[w].most_common(1)[0][0] if heard[w] else p for w, p in lexicon.entries.items()})

@@ -1,12 +1,13 @@
 """Training sequences of the speech expert: what stands at each position, and what is to be predicted there.
 
-    text ids | <voice> u1 u2 ... un | SAY c c ADVANCE c c c ADVANCE ...
-               thinks the units       speaks unit by unit
+    text ids <voice> | w1 hh ax l ow , | w2 w er l d . | SAY c c c ADVANCE c c c ADVANCE ...
+    the sentence       thinks, word by word              speaks, unit by unit
 
-The text is in the backbone's own tokens. From the voice's start token on, positions hold speech tokens. The model first
-spells the pronunciation, then speaks it: each unit's semantic codes follow one another until ADVANCE begins the next
-unit. While it speaks, every position is told which unit is being said, which comes next and for how many frames this
-one has lasted; so alignment, progress and the end hold by construction (the last unit's ADVANCE is the end).
+Text stands in the backbone's own tokens: the whole sentence first, for context, and then each word again (``w1``) right
+before its pronunciation. When all words are spelt the model speaks: each unit's semantic codes follow one another until
+ADVANCE begins the next unit, and every position is told which unit is being said, which comes next and for how many frames
+this one has lasted. So words and units come in order, each once, and the last unit's ADVANCE is the end: alignment,
+progress and the end hold by construction. The units that are spoken are ``^`` (the silence before) and those spelt.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voicegraft.data.pronunciation import BOUNDARIES, START
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
 
 IGNORE = -100  # target of a position that is not trained
@@ -39,7 +41,8 @@ class SpeechSequence:
 
 def speech_sequence(
     vocabulary: SpeechVocabulary,
-    text_ids: Sequence[int],
+    sentence: Sequence[int],
+    words: Sequence[Sequence[int]],
     voice: str,
     units: Sequence[str],
     codes: np.ndarray | None = None,
@@ -48,34 +51,53 @@ def speech_sequence(
     """Builds the sequence of one utterance.
 
     Args:
+        sentence: backbone ids of the whole sentence; words: of each word.
+        units: ``^``, then for each word its phones and one boundary.
         codes: semantic codes ``[T]``; None leaves speaking out (a sequence that only trains pronunciation).
         counts: frames of each unit ``[num_units]``, summing to T.
     """
+    if units[0] != START or sum(u in BOUNDARIES for u in units) != len(words):
+        raise ValueError(f"expected ^ and one boundary for each of {len(words)} words, got units {' '.join(units)}")
     index = [vocabulary.unit_index[u] for u in units]
-    tokens = [vocabulary.voice_id(voice), *(vocabulary.first_unit + i for i in index)]
-    now, following, elapsed = [0] * len(tokens), [0] * len(tokens), [0] * len(tokens)
-    targets = [*tokens[1:], SAY]
+    column = _Columns()
+    column.text(sentence)
+    column.speech(vocabulary.voice_id(voice), IGNORE)
+    spelt = iter(zip(units[1:], index[1:], strict=True))
+    for word in words:
+        column.text(word)
+        for unit, number in spelt:
+            column.target[-1] = vocabulary.first_unit + number
+            column.speech(vocabulary.first_unit + number, IGNORE)
+            if unit in BOUNDARIES:
+                break
     if codes is not None and counts is not None:
         frame = 0
         for n, count in enumerate(counts):
-            upcoming = index[n + 1] + 1 if n + 1 < len(index) else 0
+            following = index[n + 1] + 1 if n + 1 < len(index) else 0
             said = [vocabulary.first_code + int(c) for c in codes[frame : frame + count]]
             frame += int(count)
-            tokens += [ADVANCE if n else SAY, *said]
-            targets += [*said, ADVANCE]
-            now += [index[n] + 1] * (len(said) + 1)
-            following += [upcoming] * (len(said) + 1)
-            elapsed += [min(i, MAX_ELAPSED) for i in range(len(said) + 1)]
-    num_text, num_speech = len(text_ids), len(tokens)
+            for elapsed, (token, target) in enumerate(
+                zip([ADVANCE if n else SAY, *said], [*said, ADVANCE], strict=True)
+            ):
+                column.speech(token, target, index[n] + 1, following, min(elapsed, MAX_ELAPSED))
+    return column.sequence()
 
-    def column(lead: int, values: Sequence[int]) -> np.ndarray:
-        return np.asarray([lead] * num_text + list(values), dtype=np.int32)
 
-    return SpeechSequence(
-        text=np.asarray([*text_ids, *[-1] * num_speech], dtype=np.int32),
-        token=column(-1, tokens),
-        now=column(0, now),
-        following=column(0, following),
-        elapsed=column(0, elapsed),
-        target=column(IGNORE, targets),
-    )
+class _Columns:
+    """The fields of a sequence while it grows."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int, int, int]] = []
+        self.target: list[int] = []
+
+    def text(self, ids: Sequence[int]) -> None:
+        self.rows += [(i, -1, 0, 0, 0) for i in ids]
+        self.target += [IGNORE] * len(ids)
+
+    def speech(self, token: int, target: int, now: int = 0, following: int = 0, elapsed: int = 0) -> None:
+        self.rows.append((-1, token, now, following, elapsed))
+        self.target.append(target)
+
+    def sequence(self) -> SpeechSequence:
+        columns = np.asarray(self.rows, dtype=np.int32).T
+        return SpeechSequence(*columns, target=np.asarray(self.target, dtype=np.int32))

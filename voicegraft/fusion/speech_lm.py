@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.pronunciation import words_of
 from voicegraft.data.sequences import IGNORE, MAX_ELAPSED
 from voicegraft.fusion.step_decoder import StepDecoder
 from voicegraft.tokenizers.fsq import structured_rows
@@ -124,9 +125,17 @@ class SpeechLM(nn.Module):
 
     def text_ids(self, text: str) -> list[int]:
         """The text as the expert reads it: the backbone's begin token, if it has one, and the backbone's tokens."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         begin = self.tokenizer.bos_token_id
-        return ids if begin is None else [begin, *ids]
+        return self.word_ids(text) if begin is None else [begin, *self.word_ids(text)]
+
+    def word_ids(self, written: str) -> list[int]:
+        """A word, or any other piece of text, in the backbone's tokens."""
+        ids: list[int] = self.tokenizer(written, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def read(self, text: str) -> tuple[list[int], list[list[int]]]:
+        """A sentence as ``data.sequences`` wants it: ids of the whole, and of each word."""
+        return self.text_ids(text), [self.word_ids(word.written) for word in words_of(text)]
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""

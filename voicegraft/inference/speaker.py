@@ -18,7 +18,7 @@ from voicegraft.core.runtime import pick_device
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.stream import SentenceTokens, SpeakOptions, SpokenUnit, acoustic_frames, render
 from voicegraft.text.normalize import Normalizer
-from voicegraft.text.split import iter_sentences
+from voicegraft.text.split import iter_sentences, split_sentences
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 
@@ -172,7 +172,8 @@ class Speaker:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
         with torch.inference_mode():
             codes = self._codec.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
-            return self.pack.vocoder(codes.to(self.device))[0].float().cpu().numpy()
+            made, _ = self.pack.vocoder(codes.to(self.device))
+            return made[0].float().cpu().numpy()
 
     @cached_property
     def _semantic(self) -> SemanticTokenizer:
@@ -202,12 +203,12 @@ class Speaker:
                 if not any(c.isalpha() for c in said.text):
                     continue
                 if on_sentence is not None:
-                    on_sentence(said.text)
+                    on_sentence(written)
                 report.spoken_text = f"{report.spoken_text} {said.text}".strip()
-                pause = SENTENCE_PAUSE_SEC if report.sentences else 0.0
-                if pause:
-                    yield [], pause
-                yield self._sentence(said.text, voice, generator, options, report), 0.0
+                for sentence in split_sentences(said.text):  # numbers grow when they are spelt out
+                    if report.sentences:
+                        yield [], SENTENCE_PAUSE_SEC
+                    yield self._sentence(sentence, voice, generator, options, report), 0.0
 
         yield from Seams(self.sample_rate).join(sentences())
         if not report.sentences:

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
-from voicegraft.data.pronunciation import BOUNDARIES, START
+from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
 from voicegraft.data.sequences import MAX_ELAPSED
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+
+MOST_PHONES = 4  # per letter; "W" has eight and is bounded by 4 + 4, everything else stays far below
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,7 @@ class SentenceTokens:
         lm, vocabulary = self.lm, self.lm.vocabulary
         device = lm.rows.token.weight.device
         cache = lm.start_cache()
-        text = lm.embed_text(torch.tensor([lm.text_ids(self.text)], device=device))
-        voice = self._embed(vocabulary.voice_id(self.voice))
-        hidden = lm.hidden(torch.cat([text, voice], 1), cache)[:, -1]
-        self.units = self._think(hidden, cache)
+        self.units = self._think(cache)
         index = [vocabulary.unit_index[unit] for unit in self.units]
         allowed = torch.full((vocabulary.size,), -torch.inf, device=device)
         allowed[vocabulary.first_code :] = 0.0
@@ -92,22 +91,33 @@ class SentenceTokens:
                 frame += 1
                 yield token - vocabulary.first_code
 
-    def _think(self, hidden: Tensor, cache: Any) -> list[str]:
-        """Spells the units, likeliest first; leaves the cache just before SAY."""
-        vocabulary = self.lm.vocabulary
+    def _think(self, cache: Any) -> list[str]:
+        """Spells the words one after the other, likeliest units first; leaves the cache just before SAY."""
+        lm, vocabulary = self.lm, self.lm.vocabulary
         first, last = vocabulary.first_unit, vocabulary.first_code
-        most = 8 + 3 * len(self.text)
-        units: list[str] = []
-        while True:
-            logits = self.lm.rows.head(hidden)[0]
-            choice = int(logits[first:last].argmax())
-            unit = START if not units else vocabulary.units[choice]
-            complete = bool(units) and units[-1] in BOUNDARIES and logits[SAY] > logits[first + choice]
-            if complete or len(units) >= most:
-                self.cut |= not complete
-                return units
-            units.append(unit)
-            hidden = self.lm.hidden(self._embed(first + vocabulary.unit_index[unit]), cache)[:, -1]
+        phones = [i for i, unit in enumerate(vocabulary.units) if unit != START and unit not in BOUNDARIES]
+        units = [START]
+        pending = torch.cat([self._text(lm.text_ids(self.text)), self._embed(vocabulary.voice_id(self.voice))], 1)
+        for word in words_of(self.text):
+            hidden = lm.hidden(torch.cat([pending, self._text(lm.word_ids(word.written))], 1), cache)[:, -1]
+            for count in range(MOST_PHONES * (len(word.key) + 1)):
+                logits = lm.rows.head(hidden)[0, first:last]
+                unit = vocabulary.units[int(logits.argmax())]
+                if count == 0 and (unit == START or unit in BOUNDARIES):  # a word has a sound
+                    unit = vocabulary.units[phones[int(logits[phones].argmax())]]
+                if unit == START or unit in BOUNDARIES:
+                    break
+                units.append(unit)
+                hidden = lm.hidden(self._embed(first + vocabulary.unit_index[unit]), cache)[:, -1]
+            else:
+                self.cut = True
+            units.append(word.boundary)  # known from the text
+            pending = self._embed(first + vocabulary.unit_index[word.boundary])
+        lm.hidden(pending, cache)
+        return units
+
+    def _text(self, ids: list[int]) -> Tensor:
+        return self.lm.embed_text(torch.tensor([ids], device=self.lm.rows.token.weight.device))
 
     def _embed(self, token: int, now: int = 0, following: int = 0, elapsed: int = 0) -> Tensor:
         device = self.lm.rows.token.weight.device

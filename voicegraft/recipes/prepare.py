@@ -27,7 +27,7 @@ from voicegraft.audio.pitch import relative_pitch
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
 from voicegraft.data.manifest import Utterance, held_back, read_manifest, write_manifest
-from voicegraft.data.pronunciation import Lexicon, flite_lexicon, refine_with_context, words_and_boundaries
+from voicegraft.data.pronunciation import Lexicon, flite_lexicon, refine_with_context, words_of
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.synthetic import SyntheticConfig, read_aloud
 from voicegraft.recipes.command import recipe_config
@@ -111,7 +111,7 @@ def _distinct(sentences: Iterable[str], forbidden: set[str]) -> list[str]:
 def base_lexicon(work: Path, texts: Iterable[str]) -> Lexicon:
     path = work / "lexicon-isolated.json"
     if not path.is_file():
-        flite_lexicon(word for text in texts for word, _ in words_and_boundaries(text)).save(path)
+        flite_lexicon(word.key for text in texts for word in words_of(text)).save(path)
     return Lexicon.load(path)
 
 

@@ -135,7 +135,7 @@ def material(
             return None
         counts = frame_counts(u, len(codes), rate)
         text = vary(u.text, u.id) if split == "train" else u.text
-        return speech_sequence(vocabulary, model.text_ids(text), u.speaker, u.units, codes, counts)
+        return speech_sequence(vocabulary, *model.read(text), u.speaker, u.units, codes, counts)
 
     def all_of(synthetic: bool) -> list[SpeechSequence]:
         clips = speech.select(split, synthetic=synthetic)
@@ -151,8 +151,9 @@ def material(
         units = lexicon.units(text)
         if units is not None:
             voice = vocabulary.voices[number % len(vocabulary.voices)]
-            text = vary(text, str(number)) if split == "train" else text
-            plain.append(speech_sequence(vocabulary, model.text_ids(text), voice, units))
+            if split == "train":
+                text, units = with_initialism(vary(text, str(number)), units, lexicon, str(number))
+            plain.append(speech_sequence(vocabulary, *model.read(text), voice, units))
     return Material(all_of(False), all_of(True), plain)
 
 
@@ -162,6 +163,17 @@ def vary(text: str, key: str) -> str:
     if draw < 0.1:
         return text.lower()
     return text.rstrip(".?!") if draw < 0.2 else text
+
+
+def with_initialism(text: str, units: list[str], lexicon: Lexicon, key: str) -> tuple[str, list[str]]:
+    """Puts capitals that are read letter by letter (FBI) before the first word of one text in ten: they are rare in books."""
+    draw = random.Random(key + "initialism")
+    if draw.random() >= 0.1:
+        return text, units
+    letters = "".join(draw.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=draw.randint(2, 4)))
+    names = {**lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
+    spelt = [phone for letter in letters for phone in names[letter.lower()]]
+    return f"{letters} {text}", [*units[:1], *spelt, "|", *units[1:]]
 
 
 if __name__ == "__main__":

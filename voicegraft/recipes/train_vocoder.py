@@ -7,19 +7,22 @@ Writes ``vocoder/`` after each of the two rounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from voicegraft.acoustic.adversary import Adversary, AdversaryConfig
 from voicegraft.acoustic.losses import SpectralLoss
-from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
+from voicegraft.acoustic.vocoder import NOISE_LENGTH, Vocoder, VocoderConfig
+from voicegraft.audio.pitch import track_pitch
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.speech import PreparedSpeech
+from voicegraft.data.shards import RaggedArray, write_ragged
+from voicegraft.data.speech import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.codec import Codec
@@ -54,6 +57,7 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
     codec = Codec.load(work / "codec")
     speech = PreparedSpeech(work, config.corpora)
     tokens = Tokens(work, "codec", codec.spec.fingerprint)
+    pitch = pitch_tracks(speech, work / "pitch", config.model)
     train, val = speech.select("train"), speech.select("val")
     weights = np.asarray([c.utterance.duration_sec for c in train])
     weights /= weights.sum()
@@ -65,51 +69,73 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
     hop = config.model.hop
     lead = config.lead_frames * hop
 
-    def crops(number: int, seed: int, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Codes ``[B, K, T]`` and the samples ``[B, T * hop]`` they stand for."""
+    def crops(number: int, seed: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes ``[B, K, T]``, the samples ``[B, T * hop]`` they stand for, and the log pitch ``[B, 2 T]``."""
         draw = np.random.default_rng([seed, number])
-        codes, samples = [], []
+        rows = []
         for i in draw.choice(len(train), size=batch_size, p=weights):
-            rows = tokens(train[i])
-            start = int(draw.integers(max(1, len(rows) - config.crop_frames + 1)))
-            rows = rows[start : start + config.crop_frames]
-            missing = config.crop_frames - len(rows)
-            piece = speech.samples(train[i])[start * hop : (start + config.crop_frames) * hop]
-            codes.append(np.pad(rows, ((0, missing), (0, 0)), mode="edge"))
-            samples.append(np.pad(piece, (0, config.crop_frames * hop - len(piece))))
-        return torch.from_numpy(np.stack(codes)).long().mT.to(device), torch.from_numpy(np.stack(samples)).to(device)
+            codes = tokens(train[i])
+            start = int(draw.integers(max(1, len(codes) - config.crop_frames + 1)))
+            codes = codes[start : start + config.crop_frames].astype(np.int64)
+            missing = config.crop_frames - len(codes)
+            samples = speech.samples(train[i])[start * hop : (start + config.crop_frames) * hop]
+            melody = pitch(train[i])[2 * start : 2 * (start + config.crop_frames)]
+            rows.append(
+                (
+                    np.pad(codes, ((0, missing), (0, 0)), mode="edge").T,
+                    np.pad(samples, (0, config.crop_frames * hop - len(samples))),
+                    np.pad(melody, (0, 2 * config.crop_frames - len(melody)), constant_values=np.nan),
+                )
+            )
+        codes_, samples_, melodies = (torch.from_numpy(np.stack(column)).to(device) for column in zip(*rows, strict=True))
+        return codes_, samples_, melodies
+
+    def make(vocoder: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
+        """The samples made with the true pitch, and the error of the predicted one (natural log)."""
+        made, predicted = vocoder(batch[0], batch[2], step * 7919 % NOISE_LENGTH)
+        voiced = ~batch[2].isnan()
+        error = ((predicted - batch[2].nan_to_num()).abs() * voiced).sum() / voiced.sum().clamp(min=1)
+        return made, error
 
     def by_spectra(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor], step: int
+        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        made = players["vocoder"](batch[0])
-        return {"vocoder": spectral_loss(made[:, lead:], batch[1][:, lead:])}, {}
+        made, pitch_error = make(players["vocoder"], batch, step)
+        spectral = spectral_loss(made[:, lead:], batch[1][:, lead:])
+        return {"vocoder": spectral + pitch_error}, {"spectral": spectral.detach(), "pitch": pitch_error.detach()}
 
     def against_adversary(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor], step: int
+        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         adversary = players["adversary"]
         assert isinstance(adversary, Adversary)
         real = batch[1][:, lead:]
-        made = players["vocoder"](batch[0])[:, lead:]
+        made, pitch_error = make(players["vocoder"], batch, step)
+        made = made[:, lead:]
         losses = {"adversary": adversary.own_loss(real, made)}
         if step < config.adversary_lead_steps:
             return losses, {}
         spectral = spectral_loss(made, real)
         fooling, matching = adversary.makers_loss(real, made)
-        losses["vocoder"] = config.spectral_weight * spectral + fooling + config.matching_weight * matching
-        return losses, {"spectral": spectral, "fooling": fooling, "matching": matching}
+        losses["vocoder"] = (
+            config.spectral_weight * (spectral + pitch_error) + fooling + config.matching_weight * matching
+        )
+        parts = {"spectral": spectral, "fooling": fooling, "matching": matching}
+        return losses, {name: part.detach() for name, part in parts.items()}
 
     @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
         model.eval()
         errors = []
         for clip in val:
-            made = model(torch.from_numpy(tokens(clip).T.astype(np.int64))[None].to(device))
-            real = torch.from_numpy(speech.samples(clip))[None].to(device)
-            errors.append(float(spectral_loss(made, real[:, : made.shape[-1]])))
+            codes = torch.from_numpy(tokens(clip).T.astype(np.int64))[None].to(device)
+            real = torch.from_numpy(speech.samples(clip))[None].to(device)[:, : codes.shape[-1] * hop]
+            truth = torch.from_numpy(np.asarray(pitch(clip), np.float32))[None].to(device)
+            made, error = make(model, (codes, real, truth), 0)
+            errors.append((float(spectral_loss(made, real)), float(error)))
         model.train()
-        return {"spectral": float(np.mean(errors))}
+        spectral, pitch_error = np.mean(errors, axis=0)
+        return {"spectral": float(spectral), "pitch": float(pitch_error)}
 
     provenance: dict[str, object] = {"recipe": "train_vocoder", "corpora": list(config.corpora)}
     folder = work / "vocoder-training"
@@ -130,6 +156,26 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         validate,
     ):
         model.save(work / "vocoder", {**provenance, "rounds": ["spectral", "adversarial"]})
+
+
+def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> Callable[[Clip], np.ndarray]:
+    """Log pitch at each window step of each clip, as the vocoder predicts it; tracked once and kept in ``folder``."""
+    ahead = Vocoder(model).pitch_offset // model.frame
+    key = f"log-pitch-{model.sample_rate}-{model.frame}-{ahead}"
+    shards: dict[str, list[Clip]] = {}
+    for clip in speech.clips:
+        shards.setdefault(clip.folder.name, []).append(clip)
+
+    def track(clip: Clip) -> np.ndarray:
+        samples = torch.from_numpy(speech.samples(clip))
+        whole = track_pitch(samples, model.sample_rate, model.frame).numpy()
+        return np.pad(whole[ahead:], (0, ahead), constant_values=np.nan)
+
+    for name, clips in tqdm(shards.items(), desc="pitch", unit="shard"):
+        if not (folder / name / "index.json").is_file():
+            write_ragged(folder / name, map(track, clips), "float32", key=key)
+    rows = {name: RaggedArray(folder / name, key=key) for name in shards}
+    return lambda clip: rows[clip.folder.name][clip.row]
 
 
 if __name__ == "__main__":
