@@ -99,6 +99,11 @@ def load_artifact(folder: Path | str, kind: str, config_cls: type[C]) -> Artifac
     return Artifact(config, tensors, header["provenance"], fingerprint(tensors))
 
 
+def artifact_exists(folder: Path | str) -> bool:
+    """Whether there is something of that name to load, be it what a process killed while replacing it left."""
+    return _survivor(Path(folder)).exists()
+
+
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """16 hex digits over names, shapes and values.
 

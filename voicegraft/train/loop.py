@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.artifacts import artifact_exists, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 
 Batch = Any
@@ -49,6 +49,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.warmup_steps < 0:
             raise ValueError(f"steps must be positive and warmup_steps not negative: {self.steps}, {self.warmup_steps}")
+        if min(self.log_every, self.save_every, self.validate_every) < 1:
+            raise ValueError("log_every, save_every and validate_every count steps: each must be at least 1")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be bf16 or no, got {self.precision!r}")
 
@@ -87,15 +89,20 @@ def run(
     Returns:
         True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
     """
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+    on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu)
     names = list(players)
     modules = dict(zip(names, accelerator.prepare(*players.values()) if len(names) > 1 else
                        [accelerator.prepare(players[names[0]])], strict=True))
     optimizers = {name: _adamw(module, config) for name, module in players.items()}
     start = _resume(folder / "resume", config, players, optimizers)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if accelerator.is_main_process else None
+    for module in players.values():
+        module.train()  # whatever a validation or a loader left: a resumed run must be in the same mode
     recent: dict[str, float] = {}
+    num_recent = 0
     began = time.monotonic()
+    last = start == config.steps
     with _stop_signals() as stopped, tqdm(total=config.steps, initial=start, desc=folder.name, unit="step",
                                           disable=not accelerator.is_main_process, mininterval=5) as bar:
         for step in range(start, config.steps):
@@ -124,11 +131,12 @@ def run(
                 optimizer.zero_grad(set_to_none=True)
             for key, value in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
                 recent[key] = recent.get(key, 0.0) + float(value.detach())
+            num_recent += 1
             bar.update()
             done = step + 1
             if done % config.log_every == 0 and log is not None:
-                means = {key: value / config.log_every for key, value in recent.items()}
-                recent.clear()
+                means = {key: value / num_recent for key, value in recent.items()}
+                recent, num_recent = {}, 0
                 for key, value in means.items():
                     log.add_scalar(key, value, done)
                 log.add_scalar("steps_per_sec", (done - start) / (time.monotonic() - began), done)
@@ -143,10 +151,10 @@ def run(
                 _save(folder / "resume", config, done, players, optimizers)
             if stopped() and not last:
                 tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
-                return False
+                break
     if log is not None:
         log.close()
-    return True
+    return last
 
 
 def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -198,7 +206,7 @@ def _resume(
     players: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
 ) -> int:
-    if not folder.exists():
+    if not artifact_exists(folder):
         return 0
     saved = load_artifact(folder, "checkpoint", Progress)
     if saved.config.steps != config.steps:
