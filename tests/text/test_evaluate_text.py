@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.recipes.evaluate_text import main
+from voicegraft.recipes.evaluate_text import evaluate_text
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def cases(tmp_path: Path) -> Path:
 def test_counts_by_category_and_prints_a_table(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shares = main(cases, tmp_path / "out" / "report.json")
+    shares = evaluate_text(cases, tmp_path / "out" / "report.json")
     money, everything = shares["money"], shares["all"]
     assert (money.num_cases, money.num_passed, money.num_exact) == (2, 2, 1)
     assert shares["required"] == money
@@ -37,10 +37,10 @@ def test_counts_by_category_and_prints_a_table(
 
 def test_a_folder_without_cases_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match="test_cases_CATEGORY"):
-        main(tmp_path)
+        evaluate_text(tmp_path)
 
 
 def test_a_report_that_cannot_be_written_is_a_clear_error(cases: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(VoicegraftError, match="cannot write"):
-        main(cases, tmp_path / "file" / "report.json")
+        evaluate_text(cases, tmp_path / "file" / "report.json")

@@ -1,7 +1,11 @@
-"""How much written English the text front end says as expected, on files of `written~spoken` cases."""
+"""How much written English the text front end says as expected, on files of `written~spoken` cases.
+
+    voicegraft evaluate text --cases FOLDER [--out FILE.json]
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -51,7 +55,7 @@ class Share:
         return self.num_exact / self.num_cases if self.num_cases else 0.0
 
 
-def main(cases_dir: Path | str, out: Path | str | None = None) -> dict[str, Share]:
+def evaluate_text(cases_dir: Path | str, out: Path | str | None = None) -> dict[str, Share]:
     """Prints the share that passes by category, and writes it with every failure as JSON.
 
     Args:
@@ -76,6 +80,16 @@ def main(cases_dir: Path | str, out: Path | str | None = None) -> dict[str, Shar
     if out is not None:
         _write(Path(out), shares, cases)
     return shares
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="voicegraft evaluate text", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=Path, required=True, metavar="FOLDER", help="holds test_cases_CATEGORY.txt")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="gets every failure as JSON")
+    given = parser.parse_args(argv)
+    evaluate_text(given.cases, given.out)
 
 
 def _cases(folder: Path) -> Iterator[Case]:
@@ -117,3 +131,7 @@ def _write(path: Path, shares: dict[str, Share], cases: list[Case]) -> None:
         raise VoicegraftError(
             f"cannot write the report {path}: {error.strerror}; choose another file"
         ) from error
+
+
+if __name__ == "__main__":
+    main()
