@@ -2,10 +2,10 @@
 
     python -m voicegraft.recipes.evaluate_tokenizer work=runs/pocket out=runs/tokenizers
 
-Fits the k-means units on the spot and reads the trained ones from ``work/tokens/semantic``. Linear probes say
-what the units tell (phone, pitch, speaker); one small decoder per tokenizer, trained alike, says what can be
-understood after codes -> mel -> codec -> vocoder. The codec's codes, the plain log-mel and the recordings stand
-beside them. Writes ``report.json`` and ``report.md``; what is measured is kept in ``measures.json``, so a stopped
+Fits the k-means units on the spot and reads the trained ones from ``work/tokens/semantic``. Linear probes
+say what the units tell (phone, pitch, speaker); one small decoder per tokenizer, trained alike, says what can
+be understood after codes -> mel -> codec -> vocoder. The codec's codes, the log-mel and the recordings stand
+beside them. Writes ``report.json`` and ``report.md``; ``measures.json`` keeps what is measured, so a stopped
 run goes on.
 """
 
@@ -60,7 +60,7 @@ class DecoderConfig:
 class EvaluateTokenizerConfig:
     work: str = "runs/pocket"
     out: str = "runs/tokenizers"
-    clips_per_speaker: int = 300  # training clips; more of the recordings tell phones and pitch, none of the rest
+    clips_per_speaker: int = 300  # training clips; phones and pitch are probed with all recordings besides
     judged: str = "kathleen"  # speaker whose held-back clips are spoken again and recognised
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
     probe: probes.ProbeConfig = field(default_factory=probes.ProbeConfig)
@@ -78,7 +78,7 @@ class Candidate:
 
 
 class Material:
-    """The clips that the measures share: all recordings, as many clips of every voice, and what is held back."""
+    """The clips that the measures share: all recordings, equally many of every voice, what is held back."""
 
     def __init__(self, config: EvaluateTokenizerConfig):
         work = Path(config.work)
@@ -175,7 +175,7 @@ def evaluate_tokenizer(
     ]
     for unit in units:
         if unit.spec and unit.spec.hop != codec.spec.hop:
-            raise VoicegraftError(f"expected {codec.spec.hop} samples a code, as the codec, got {unit.spec.hop}")
+            raise VoicegraftError(f"{unit.name}: expected a hop of {codec.spec.hop}, got {unit.spec.hop}")
     identity = {**to_dict(config), "out": "", "codec": codec.spec.fingerprint}
     kept = Kept(out / "measures.json", identity)
     decoders = {}
@@ -246,7 +246,8 @@ def measure_stream(
     vocab_size = spec.vocab_size if spec else 0
     groups = {**material.held, "all": [c for held in material.held.values() for c in held]}
     small = np.int16 if spec else np.float16
-    bar = tqdm([*material.train, *groups["all"]], desc=f"{candidate.name}: streams", unit="clip", mininterval=5)
+    clips = [*material.train, *groups["all"]]
+    bar = tqdm(clips, desc=f"{candidate.name}: streams", unit="clip", mininterval=5)
     stream = {(clip.folder, clip.row): candidate.stream(clip).astype(small) for clip in bar}
 
     def of(clip: Clip) -> np.ndarray:
@@ -301,8 +302,8 @@ def measure_stream(
     return {
         **measures,
         "phone_accuracy": {n: probes.accuracy(*pair) for n, pair in told.items()},
-        "phone_accuracy_in_speech": {  # silence is easy, and a fifth of the frames
-            n: probes.accuracy(out[truth != SILENCE], truth[truth != SILENCE]) for n, (out, truth) in told.items()
+        "phone_accuracy_in_speech": {  # silence is easy
+            n: probes.accuracy(out[true != SILENCE], true[true != SILENCE]) for n, (out, true) in told.items()
         },
         "pitch_correlation": {n: probes.correlation(*pair) for n, pair in melody.items()},
         "speaker_by_frame": {"recall": probes.mean_recall(*who), "chance": 1 / len(speech.speakers)},
@@ -322,14 +323,14 @@ def train_decoder(
     clips = [m for m in material.human if len(material.speech.array(m, "pitch")) >= c.crop_frames]
     if not clips:
         raise VoicegraftError(f"no recording lasts {c.crop_frames} frames: lower decoder.crop_frames")
+    rows = [candidate.stream(clip)[:, 0].astype(np.int64) for clip in clips]
 
     def batch_at(number: int) -> tuple[Tensor, Tensor, Tensor]:
         draw = np.random.default_rng([config.seed, number])
         codes, samples, speakers = [], [], []
         for i in draw.integers(len(clips), size=c.batch_size):
-            rows = candidate.stream(clips[i])[:, 0].astype(np.int64)
-            start = int(draw.integers(len(rows) - c.crop_frames + 1))
-            codes.append(rows[start : start + c.crop_frames])
+            start = int(draw.integers(len(rows[i]) - c.crop_frames + 1))
+            codes.append(rows[i][start : start + c.crop_frames])
             samples.append(material.speech.samples(clips[i])[start * hop : (start + c.crop_frames) * hop])
             speakers.append(material.speaker(clips[i]))
         return torch.from_numpy(np.stack(codes)), torch.from_numpy(np.stack(samples)), torch.tensor(speakers)
@@ -364,9 +365,9 @@ def hear(
         text, heard = clip.utterance.text, recognizer.transcribe(make(clip), sample_rate)
         rows.append((heard, metrics.word_edits(text, heard), metrics.char_edits(text, heard)))
     heard_texts, words, chars = zip(*rows, strict=True)
-    rates = {"wer": words, "cer": chars}
     return {
-        **{n: asdict(metrics.bootstrap_ratio([e.errors for e in r], [e.length for e in r])) for n, r in rates.items()},
+        "wer": asdict(metrics.bootstrap_ratio([e.errors for e in words], [e.length for e in words])),
+        "cer": asdict(metrics.bootstrap_ratio([e.errors for e in chars], [e.length for e in chars])),
         "heard": {clip.utterance.id: text for clip, text in zip(clips, heard_texts, strict=True)},
     }
 

@@ -80,7 +80,11 @@ class Codec(nn.Module):
 
     def encode(self, samples: Tensor) -> Tensor:
         """Waveforms ``[B, T]`` -> codes ``[B, K, T // hop]``."""
-        return self.rvq.encode(self._latents(self.log_mel(samples)))
+        return self.encode_mel(self.log_mel(samples))
+
+    def encode_mel(self, mel: Tensor) -> Tensor:
+        """Log-mels ``[B, M, T]`` -> codes ``[B, K, T // stride]``: how a model that writes mels reaches the vocoder."""
+        return self.rvq.encode(self._latents(mel))
 
     def decode_mel(self, codes: Tensor) -> Tensor:
         """Codes ``[B, K, T]`` -> log-mels ``[B, M, T * stride]``; the vocoder makes sound from the codes themselves."""
