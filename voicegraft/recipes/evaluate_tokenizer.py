@@ -193,7 +193,8 @@ def evaluate_tokenizer(
     recognizer = recognizer or PocketSphinxRecognizer()
 
     def spoken(codes: Tensor) -> np.ndarray:
-        return vocoder(codes)[0].numpy()
+        samples, _ = vocoder(codes)
+        return samples[0].numpy()
 
     def again(unit: Candidate, clip: Clip) -> np.ndarray:
         codes = torch.from_numpy(unit.stream(clip).astype(np.int64))[None, :, 0]
