@@ -167,8 +167,7 @@ class Vocoder(nn.Module):
 
     def finish(self, state: VocoderState) -> Tensor:
         """The samples that were still waiting for further windows ``[B, T]``; after them the speech is over."""
-        end = self.config.delay - self.config.delay // 2
-        return state.tail[:, state.lead : state.lead + end]
+        return state.tail[:, state.lead : self.config.delay // 2]
 
     def _advance(
         self, codes: Tensor, state: VocoderState, log_pitch: Tensor | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,8 +37,16 @@ def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
                 f"corpus {name!r} not found in {data}: expected {name}/, {name}.tar or text/{name}.tar.xz; "
                 "docs/data.md says where the public copies are"
             )
-        with tarfile.open(archives[0]) as archive:
-            archive.extractall(into, filter="data")
+        draft = into / f".{name}.partial"  # half a corpus must not bear the name of a whole one
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            with tarfile.open(archives[0]) as archive:
+                archive.extractall(draft, filter="data")
+            (draft / name).rename(target)
+        except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
+            raise VoicegraftError(f"cannot unpack a folder {name} from {archives[0]}: {error}") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def book_paragraphs(folder: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
@@ -35,8 +36,12 @@ def read_manifest(folder: Path) -> list[Utterance]:
             f"expected a recordings folder with manifest.jsonl, found none in {folder}: "
             "write one JSON object a line with the fields audio, text, speaker, duration"
         )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoicegraftError(f"cannot read {path}: {error}; expected a UTF-8 text file") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(StringIO(text), start=1):  # str.splitlines would split inside of JSON strings
         try:
             raw = json.loads(line)
             rows.append(
@@ -51,7 +56,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
                     unit_ends_sec=tuple(raw.get("unit_ends_sec", ())),
                 )
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise VoicegraftError(
                 f"{path}:{number}: not a manifest line ({error!r}); expected a JSON object with audio, text, "
                 "speaker, duration"

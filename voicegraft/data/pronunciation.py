@@ -35,8 +35,13 @@ class Word:
     """One word of a spoken-form text."""
 
     written: str  # as it stands in the text, with what follows up to the next word
-    key: str  # lower case, letters and inner apostrophes only
+    letters: str  # the word alone: letters and inner apostrophes, capitals kept
     boundary: str  # one of BOUNDARIES: the mark that follows it
+
+    @property
+    def key(self) -> str:
+        """The word as the lexicon lists it."""
+        return self.letters.lower()
 
 
 def words_of(text: str) -> list[Word]:
@@ -44,14 +49,14 @@ def words_of(text: str) -> list[Word]:
     text = text.replace("’", "'")
     matches = list(_WORD.finditer(text))
     words = []
-    for match, following in zip(matches, [*matches[1:], None], strict=True):
+    for match, following in zip(matches, [*matches[1:], None], strict=False):
         end = following.start() if following else len(text)
         between = text[match.end() : end].replace("--", "—")
         marks = [_MARK_OF[c] for c in between if c in _MARK_OF]
         mark = max(marks, key=_WEIGHT.__getitem__, default="|")
         if following is None and mark in "|,":
             mark = "."
-        words.append(Word(text[match.start() : end].strip(), match.group().lower(), mark))
+        words.append(Word(text[match.start() : end].strip(), match.group(), mark))
     return words
 
 
@@ -68,7 +73,7 @@ class Lexicon:
         """The unit string of a spoken-form text, or None when a word is not in the lexicon."""
         words = words_of(text)
         units = [START]
-        for word, next_word in zip(words, [*words[1:], None], strict=True):
+        for word, next_word in zip(words, [*words[1:], None], strict=False):
             phones = self.entries.get(word.key)
             if phones is None:
                 return None
@@ -189,16 +194,23 @@ def _match(actual: Sequence[str], expected: Sequence[tuple[str, int]]) -> list[i
     return owners
 
 
+def phones_by_word(units: Sequence[str]) -> list[tuple[str, ...]]:
+    """``^``, then phones and a boundary per word -> the phones of each word."""
+    words: list[tuple[str, ...]] = []
+    phones: list[str] = []
+    for unit in units[1:]:
+        if unit in BOUNDARIES:
+            words.append(tuple(phones))
+            phones = []
+        else:
+            phones.append(unit)
+    return words
+
+
 def refine_with_context(lexicon: Lexicon, utterances: Iterable[tuple[str, tuple[str, ...]]]) -> Lexicon:
     """Replaces a word's isolated pronunciation by the one most often heard in the aligned ``(text, units)`` pairs."""
     heard: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
     for text, units in utterances:
-        groups: list[list[str]] = [[]]
-        for unit in units[1:]:
-            if unit in BOUNDARIES:
-                groups.append([])
-            else:
-                groups[-1].append(unit)
-        for word, phones in zip(words_of(text), groups, strict=False):
-            heard[word.key][tuple(phones)] += 1
+        for word, phones in zip(words_of(text), phones_by_word(units), strict=True):
+            heard[word.key][phones] += 1
     return Lexicon({w: heard[w].most_common(1)[0][0] if heard[w] else p for w, p in lexicon.entries.items()})

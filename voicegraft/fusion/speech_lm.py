@@ -16,18 +16,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.pronunciation import words_of
 from voicegraft.data.sequences import IGNORE, MAX_ELAPSED
+from voicegraft.data.spelling import NUM_LETTERS, WINDOW
 from voicegraft.fusion.step_decoder import StepDecoder
 from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 EXPERT = "speech"  # the adapter's name in PEFT
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
 
 
 @dataclass(frozen=True)
@@ -59,22 +62,25 @@ class SpeechRows(nn.Module):
         self.now = nn.Embedding(num_units + 1, config.width)
         self.following = nn.Embedding(num_units + 1, config.width)
         self.elapsed = nn.Embedding(MAX_ELAPSED + 1, config.width)
+        self.letters = nn.Embedding(1 + WINDOW * NUM_LETTERS, config.width, padding_idx=0)
         self.head = nn.Linear(config.width, config.vocabulary.size)
 
     def initialise(self, std: float, levels: tuple[int, ...] | None = None) -> None:
         """Rows as large as the backbone's; codes that differ in one FSQ digit (``levels``) begin as neighbours."""
-        for table in (self.token, self.now, self.following, self.elapsed, self.head):
+        for table in (self.token, self.now, self.following, self.elapsed, self.letters, self.head):
             nn.init.normal_(table.weight, std=std)
         nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.letters.weight[0])
         if levels is not None:
             first = self.config.vocabulary.first_code
             with torch.no_grad():
                 self.token.weight[first:] = structured_rows(levels, self.config.width, std)
                 self.head.weight[first:] = structured_rows(levels, self.config.width, std)
 
-    def embed(self, token: Tensor, now: Tensor, following: Tensor, elapsed: Tensor) -> Tensor:
-        """Ids ``[B, T]`` each (see ``data.sequences``) -> ``[B, T, D]``."""
-        return self.token(token) + self.now(now) + self.following(following) + self.elapsed(elapsed)
+    def embed(self, token: Tensor, now: Tensor, following: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
+        """Ids ``[B, T]`` each, letters ``[B, T, WINDOW]`` (see ``data.sequences``) -> ``[B, T, D]``."""
+        where = self.now(now) + self.following(following) + self.elapsed(elapsed)
+        return self.token(token) + where + self.letters(letters).sum(-2)
 
 
 class SpeechLM(nn.Module):
@@ -133,10 +139,6 @@ class SpeechLM(nn.Module):
         ids: list[int] = self.tokenizer(written, add_special_tokens=False)["input_ids"]
         return ids
 
-    def read(self, text: str) -> tuple[list[int], list[list[int]]]:
-        """A sentence as ``data.sequences`` wants it: ids of the whole, and of each word."""
-        return self.text_ids(text), [self.word_ids(word.written) for word in words_of(text)]
-
     def embed_text(self, ids: Tensor) -> Tensor:
         """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
         return self.backbone.get_input_embeddings()(ids)
@@ -159,7 +161,8 @@ class SpeechLM(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss on a batch of ``data.sequences`` fields ``[B, L]``: mean cross-entropy, and its parts."""
         speech = batch["token"] >= 0
-        rows = self.rows.embed(batch["token"].clamp(min=0), batch["now"], batch["following"], batch["elapsed"])
+        places = (batch[name] for name in ("now", "following", "elapsed", "letters"))
+        rows = self.rows.embed(batch["token"].clamp(min=0), *places)
         text = self.embed_text(batch["text"].clamp(min=0))
         hidden = self.hidden(torch.where(speech[..., None], rows, text))
         wanted = batch["target"] != IGNORE
@@ -194,6 +197,27 @@ class SpeechLM(nn.Module):
         self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
         save_artifact(folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16)
 
+    def take_expert(self, folder: Path) -> None:
+        """Copies the weights of a saved expert of the same shape, to go on training from them.
+
+        Raises:
+            VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
+        """
+        saved = load_artifact(folder / "rows", "speech-rows", RowsConfig)
+        if saved.config != self.rows.config:
+            raise VoicegraftError(
+                f"the expert in {folder} has another vocabulary, semantic tokenizer or backbone than this run: train from "
+                "the start, or with the parts it was trained with"
+            )
+        self.rows.load_state_dict(saved.tensors)
+        adapter = load_file(folder / EXPERT / ADAPTER_WEIGHTS)
+        own = get_peft_model_state_dict(self.peft_model, adapter_name=EXPERT, save_embedding_layers=False)
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in adapter.items()}:
+            raise VoicegraftError(f"the LoRA in {folder} has another rank or other targets: set lora to its values")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(adapter[name])
+
     @staticmethod
     def load(backbone_folder: Path, expert_folder: Path) -> SpeechLM:
         """Loads a backbone and puts an expert on it.
@@ -212,22 +236,32 @@ class SpeechLM(nn.Module):
         rows = SpeechRows(artifact.config)
         rows.load_state_dict(artifact.tensors)
         adapter = expert_folder / EXPERT
-        if not (adapter / "adapter_model.safetensors").is_file():
-            raise VoicegraftError(f"no PEFT adapter in {adapter}: expected adapter_model.safetensors")
-        peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
+        if not (adapter / ADAPTER_WEIGHTS).is_file():
+            raise VoicegraftError(f"no PEFT adapter in {adapter}: expected {ADAPTER_WEIGHTS}")
+        try:
+            peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise VoicegraftError(f"cannot read the PEFT adapter in {adapter}: {_one_line(error)}; get it anew") from error
         return SpeechLM(peft_model, tokenizer, rows).eval().requires_grad_(False)
 
 
 def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Any causal LM folder in float32, from safetensors, without remote code."""
+    if not (folder / "config.json").is_file():  # transformers would take the path for a name on the Hub
+        raise VoicegraftError(f"expected the folder of a text LLM at {folder}, found no config.json there; check the path")
+    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-        return model.eval(), AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **own)
+        return model.eval(), AutoTokenizer.from_pretrained(folder, **own)
+    except (OSError, ValueError, SafetensorError) as error:
         raise VoicegraftError(
-            f"{folder} is not a causal LM that transformers can load ({error}); expected config.json, safetensors "
-            "weights and a tokenizer"
+            f"{folder} is not a causal LM that transformers can load ({_one_line(error)}); expected config.json, "
+            "safetensors weights and a tokenizer"
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def backbone_fingerprint(backbone: PreTrainedModel) -> str:

@@ -72,7 +72,9 @@ class StepDecoder:
         """Whether the architecture is one of ``FAMILIES`` with the features that are laid out here."""
         config: Any = inner.config
         plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
-        rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+        # Named rope_scaling, and None when there is none, before transformers 5.
+        scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        rope = scaling.get("rope_type", "default")
         window = getattr(config, "sliding_window", None)
         return config.model_type in FAMILIES and plain and not window and rope == "default" and config.hidden_act == "silu"
 

@@ -95,10 +95,10 @@ class Speaker:
         self.pack = pack
         self.device = device
         self.normalizer = Normalizer()
-        if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
-            pack.lm.merge_for_speed()
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             model.to(device)
+        if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
+            pack.lm.merge_for_speed()  # copies the weights where they are by now
 
     @staticmethod
     def load(pack: Path | str | None = None, backbone: Path | str | None = None, device: str = "cpu") -> Speaker:

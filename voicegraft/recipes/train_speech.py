@@ -9,7 +9,7 @@ Each round has its own mixture; the last one leans on the recordings. Writes ``e
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
-from voicegraft.data.pronunciation import UNITS, Lexicon
-from voicegraft.data.sequences import SpeechSequence, speech_sequence
+from voicegraft.data.pronunciation import UNITS, Lexicon, phones_by_word, words_of
+from voicegraft.data.sequences import SpeechSequence, WordSpelling, speech_sequence
 from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts
+from voicegraft.data.spelling import Speller
 from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
@@ -43,6 +44,7 @@ class TrainSpeechConfig:
     work: str = "runs/pocket"
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
+    start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one
     lora: LoraSettings = field(default_factory=LoraSettings)
     rounds: tuple[Round, ...] = (Round(),)
     batch_positions: int = 4096  # positions per batch
@@ -86,6 +88,8 @@ def train_speech(config: TrainSpeechConfig) -> None:
     torch.manual_seed(0)
     fingerprint = semantic.spec.fingerprint
     model = SpeechLM.new(backbone, tokenizer, vocabulary, fingerprint, config.lora, semantic.config.levels)
+    if config.start_from:
+        model.take_expert(Path(config.start_from))
     model.to(device)
     tokens = Tokens(work, "semantic", fingerprint)
     train = material(config, model, speech, tokens, "train", config.num_pronunciations)
@@ -121,40 +125,75 @@ def train_speech(config: TrainSpeechConfig) -> None:
     model.save_expert(work / "expert", {"recipe": "train_speech", "rounds": len(config.rounds)})
 
 
+class Spelling:
+    """Turns texts and their units into the words of a training sequence."""
+
+    def __init__(self, model: SpeechLM, lexicon: Lexicon):
+        self.model, self.lexicon = model, lexicon
+        self.speller = Speller(lexicon.entries.items())
+
+    def words(self, text: str, units: Sequence[str]) -> list[WordSpelling] | None:
+        """The words of ``text``, said as ``units``; None when a word has too few letters for its phones."""
+        spelt = []
+        for word, phones in zip(words_of(text), phones_by_word(units), strict=True):
+            groups = self.speller.align(word.key, phones)
+            if groups is None:
+                return None
+            spelt.append(WordSpelling(self.model.word_ids(word.written), word.letters, groups))
+        return spelt
+
+    def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
+        """Some capitals that are read letter by letter (FBI): they are rare in books. With their units."""
+        letters = "".join(draw.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=draw.randint(2, 4)))
+        names = {**self.lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
+        groups = [names[letter.lower()] for letter in letters]
+        return letters, WordSpelling(self.model.word_ids(letters), letters, groups), [p for g in groups for p in g]
+
+
 def material(
     config: TrainSpeechConfig, model: SpeechLM, speech: PreparedSpeech, tokens: Tokens, split: str, num_plain: int
 ) -> Material:
     """Builds all sequences of a split; sentences that are only pronounced come after those that are synthesised."""
+    work = Path(config.work)
     vocabulary = model.vocabulary
-    rate = 50.0
+    lexicon = Lexicon.load(work / "lexicon.json")
+    spelling = Spelling(model, lexicon)
+    rate = SemanticTokenizer.load(work / "semantic").spec.frame_rate
 
-    def sequence(clip: Clip) -> SpeechSequence | None:
+    def of_clip(clip: Clip) -> SpeechSequence | None:
         u = clip.utterance
         codes = tokens(clip)[:, 0]
         if not u.units or len(codes) > config.max_frames:
             return None
-        counts = frame_counts(u, len(codes), rate)
         text = vary(u.text, u.id) if split == "train" else u.text
-        return speech_sequence(vocabulary, *model.read(text), u.speaker, u.units, codes, counts)
+        words = spelling.words(text, u.units)
+        if words is None:
+            return None
+        counts = frame_counts(u, len(codes), rate)
+        return speech_sequence(vocabulary, model.text_ids(text), words, u.speaker, u.units, codes, counts)
 
-    def all_of(synthetic: bool) -> list[SpeechSequence]:
-        clips = speech.select(split, synthetic=synthetic)
-        built = (sequence(c) for c in tqdm(clips, desc=f"{split} sequences", unit="clip", mininterval=5))
-        return [s for s in built if s is not None]
-
-    work = Path(config.work)
-    lexicon = Lexicon.load(work / "lexicon.json")
-    sentences = (work / "sentences.txt").read_text().splitlines()
-    chosen = sentences[-num_plain:] if split == "train" else sentences[-num_plain - config.num_pronunciations :][:num_plain]
-    plain = []
-    for number, text in enumerate(chosen):
+    def of_text(number: int, text: str) -> SpeechSequence | None:
         units = lexicon.units(text)
-        if units is not None:
-            voice = vocabulary.voices[number % len(vocabulary.voices)]
-            if split == "train":
-                text, units = with_initialism(vary(text, str(number)), units, lexicon, str(number))
-            plain.append(speech_sequence(vocabulary, *model.read(text), voice, units))
-    return Material(all_of(False), all_of(True), plain)
+        if units is None:
+            return None
+        draw = random.Random(number)
+        text = vary(text, str(number)) if split == "train" else text
+        words = spelling.words(text, units)
+        if words is None:
+            return None
+        if split == "train" and draw.random() < 0.1:
+            written, word, phones = spelling.initialism(draw)
+            text, words, units = f"{written} {text}", [word, *words], [*units[:1], *phones, "|", *units[1:]]
+        return speech_sequence(vocabulary, model.text_ids(text), words, draw.choice(vocabulary.voices), units)
+
+    def of_clips(synthetic: bool) -> list[SpeechSequence]:
+        clips = tqdm(speech.select(split, synthetic=synthetic), desc=f"{split} sequences", unit="clip", mininterval=5)
+        return [s for s in map(of_clip, clips) if s is not None]
+
+    sentences = (work / "sentences.txt").read_text().splitlines()
+    last = -config.num_pronunciations if split == "train" else -config.num_pronunciations - num_plain
+    plain = (of_text(number, text) for number, text in enumerate(sentences[last:][:num_plain]))
+    return Material(of_clips(False), of_clips(True), [s for s in plain if s is not None])
 
 
 def vary(text: str, key: str) -> str:
@@ -163,17 +202,6 @@ def vary(text: str, key: str) -> str:
     if draw < 0.1:
         return text.lower()
     return text.rstrip(".?!") if draw < 0.2 else text
-
-
-def with_initialism(text: str, units: list[str], lexicon: Lexicon, key: str) -> tuple[str, list[str]]:
-    """Puts capitals that are read letter by letter (FBI) before the first word of one text in ten: they are rare in books."""
-    draw = random.Random(key + "initialism")
-    if draw.random() >= 0.1:
-        return text, units
-    letters = "".join(draw.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=draw.randint(2, 4)))
-    names = {**lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
-    spelt = [phone for letter in letters for phone in names[letter.lower()]]
-    return f"{letters} {text}", [*units[:1], *spelt, "|", *units[1:]]
 
 
 if __name__ == "__main__":

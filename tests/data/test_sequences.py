@@ -1,0 +1,147 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.batches import LengthBuckets, collate
+from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS
+from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, speech_sequence
+from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
+
+VOCABULARY = SpeechVocabulary(("ann", "ben"), UNITS, 100)
+
+
+def unit_id(unit: str) -> int:
+    return VOCABULARY.first_unit + VOCABULARY.unit_index[unit]
+
+
+def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    units, words = [START], []
+    for _ in range(int(random.integers(1, 5))):
+        words.append(random.integers(0, 50, random.integers(1, 4)).tolist())
+        units += [*random.choice(PHONES, random.integers(1, 4)), str(random.choice(BOUNDARIES))]
+    counts = np.asarray([random.integers(u in PHONES, 40 if u == "aa" else 4) for u in units])
+    codes = random.integers(0, 100, counts.sum())
+    sentence = [1, *(i for word in words for i in word)]
+    said = (codes, counts) if spoken else (None, None)
+    return speech_sequence(VOCABULARY, sentence, words, "ben", units, *said), units, counts, codes
+
+
+def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
+    ids = [SAY, ADVANCE, *(VOCABULARY.voice_id(v) for v in ("ann", "ben")), *map(unit_id, UNITS)]
+    ids += range(VOCABULARY.first_code, VOCABULARY.size)
+    assert ids == list(range(VOCABULARY.size))
+    with pytest.raises(VoicegraftError, match="no voice 'eve'; this model speaks as: ann, ben"):
+        VOCABULARY.voice_id("eve")
+
+
+def test_a_sequence_by_hand() -> None:
+    units = [START, "hh", "ay", "."]
+    s = speech_sequence(VOCABULARY, [7, 8], [[9, 8]], "ann", units, np.array([5, 6, 7]), np.array([0, 1, 2, 0]))
+    code = VOCABULARY.first_code
+    hh, ay, stop = unit_id("hh"), unit_id("ay"), unit_id(".")
+    rows = [  # text, token, target, now, following, elapsed
+        (7, -1, IGNORE, 0, 0, 0),
+        (8, -1, IGNORE, 0, 0, 0),
+        (-1, VOCABULARY.voice_id("ann"), IGNORE, 0, 0, 0),
+        (9, -1, IGNORE, 0, 0, 0),
+        (8, -1, hh, 0, 0, 0),
+        (-1, hh, ay, 0, 0, 0),
+        (-1, ay, stop, 0, 0, 0),
+        (-1, stop, IGNORE, 0, 0, 0),
+        (-1, SAY, ADVANCE, START, "hh", 0),
+        (-1, ADVANCE, code + 5, "hh", "ay", 0),
+        (-1, code + 5, ADVANCE, "hh", "ay", 1),
+        (-1, ADVANCE, code + 6, "ay", ".", 0),
+        (-1, code + 6, code + 7, "ay", ".", 1),
+        (-1, code + 7, ADVANCE, "ay", ".", 2),
+        (-1, ADVANCE, ADVANCE, ".", None, 0),
+    ]
+    plus_one = {u: i + 1 for u, i in VOCABULARY.unit_index.items()} | {None: 0, 0: 0}
+    assert s.text.tolist() == [r[0] for r in rows]
+    assert s.token.tolist() == [r[1] for r in rows]
+    assert s.target.tolist() == [r[2] for r in rows]
+    assert s.now.tolist() == [plus_one[r[3]] for r in rows]
+    assert s.following.tolist() == [plus_one[r[4]] for r in rows]
+    assert s.elapsed.tolist() == [r[5] for r in rows]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("spoken", [True, False])
+def test_what_is_trained_at_a_position_is_the_token_of_the_next(seed: int, spoken: bool) -> None:
+    s, units, counts, codes = random_sequence(seed, spoken)
+    trained = np.flatnonzero(s.target != IGNORE)
+    inner = trained[trained < len(s) - 1]
+    assert (s.token[inner + 1] == s.target[inner]).all()
+    assert ((s.text >= 0) ^ (s.token >= 0)).all()
+    assert trained.tolist()[-1:] == [len(s) - 1 if spoken else len(s) - 2]
+    # Every unit is spelt once, in order, and nothing else is trained before speaking.
+    thought = s.target[(s.target != IGNORE) & (s.now == 0)]
+    assert thought.tolist() == [unit_id(u) for u in units[1:]]
+    if spoken:
+        talking = s.now > 0
+        said = s.target[talking]
+        assert (said[said != ADVANCE] - VOCABULARY.first_code).tolist() == codes.tolist()
+        assert (said == ADVANCE).sum() == len(units)
+        assert talking.sum() == len(units) + counts.sum()
+        assert s.elapsed.max() <= MAX_ELAPSED
+        assert [UNITS[i - 1] for i in s.now[np.isin(s.token, (SAY, ADVANCE))]] == units
+    else:
+        assert not s.now.any() and not s.following.any() and not s.elapsed.any()
+
+
+def test_units_that_do_not_fit_the_words_are_refused() -> None:
+    for units in (["hh", "."], [START, "hh"], [START, "hh", "|", "hh", "."]):
+        with pytest.raises(ValueError, match="one boundary for each of 1 words"):
+            speech_sequence(VOCABULARY, [1], [[2]], "ann", units)
+
+
+def test_collating_pads_on_the_right_and_changes_nothing() -> None:
+    sequences = [random_sequence(seed)[0] for seed in range(4)]
+    batch = collate(sequences, torch.device("cpu"))
+    longest = max(map(len, sequences))
+    for field in dataclasses.fields(SpeechSequence):
+        assert batch[field.name].shape == (4, longest) and batch[field.name].dtype == torch.int64
+        for row, sequence in zip(batch[field.name], sequences, strict=True):
+            assert row[: len(sequence)].tolist() == getattr(sequence, field.name).tolist()
+    for row, sequence in zip(batch["target"], sequences, strict=True):
+        assert (row[len(sequence) :] == IGNORE).all()
+
+
+LENGTHS = np.random.default_rng(0).integers(5, 200, 300)
+
+
+def test_batches_are_a_function_of_their_number() -> None:
+    weights = np.random.default_rng(1).random(300)
+    a, b = (LengthBuckets(LENGTHS, weights, 1000) for _ in range(2))
+    for number in (5, 0, 77):
+        assert a.draw(number, seed=3).tolist() == b.draw(number, seed=3).tolist()
+    assert a.draw(0, 0).tolist() != a.draw(0, 1).tolist() != a.draw(1, 0).tolist()
+
+
+@pytest.mark.parametrize("budget", [50, 400, 2000])
+def test_a_batch_keeps_to_its_budget(budget: int) -> None:
+    buckets = LengthBuckets(LENGTHS, np.ones(300), budget)
+    for number in range(100):
+        drawn = LENGTHS[buckets.draw(number, 0)]
+        assert len(drawn) == 1 or drawn.max() * len(drawn) <= budget
+        assert len(drawn) >= max(1, budget // LENGTHS.max())
+
+
+def test_items_are_drawn_in_proportion_to_their_weights() -> None:
+    weights = np.where(np.arange(300) % 3 == 0, 3.0, 1.0)
+    weights[::7] = 0.0
+    buckets = LengthBuckets(LENGTHS, weights, 2000)
+    seen = np.zeros(300)
+    for number in range(1500):
+        np.add.at(seen, buckets.draw(number, 0), 1)
+    assert (seen[::7] == 0).all()
+    heavy, light = (seen[(weights == w)].mean() for w in (3.0, 1.0))
+    assert heavy / light == pytest.approx(3.0, rel=0.1)
+    # Short and long items of one weight are seen equally often.
+    one = weights == 1.0
+    short, long = seen[one & (LENGTHS < 100)].mean(), seen[one & (LENGTHS >= 100)].mean()
+    assert short / long == pytest.approx(1.0, rel=0.15)

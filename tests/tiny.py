@@ -1,0 +1,235 @@
+"""Tiny random models and made-up speech, written by the real functions: what a work folder and a pack look like."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
+from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
+from voicegraft.audio.mel import MelConfig
+from voicegraft.audio.pitch import relative_pitch
+from voicegraft.data.manifest import Utterance, write_manifest
+from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS, Lexicon
+from voicegraft.data.shards import RaggedArray, write_ragged
+from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
+from voicegraft.inference.pack import PackHeader, write_pack
+from voicegraft.inference.stream import SpeakOptions
+from voicegraft.recipes.prepare import write_speech
+from voicegraft.tokenizers.codec import Codec, CodecConfig
+from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
+from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
+
+RATE = 24_000  # Hz
+FRAME = 480  # samples per token
+MEL = MelConfig(num_mels=20)
+SEMANTIC = SemanticConfig(mel=MEL, width=16, dilations=(1, 2), kernel=3, levels=(3, 3, 3), num_speakers=4)
+CODEC = CodecConfig(
+    mel=MelConfig(num_mels=20, high_hz=12_000.0),
+    width=16,
+    dilations=(1, 2),
+    latent_width=6,
+    num_codebooks=3,
+    codebook_size=16,
+)
+VOCODER = VocoderConfig(
+    num_codebooks=3, codebook_size=16, code_width=6, width=16, slow_dilations=(1, 2), fast_dilations=(1, 2)
+)
+ACOUSTIC = AcousticConfig(
+    semantic_vocab=27,
+    voices=("ann", "ben"),
+    num_codebooks=3,
+    codebook_size=16,
+    code_width=6,
+    width=16,
+    num_layers=2,
+    num_heads=2,
+    mlp_width=24,
+    head_width=12,
+    window=7,
+)
+LORA = LoraSettings(rank=4, alpha=8.0)
+VOCABULARY = SpeechVocabulary(("ann", "ben", "flite-slt"), UNITS, 27)
+
+SPOKEN = {
+    "the": "dh ax",
+    "owl": "aw l",
+    "sees": "s iy z",
+    "my": "m ay",
+    "house": "hh aw s",
+    "now": "n aw",
+    "we": "w iy",
+    "go": "g ow",
+    "home": "hh ow m",
+}
+LEXICON = Lexicon({word: tuple(phones.split()) for word, phones in SPOKEN.items()})
+SENTENCES = ("The owl sees my house.", "We go home, now!", "Now the owl sees.", "My house sees the owl?", "We see.")
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte, with begin and end tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def llama() -> PreTrainedModel:
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def write_backbone(folder: Path) -> None:
+    llama().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+
+
+def shake(lm: SpeechLM, seed: int = 0, size: float = 0.3) -> SpeechLM:
+    """Makes the expert's weights non-zero, as if trained: a fresh LoRA does nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in lm.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
+    return lm.eval()
+
+
+def speech_lm(backbone: PreTrainedModel, semantic: str = "s") -> SpeechLM:
+    torch.manual_seed(2)
+    lm = SpeechLM.new(backbone, byte_tokenizer(), VOCABULARY, semantic, LORA, SEMANTIC.levels)
+    return shake(lm)
+
+
+def codec() -> Codec:
+    torch.manual_seed(3)
+    model = Codec(CODEC)
+    model.rvq.codebooks.normal_()
+    model.rvq.started.fill_(True)
+    return model.eval()
+
+
+def vocoder(fingerprint: str = "c") -> Vocoder:
+    torch.manual_seed(4)
+    model = Vocoder(VocoderConfig(**{**VOCODER.__dict__, "codec": fingerprint}))
+    model.codebooks.normal_()
+    return model.eval()
+
+
+def acoustic_lm(semantic: str = "s", fingerprint: str = "c") -> AcousticLM:
+    torch.manual_seed(5)
+    model = AcousticLM(AcousticConfig(**{**ACOUSTIC.__dict__, "semantic": semantic, "codec": fingerprint}))
+    model.codebooks.normal_()
+    return model.eval()
+
+
+def write_parts(work: Path) -> None:
+    """All parts of a pack that fits together, and speaks quickly: a frame or two per phone."""
+    write_backbone(work / "backbone")
+    torch.manual_seed(6)
+    semantic = SemanticTokenizer(SEMANTIC).half().float()
+    semantic.save(work / "semantic", {})
+    semantic_id = SemanticTokenizer.load(work / "semantic").spec.fingerprint
+    codec().half().float().save(work / "codec", {})
+    codec_id = Codec.load(work / "codec").spec.fingerprint
+    acoustic_lm(semantic_id, codec_id).save(work / "acoustic", {})
+    vocoder(codec_id).save(work / "vocoder", {})
+    backbone, _ = load_backbone(work / "backbone")
+    lm = speech_lm(backbone, semantic_id)
+    with torch.no_grad():
+        # Hidden states have a norm of about 6, so logits scatter by about 0.1 * 6.
+        lm.rows.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
+        lm.rows.head.bias[SAY] = 1.0
+        lm.rows.head.bias[ADVANCE] = 4.0
+        for mark in BOUNDARIES:
+            lm.rows.head.bias[VOCABULARY.first_unit + VOCABULARY.unit_index[mark]] = 1.0
+        lm.rows.head.bias[VOCABULARY.first_unit + VOCABULARY.unit_index[START]] = -50.0
+    lm.save_expert(work / "expert", {})
+
+
+OPTIONS = SpeakOptions(max_unit_frames=8)
+
+
+def write_tiny_pack(folder: Path, work: Path) -> None:
+    write_parts(work)
+    write_pack(folder, work, PackHeader("tiny", default_voice="ben", options=OPTIONS), "# A tiny pack\n")
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """An utterance whose phones are chords, a different one each."""
+
+    utterance: Utterance
+    samples: np.ndarray  # [T] at RATE
+
+
+def made_up_utterance(name: str, speaker: str, split: str, text: str, aligned: bool, seed: int) -> MadeUp:
+    random = np.random.default_rng(seed)
+    units = LEXICON.units(text)
+    assert units is not None
+    counts = [int(random.integers(4, 8)) if u in PHONES else int(random.integers(0, 4)) for u in units]
+    base = {"ann": 190.0, "ben": 110.0}.get(speaker, 150.0)
+    pieces = []
+    for unit, count in zip(units, counts, strict=True):
+        time = np.arange(count * FRAME) / RATE
+        if unit in PHONES:
+            formant = 300 + 80 * PHONES.index(unit)
+            tone = sum(np.sin(2 * np.pi * base * h * time) / h for h in range(1, 5))
+            pieces.append(0.2 * tone + 0.2 * np.sin(2 * np.pi * formant * time))
+        else:
+            pieces.append(np.zeros(len(time)))
+    samples = np.concatenate(pieces) + 0.001 * random.standard_normal(sum(counts) * FRAME)
+    ends = tuple(float(e) * FRAME / RATE for e in np.cumsum(counts))
+    utterance = Utterance(
+        id=name,
+        audio="",
+        text=text,
+        speaker=speaker,
+        split=split,
+        duration_sec=len(samples) / RATE,
+        units=tuple(units) if aligned else (),
+        unit_ends_sec=ends if aligned else (),
+    )
+    return MadeUp(utterance, samples.astype(np.float32))
+
+
+def write_made_up_speech(work: Path) -> None:
+    """Two recorded voices without times and a synthetic one with them, as ``recipes.prepare`` leaves them."""
+    work.mkdir(parents=True, exist_ok=True)
+    LEXICON.save(work / "lexicon.json")
+    (work / "sentences.txt").write_text("\n".join(SENTENCES * 4) + "\n")
+    for shard, speaker, aligned in (("ann", "ann", False), ("ben", "ben", False), ("flite-000", "flite-slt", True)):
+        pairs = []
+        for i, text in enumerate(SENTENCES[:4]):
+            split = "val" if i == 3 else "train"
+            made = made_up_utterance(f"{shard}-{i}", speaker, split, text, aligned, seed=i)
+            pairs.append((made.utterance, made.samples))
+        folder = work / "speech" / shard
+        write_speech(folder, pairs, MEL)
+        audio = RaggedArray(folder / "audio")
+        tracks = (relative_pitch(torch.from_numpy(a / np.float32(32768)), RATE, FRAME).numpy() for a in audio)
+        write_ragged(folder / "pitch", tracks, "float16", key=f"pitch-{RATE}-{FRAME}")
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def write_aligned(folder: Path, utterances: list[Utterance]) -> None:
+    write_manifest(folder, utterances)
