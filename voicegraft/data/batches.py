@@ -40,13 +40,15 @@ class LengthBuckets:
 
 
 def collate(sequences: Sequence[SpeechSequence], device: torch.device) -> dict[str, Tensor]:
-    """Pads on the right to the longest: field name -> ``[B, L]``. With causal attention the padding changes nothing."""
+    """Pads on the right to the longest: field name -> ``[B, L, ...]``. With causal attention the padding changes nothing."""
     longest = max(len(s) for s in sequences)
-    padding = {"text": 0, "token": -1, "now": 0, "following": 0, "elapsed": 0, "target": IGNORE}
+    padding = {"token": -1, "target": IGNORE}  # zero for all others
     batch = {}
     for field in fields(SpeechSequence):
-        rows = np.full((len(sequences), longest), padding[field.name], dtype=np.int64)
-        for row, sequence in zip(rows, sequences, strict=True):
-            row[: len(sequence)] = getattr(sequence, field.name)
+        arrays = [getattr(sequence, field.name) for sequence in sequences]
+        shape = (len(arrays), longest, *arrays[0].shape[1:])
+        rows = np.full(shape, padding.get(field.name, 0), dtype=np.int64)
+        for row, array in zip(rows, arrays, strict=True):
+            row[: len(array)] = array
         batch[field.name] = torch.from_numpy(rows).to(device)
     return batch

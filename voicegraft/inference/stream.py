@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +18,13 @@ from torch import Tensor
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
-from voicegraft.data.sequences import MAX_ELAPSED
+from voicegraft.data.sequences import MAX_ELAPSED, NO_LETTERS
+from voicegraft.data.spelling import windows
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
 
-MOST_PHONES = 4  # per letter; "W" has eight and is bounded by 4 + 4, everything else stays far below
+MOST_PHONES = 8  # of a letter: the name of W has seven
 
 
 @dataclass(frozen=True)
@@ -92,37 +93,47 @@ class SentenceTokens:
                 yield token - vocabulary.first_code
 
     def _think(self, cache: Any) -> list[str]:
-        """Spells the words one after the other, likeliest units first; leaves the cache just before SAY."""
+        """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY."""
         lm, vocabulary = self.lm, self.lm.vocabulary
         first, last = vocabulary.first_unit, vocabulary.first_code
-        phones = [i for i, unit in enumerate(vocabulary.units) if unit != START and unit not in BOUNDARIES]
+        allowed = torch.full((vocabulary.size,), -torch.inf, device=lm.rows.token.weight.device)
+        allowed[first:last] = 0.0
+        for mark in (START, *BOUNDARIES):
+            allowed[first + vocabulary.unit_index[mark]] = -torch.inf
         units = [START]
         pending = torch.cat([self._text(lm.text_ids(self.text)), self._embed(vocabulary.voice_id(self.voice))], 1)
         for word in words_of(self.text):
-            hidden = lm.hidden(torch.cat([pending, self._text(lm.word_ids(word.written))], 1), cache)[:, -1]
-            for count in range(MOST_PHONES * (len(word.key) + 1)):
-                logits = lm.rows.head(hidden)[0, first:last]
-                unit = vocabulary.units[int(logits.argmax())]
-                if count == 0 and (unit == START or unit in BOUNDARIES):  # a word has a sound
-                    unit = vocabulary.units[phones[int(logits[phones].argmax())]]
-                if unit == START or unit in BOUNDARIES:
-                    break
-                units.append(unit)
-                hidden = lm.hidden(self._embed(first + vocabulary.unit_index[unit]), cache)[:, -1]
-            else:
-                self.cut = True
-            units.append(word.boundary)  # known from the text
-            pending = self._embed(first + vocabulary.unit_index[word.boundary])
-        lm.hidden(pending, cache)
+            pending = torch.cat([pending, self._text(lm.word_ids(word.written))], 1)
+            silent_so_far = True
+            for place, window in enumerate(windows(word.letters), start=1):
+                token, count = ADVANCE, 0
+                while True:
+                    here = self._embed(token, elapsed=min(count, MAX_ELAPSED), letters=window)
+                    hidden = lm.hidden(torch.cat([pending, here], 1), cache)[:, -1]
+                    pending = pending[:, :0]
+                    if count == MOST_PHONES:
+                        self.cut = True
+                        break
+                    # Letters may be silent, but not all letters of a word.
+                    allowed[ADVANCE] = -torch.inf if silent_so_far and place == len(word.letters) else 0.0
+                    token = int((lm.rows.head(hidden)[0] + allowed).argmax())
+                    if token == ADVANCE:
+                        break
+                    units.append(vocabulary.units[token - first])
+                    silent_so_far = False
+                    count += 1
+            units.append(word.boundary)  # the text tells
         return units
 
     def _text(self, ids: list[int]) -> Tensor:
         return self.lm.embed_text(torch.tensor([ids], device=self.lm.rows.token.weight.device))
 
-    def _embed(self, token: int, now: int = 0, following: int = 0, elapsed: int = 0) -> Tensor:
+    def _embed(
+        self, token: int, now: int = 0, following: int = 0, elapsed: int = 0, letters: Sequence[int] = NO_LETTERS
+    ) -> Tensor:
         device = self.lm.rows.token.weight.device
         ids = torch.tensor([[[token]], [[now]], [[following]], [[elapsed]]], device=device)
-        return self.lm.rows.embed(*ids)
+        return self.lm.rows.embed(*ids, torch.tensor([[list(letters)]], device=device))
 
 
 @torch.inference_mode()
