@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voicegraft import __version__
 from voicegraft.core.errors import VoicegraftError
@@ -94,9 +94,12 @@ def speak(options: argparse.Namespace) -> int:
     if options.out_dir is not None and options.lines is None:
         raise VoicegraftError("--out-dir goes with --lines FILE; for one text use --out FILE")
     lines = _read_lines(options.lines) if options.lines is not None else []
+    from transformers.utils.logging import disable_progress_bar
+
     from voicegraft.core.runtime import single_thread
     from voicegraft.inference.speaker import Speaker
 
+    disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
     single_thread()
     speaker = Speaker.load(options.pack, options.backbone, options.device)
     if options.list_voices:
@@ -128,12 +131,13 @@ def _speak_to_file(
 
     if not out.parent.is_dir():
         raise VoicegraftError(f"the folder {out.parent} does not exist; make it or give another --out")
+    writer = AudioWriter(out, speaker.sample_rate)  # a wrong suffix shows before anything is spoken
     total = len(text) if isinstance(text, str) else None
     with tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar:
         stream = speaker.stream(text, options.voice, options.seed, on_sentence=lambda s: bar.update(len(s)))
         first = next(stream, None)
         if first is not None:
-            with AudioWriter(out, speaker.sample_rate) as writer:
+            with writer:
                 writer.write(first)
                 for chunk in stream:
                     writer.write(chunk)
@@ -146,17 +150,16 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
     from tqdm import tqdm
 
     folder: Path = options.out_dir
-    folder.mkdir(parents=True, exist_ok=True)
     report_path = folder / "report.jsonl"
     request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
-    done = {}
-    if report_path.is_file():
-        for line in report_path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["request"] == request and (folder / row["file"]).is_file():
-                done[row["file"], row["text"]] = row
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = _finished(report_path, request)
+        report = report_path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise VoicegraftError(f"cannot write to {folder}: {error.strerror}; give another --out-dir") from error
     failures = 0
-    with report_path.open("w", encoding="utf-8") as report:
+    with report:
         for number, text in enumerate(tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty()), start=1):
             name = f"{number:04d}.wav"
             row = done.get((name, text))
@@ -180,6 +183,19 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
     return 1 if failures else 0
 
 
+def _finished(report: Path, request: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(file, text) -> row of an earlier run's report, for the same request and where the file is there."""
+    rows = {}
+    for line in report.read_text(encoding="utf-8").splitlines() if report.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # a killed run left half a line
+        if row["request"] == request and (report.parent / row["file"]).is_file():
+            rows[row["file"], row["text"]] = row
+    return rows
+
+
 def _complain(report: SpeechReport) -> None:
     if report.skipped:
         print(f"voicegraft: left out what the voice cannot say: {' '.join(report.skipped)}", file=sys.stderr)
@@ -201,7 +217,10 @@ def _read_lines(path: Path) -> list[str]:
 def _standard_input() -> Iterator[str]:
     if sys.stdin.isatty():
         print("voicegraft: reading the text from standard input; end it with Ctrl-D", file=sys.stderr)
-    yield from sys.stdin
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise VoicegraftError(f"standard input is not text in {error.encoding}: {error.reason}") from error
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ class AcousticConfig:
     head_width: int = 256  # hidden units of the code head
     past: int = 2  # semantic frames seen before the current one
     ahead: int = 3  # semantic frames seen after it: the look-ahead of streaming
-    window: int = 100  # frames of its own output that it attends to
+    window: int = 100  # frames of its own past that it attends to
+    dropout: float = 0.0  # of what each layer adds, in training
     semantic: str = ""  # fingerprint of the semantic tokenizer
     codec: str = ""  # fingerprint of the codec
 
@@ -55,6 +56,7 @@ class Layer(nn.Module):
     def __init__(self, c: AcousticConfig):
         super().__init__()
         self.num_heads = c.num_heads
+        self.dropout = nn.Dropout(c.dropout)
         self.attention_norm = nn.RMSNorm(c.width)
         self.qkv = nn.Linear(c.width, 3 * c.width, bias=False)
         self.out = nn.Linear(c.width, c.width, bias=False)
@@ -68,9 +70,9 @@ class Layer(nn.Module):
         return _rotate(q, cos, sin), _rotate(k, cos, sin), v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        x = x + self.dropout(self.out(attended.transpose(1, 2).flatten(2)))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, -1)
-        return x + self.down(F.silu(gate) * up)
+        return x + self.dropout(self.down(F.silu(gate) * up))
 
 
 class AcousticLM(nn.Module):
@@ -142,18 +144,21 @@ class AcousticLM(nn.Module):
         state: AcousticState,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        forget: bool = False,
     ) -> tuple[Tensor, AcousticState]:
         """One frame.
 
         Args:
             semantic: ``[B, past + 1 + ahead]`` ids around the frame, ``beyond`` where there is none.
             temperature: 0 takes the likeliest code.
+            forget: leaves the frame before out, as training often does; what remains is the semantic context.
 
         Returns:
             Codes ``[B, K]`` and the state after them.
         """
         c = self.config
-        x = self.around(self.semantic(semantic).mT).mT + (self.voice(voice) + self.history(state.previous))[:, None]
+        previous = torch.zeros_like(state.previous) if forget else state.previous
+        x = self.around(self.semantic(semantic).mT).mT + (self.voice(voice) + self.history(previous))[:, None]
         cos, sin = _angles(torch.tensor([state.position], device=x.device), c.width // c.num_heads)
         keys, values = [], []
         for i, layer in enumerate(self.layers):

@@ -193,6 +193,9 @@ class SpeechLM(nn.Module):
         """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
         folder.mkdir(parents=True, exist_ok=True)
         adapter = get_peft_model_state_dict(self.peft_model, adapter_name=EXPERT, save_embedding_layers=False)
+        # PEFT notes where the backbone lay on this machine; nobody else has it there.
+        settings = self.peft_model.peft_config[EXPERT]
+        settings.base_model_name_or_path = Path(settings.base_model_name_or_path or "").name
         halves = {name: tensor.detach().half() for name, tensor in adapter.items()}
         self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
         save_artifact(folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16)

@@ -86,10 +86,10 @@ def read_header(folder: Path) -> PackHeader:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VoicegraftError(f"cannot read {path}: {error}") from error
-    header = from_dict(PackHeader, raw, origin=str(path))
-    if header.format > FORMAT:
-        raise VoicegraftError(f"{folder} has format {header.format}, this version reads up to {FORMAT}; upgrade voicegraft")
-    return header
+    written = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(written, int) and written > FORMAT:  # first of all: a newer format may have keys unknown here
+        raise VoicegraftError(f"{folder} has format {written}, this version reads up to {FORMAT}; upgrade voicegraft")
+    return from_dict(PackHeader, raw, origin=str(path))
 
 
 def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:

@@ -226,7 +226,7 @@ class Speaker:
     def _render(
         self, tokens: Iterable[int], voice: str, generator: torch.Generator, options: SpeakOptions
     ) -> Iterator[np.ndarray]:
-        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options.acoustic_temperature, generator)
+        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options, generator)
         return render(self.pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames)
 
     def _sound(self, tokens: list[int], voice: str, generator: torch.Generator, options: SpeakOptions) -> np.ndarray:

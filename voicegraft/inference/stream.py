@@ -32,7 +32,8 @@ class SpeakOptions:
     """How to speak; the defaults are a pack's own business (``pack.json``)."""
 
     semantic: Sampling = field(default_factory=Sampling)
-    acoustic_temperature: float = 0.8
+    acoustic_temperature: float = 0.5
+    acoustic_history: bool = False  # whether a frame's codes are drawn in sight of the frame before
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
     max_unit_frames: int = 40  # longest phone or pause
     first_chunk_frames: int = 5  # frames rendered at once at the beginning of a sentence ...
@@ -69,8 +70,6 @@ class SentenceTokens:
         cache = lm.start_cache()
         self.units = self._think(cache)
         index = [vocabulary.unit_index[unit] for unit in self.units]
-        allowed = torch.full((vocabulary.size,), -torch.inf, device=device)
-        allowed[vocabulary.first_code :] = 0.0
         frame = 0
         for n, unit in enumerate(self.units):
             now, following = index[n] + 1, index[n + 1] + 1 if n + 1 < len(index) else 0
@@ -83,14 +82,24 @@ class SentenceTokens:
                 if spoken.num_frames >= self.options.max_unit_frames:
                     self.cut = True
                     break
+                logits = lm.rows.head(hidden)[0]
                 # A phone lasts a frame at least; a boundary may last none.
-                allowed[ADVANCE] = self.options.pace if silent or spoken.num_frames else -torch.inf
-                token = draw(lm.rows.head(hidden)[0] + allowed, self.options.semantic, self.generator)
-                if token == ADVANCE:
+                if (silent or spoken.num_frames) and self._goes_on(logits):
                     break
+                token = vocabulary.first_code + draw(logits[vocabulary.first_code :], self.options.semantic, self.generator)
                 spoken.num_frames += 1
                 frame += 1
                 yield token - vocabulary.first_code
+
+    def _goes_on(self, logits: Tensor) -> bool:
+        """Draws whether the next unit begins, always at temperature 1.
+
+        A lower one would shorten every unit: ADVANCE is one token and competes with the sum of many codes.
+        """
+        first = self.lm.vocabulary.first_code
+        stay = torch.logsumexp(logits[first:], 0)
+        chance = torch.sigmoid(logits[ADVANCE] + self.options.pace - stay)
+        return bool(torch.rand((), generator=self.generator, device=logits.device) < chance)
 
     def _think(self, cache: Any) -> list[str]:
         """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY."""
@@ -141,7 +150,7 @@ def acoustic_frames(
     model: AcousticLM,
     semantic: Iterable[int],
     voice: str,
-    temperature: float,
+    options: SpeakOptions,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     """Semantic tokens -> codes ``[1, K]`` per frame, ``ahead`` frames behind the tokens, all frames in the end."""
@@ -155,7 +164,9 @@ def acoustic_frames(
     def step() -> Tensor:
         nonlocal state
         ids = torch.tensor([recent[:span]], device=device)
-        codes, state = model.step(ids, voice_number, state, temperature, generator)
+        codes, state = model.step(
+            ids, voice_number, state, options.acoustic_temperature, generator, not options.acoustic_history
+        )
         del recent[0]
         return codes
 
