@@ -121,9 +121,7 @@ def speak(options: argparse.Namespace) -> int:
     return 0
 
 
-def _speak_to_file(
-    speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace
-) -> SpeechReport:
+def _speak_to_file(speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace) -> SpeechReport:
     """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress."""
     from tqdm import tqdm
 
@@ -207,7 +205,9 @@ def _read_lines(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(f"cannot read {path}: {error}; expected a UTF-8 text file with one text a line") from error
+        raise VoicegraftError(
+            f"cannot read {path}: {error}; expected a UTF-8 text file with one text a line"
+        ) from error
     lines = [line for line in lines if line]
     if not lines:
         raise VoicegraftError(f"{path} has no lines to speak")

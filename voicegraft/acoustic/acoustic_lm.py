@@ -114,7 +114,7 @@ class AcousticLM(nn.Module):
         cos, sin = _angles(positions, c.width // c.num_heads)
         distance = positions[:, None] - positions[None]
         mask = (distance >= 0) & (distance < c.window)
-        for layer in self.layers:
+        for layer in self._layers():
             q, k, v = layer.project(x, cos, sin)
             x = layer.finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         hidden = self.head_in(self.norm(x)).unflatten(-1, (c.num_codebooks, -1)).permute(2, 0, 1, 3)  # [K, B, T, H]
@@ -130,6 +130,9 @@ class AcousticLM(nn.Module):
     def shifted_sums(self, codes: Tensor) -> Tensor:
         """``[B, K, T]`` -> ``[B, T, code_width]``: at frame ``t`` the sum of the entries of frame ``t - 1``."""
         return F.pad(self.entries(codes).sum(0)[:, :-1], (0, 0, 1, 0))
+
+    def _layers(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
 
     def start(self, batch: int = 1) -> AcousticState:
         c = self.config
@@ -161,7 +164,7 @@ class AcousticLM(nn.Module):
         x = self.around(self.semantic(semantic).mT).mT + (self.voice(voice) + self.history(previous))[:, None]
         cos, sin = _angles(torch.tensor([state.position], device=x.device), c.width // c.num_heads)
         keys, values = [], []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._layers()):
             q, k, v = layer.project(x, cos, sin)
             keys.append(torch.cat([state.keys[i], k], 2)[:, :, -c.window :])
             values.append(torch.cat([state.values[i], v], 2)[:, :, -c.window :])
@@ -172,11 +175,11 @@ class AcousticLM(nn.Module):
         uniform = torch.rand(hidden.shape[0], *self.codebooks.shape[:2], generator=generator, device=x.device)
         noise = -temperature * torch.log(-torch.log(uniform.clamp(min=1e-9)))  # [B, K, N]
         codes = []
-        for k in range(c.num_codebooks):
-            logits = F.gelu(hidden[:, k] + total @ self.head_sum[k]) @ self.head_out[k]
-            code = (logits + noise[:, k]).argmax(-1)
+        for book in range(c.num_codebooks):
+            logits = F.gelu(hidden[:, book] + total @ self.head_sum[book]) @ self.head_out[book]
+            code = (logits + noise[:, book]).argmax(-1)
             codes.append(code)
-            total = total + F.embedding(code, self.codebooks[k])
+            total = total + F.embedding(code, self.codebooks[book])
         state = AcousticState(state.position + 1, tuple(keys), tuple(values), total)
         return torch.stack(codes, 1), state
 

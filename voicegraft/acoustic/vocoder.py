@@ -118,9 +118,7 @@ class Vocoder(nn.Module):
         self.norm = nn.LayerNorm(c.width)
         self.head = nn.Linear(c.width, 3 * c.num_bands + 1)
 
-    def forward(
-        self, codes: Tensor, log_pitch: Tensor | None = None, noise_position: int = 0
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, codes: Tensor, log_pitch: Tensor | None = None, noise_position: int = 0) -> tuple[Tensor, Tensor]:
         """Everything in one go.
 
         Args:
@@ -185,7 +183,11 @@ class Vocoder(nn.Module):
         with torch.autocast(out.device.type, enabled=False):  # phases need all their digits
             *bands, offset = out.float().split([self.config.num_bands] * 3 + [1], -1)
             predicted = math.log(self.config.middle_pitch) + offset[..., 0]
-            used = predicted.detach() if log_pitch is None else torch.where(log_pitch.isnan(), predicted.detach(), log_pitch)
+            used = (
+                predicted.detach()
+                if log_pitch is None
+                else torch.where(log_pitch.isnan(), predicted.detach(), log_pitch)
+            )
             # Steps of 3 cents: rounding errors, which differ with the size of a chunk, must not add up in the phase.
             used = torch.round(used * 512) / 512
             pulses, phase = self._pulses(used, state.phase)

@@ -18,8 +18,30 @@ from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 
-PHONES = tuple(
-    "aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
+PHONES = (
+    *(
+        "aa",
+        "ae",
+        "ah",
+        "ao",
+        "aw",
+        "ax",
+        "ay",
+        "b",
+        "ch",
+        "d",
+        "dh",
+        "eh",
+        "er",
+        "ey",
+        "f",
+        "g",
+        "hh",
+        "ih",
+        "iy",
+        "jh",
+    ),
+    *("k", "l", "m", "n", "ng", "ow", "oy", "p", "r", "s", "sh", "t", "th", "uh", "uw", "v", "w", "y", "z", "zh"),
 )
 START = "^"
 BOUNDARIES = ("|", ",", ".", "?", "!")
@@ -91,7 +113,7 @@ class Lexicon:
         return Lexicon({w: tuple(p.split()) for w, p in json.loads(path.read_text()).items()})
 
 
-_VOWELS = frozenset("aa ae ah ao aw ax ay eh er ey ih iy ow oy uh uw".split())
+_VOWELS = frozenset(["aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"])
 
 
 def flite_lexicon(words: Iterable[str], batch: int = 48) -> Lexicon:

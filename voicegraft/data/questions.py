@@ -65,8 +65,7 @@ FOODS = _words(
 THINGS = _words("table chair door window lamp book pen spoon knife clock bed box bottle hammer key bell")
 PLANTS = _words("rose tree grass lily moss bush fern daisy pine ivy")
 JOBS = _words(
-    "doctor teacher farmer baker soldier sailor driver cook nurse painter singer lawyer writer judge tailor "
-    "gardener"
+    "doctor teacher farmer baker soldier sailor driver cook nurse painter singer lawyer writer judge tailor gardener"
 )
 CUISINES = _words(
     "Italian Mexican Chinese Indian Japanese Thai French American Greek Vietnamese Korean Mediterranean "
@@ -223,9 +222,7 @@ def arithmetic(draw: random.Random) -> Question:
         bigger = draw.random() < 0.5
         text = f"Which is {'bigger' if bigger else 'smaller'}, {NUMBERS[a]} or {NUMBERS[b]}?"
         pair = f"compare {min(a, b)} {max(a, b)}"
-        return Question(
-            "arithmetic", text, NUMBERS[max(a, b) if bigger else min(a, b)], "number", is_held_out(pair)
-        )
+        return Question("arithmetic", text, NUMBERS[max(a, b) if bigger else min(a, b)], "number", is_held_out(pair))
     num, other = draw.randint(1, 6), draw.randint(0, 3)
     wanted, distractor = draw.sample(THINGS, 2)
     items = [wanted] * num + [distractor] * other
@@ -254,9 +251,7 @@ def words(draw: random.Random) -> Question:
         right = draw.choice(_GROUPS[group])
         others = [draw.choice(_GROUPS[g]) for g in draw.sample([g for g in _GROUPS if g != group], 2)]
         items = draw.sample([right, *others], 3)
-        text = f"Which of these is a {group}: {items[0]}, {items[1]} or {items[2]}?".replace(
-            "a animal", "an animal"
-        )
+        text = f"Which of these is a {group}: {items[0]}, {items[1]} or {items[2]}?".replace("a animal", "an animal")
         return Question("words", text, right, "word", is_held_out(f"group {sorted(items)}"))
     if kind == "place":
         items = draw.sample(THINGS + ANIMALS + PLANTS, draw.randint(2, 4))
@@ -280,9 +275,7 @@ def words(draw: random.Random) -> Question:
 
 def dialogue_mentions(path: Path, held_out: bool) -> Iterator[Question]:
     """What turns of real dialogues are about: those without digits that name a city, day or kind of food."""
-    finders = {
-        t: re.compile(rf"\b(?:{'|'.join(sorted(ANSWERS[t], key=len, reverse=True))})\b") for t in _MENTIONS
-    }
+    finders = {t: re.compile(rf"\b(?:{'|'.join(sorted(ANSWERS[t], key=len, reverse=True))})\b") for t in _MENTIONS}
     seen = set()
     for dialogue in dialogues(path):
         for _, turn in dialogue:
@@ -320,9 +313,7 @@ def yes_or_no(folder: Path) -> Iterator[Question]:
             if found:
                 asked = plain(found[1])
                 answer = "yes" if row["answer"] == "true" else "no"
-                yield Question(
-                    "yes or no", f"{asked[0].upper()}{asked[1:]}?", answer, "yes or no", part == "test"
-                )
+                yield Question("yes or no", f"{asked[0].upper()}{asked[1:]}?", answer, "yes or no", part == "test")
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -152,9 +152,7 @@ class ChatEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._bpe = tokenizer.backend_tokenizer
         vocabulary = self._bpe.get_vocab()
-        self.begin, self.end, self.user, self.assistant = (
-            vocabulary[token] for token in (BEGIN, END, USER, ASSISTANT)
-        )
+        self.begin, self.end, self.user, self.assistant = (vocabulary[token] for token in (BEGIN, END, USER, ASSISTANT))
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         return [e.ids for e in self._bpe.encode_batch(list(texts), add_special_tokens=False)]

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
 @dataclass(frozen=True)
 class LoraSettings:
     rank: int = 64
-    alpha: float = 64.0  # the product B A is scaled by alpha / rank
+    alpha: int = 64  # the product B A is scaled by alpha / rank
     dropout: float = 0.0
     targets: tuple[str, ...] = ("all-linear",)  # module names, or all-linear: every linear but the text softmax
 
@@ -103,7 +103,7 @@ class SpeechLM(nn.Module):
         levels: tuple[int, ...] | None = None,
     ) -> SpeechLM:
         """A fresh expert on a backbone, which is frozen from here on."""
-        embedding = backbone.get_input_embeddings().weight
+        embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
         rows = SpeechRows(RowsConfig(vocabulary, embedding.shape[1], backbone_fingerprint(backbone), semantic))
         rows.initialise(float(embedding.detach().float().std()), levels)
         settings = LoraConfig(
@@ -122,7 +122,7 @@ class SpeechLM(nn.Module):
     @property
     def backbone(self) -> PreTrainedModel:
         """The causal LM, with the expert's layers inside it."""
-        return self.peft_model.get_base_model()
+        return cast(PreTrainedModel, self.peft_model.get_base_model())
 
     def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """Text ids ``[B, T]`` -> the untouched backbone's logits ``[B, T, V]``."""
@@ -198,7 +198,9 @@ class SpeechLM(nn.Module):
         settings.base_model_name_or_path = Path(settings.base_model_name_or_path or "").name
         halves = {name: tensor.detach().half() for name, tensor in adapter.items()}
         self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
-        save_artifact(folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16)
+        save_artifact(
+            folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16
+        )
 
     def take_expert(self, folder: Path) -> None:
         """Copies the weights of a saved expert of the same shape, to go on training from them.
@@ -244,14 +246,18 @@ class SpeechLM(nn.Module):
         try:
             peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise VoicegraftError(f"cannot read the PEFT adapter in {adapter}: {_one_line(error)}; get it anew") from error
+            raise VoicegraftError(
+                f"cannot read the PEFT adapter in {adapter}: {_one_line(error)}; get it anew"
+            ) from error
         return SpeechLM(peft_model, tokenizer, rows).eval().requires_grad_(False)
 
 
 def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Any causal LM folder in float32, from safetensors, without remote code."""
     if not (folder / "config.json").is_file():  # transformers would take the path for a name on the Hub
-        raise VoicegraftError(f"expected the folder of a text LLM at {folder}, found no config.json there; check the path")
+        raise VoicegraftError(
+            f"expected the folder of a text LLM at {folder}, found no config.json there; check the path"
+        )
     own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **own)

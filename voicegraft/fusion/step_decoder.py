@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 FAMILIES = ("llama", "mistral")  # pre-norm, rotary, SwiGLU, no biases
 
@@ -44,14 +44,14 @@ class _Layer:
 class StepDecoder:
     """Built from the inner model of a causal LM (``LlamaModel`` and the like), whose weights it copies."""
 
-    def __init__(self, inner: nn.Module):
-        config: Any = inner.config
+    def __init__(self, inner: Any):
+        config = inner.config
         self.num_heads: int = config.num_attention_heads
         self.num_kv_heads: int = config.num_key_value_heads
         self.head_width: int = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
         self.eps: float = config.rms_norm_eps
         self.norm: Tensor = inner.norm.weight.detach()
-        rotary: Any = inner.rotary_emb
+        rotary = inner.rotary_emb
         self.rates: Tensor = rotary.inv_freq.detach().float()
         self.scaling: float = rotary.attention_scaling
         self.cos, self.sin = self._angles(512)
@@ -68,15 +68,17 @@ class StepDecoder:
         ]
 
     @staticmethod
-    def supports(inner: nn.Module) -> bool:
+    def supports(inner: Any) -> bool:
         """Whether the architecture is one of ``FAMILIES`` with the features that are laid out here."""
-        config: Any = inner.config
+        config = inner.config
         plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
         # Named rope_scaling, and None when there is none, before transformers 5.
         scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         rope = scaling.get("rope_type", "default")
         window = getattr(config, "sliding_window", None)
-        return config.model_type in FAMILIES and plain and not window and rope == "default" and config.hidden_act == "silu"
+        return (
+            config.model_type in FAMILIES and plain and not window and rope == "default" and config.hidden_act == "silu"
+        )
 
     def start(self) -> DecoderState:
         shape = (len(self.layers), 2, self.num_kv_heads, 256, self.head_width)

@@ -1,10 +1,10 @@
 """Voice packs: one folder with everything that speaking needs, and a ``pack.json`` that says what it is.
 
-    pack.json    kind, format, defaults for speaking, fingerprints of the parts, provenance
-    CARD.md      data, licences, recipe, scores, for people
-    backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere instead)
-    expert/      speech/ (PEFT adapter) and rows/
-    acoustic/  vocoder/  semantic/  codec/
+pack.json    kind, format, defaults for speaking, fingerprints of the parts, provenance
+CARD.md      data, licences, recipe, scores, for people
+backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere instead)
+expert/      speech/ (PEFT adapter) and rows/
+acoustic/  vocoder/  semantic/  codec/
 """
 
 from __future__ import annotations
@@ -113,5 +113,7 @@ def weight_bytes(folder: Path) -> Mapping[str, int]:
 def _inside(folder: Path, name: str) -> Path:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise VoicegraftError(f"{folder / 'pack.json'} names a backbone outside the pack ({name}); give its path yourself")
+        raise VoicegraftError(
+            f"{folder / 'pack.json'} names a backbone outside the pack ({name}); give its path yourself"
+        )
     return path

@@ -139,7 +139,7 @@ class Speaker:
         voice: str | None = None,
         seed: int = 0,
         options: SpeakOptions | None = None,
-        on_sentence: Callable[[str], None] | None = None,
+        on_sentence: Callable[[str], object] | None = None,
     ) -> SpeechStream:
         """Speaks a text of any length in constant memory.
 
@@ -154,9 +154,7 @@ class Speaker:
         chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, report, on_sentence)
         return SpeechStream(chunks, report, self.sample_rate)
 
-    def say(
-        self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None
-    ) -> Speech:
+    def say(self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None) -> Speech:
         """The whole of ``stream(text)`` at once."""
         stream = self.stream(text, voice, seed, options)
         pieces = list(stream)
@@ -190,7 +188,7 @@ class Speaker:
         seed: int,
         options: SpeakOptions | None,
         report: SpeechReport,
-        on_sentence: Callable[[str], None] | None,
+        on_sentence: Callable[[str], object] | None,
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         generator = self._generator(seed)

@@ -1,8 +1,8 @@
 """One sentence from text to sound, as a stream: three small machines, each handing on what is final.
 
-    SentenceTokens    text -> units -> semantic tokens, one by one    (backbone with its speech expert)
-    AcousticStream    semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
-    render            codes -> samples                                (vocoder, its delay behind)
+SentenceTokens    text -> units -> semantic tokens, one by one    (backbone with its speech expert)
+AcousticStream    semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
+render            codes -> samples                                (vocoder, its delay behind)
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ class SentenceTokens:
     @torch.inference_mode()
     def __iter__(self) -> Iterator[int]:
         lm, vocabulary = self.lm, self.lm.vocabulary
-        device = lm.rows.token.weight.device
         cache = lm.start_cache()
         self.units = self._think(cache)
         index = [vocabulary.unit_index[unit] for unit in self.units]
@@ -78,7 +77,9 @@ class SentenceTokens:
             silent = unit == START or unit in BOUNDARIES
             token = ADVANCE if n else SAY
             while True:
-                hidden = lm.hidden(self._embed(token, now, following, min(spoken.num_frames, MAX_ELAPSED)), cache)[:, -1]
+                hidden = lm.hidden(self._embed(token, now, following, min(spoken.num_frames, MAX_ELAPSED)), cache)[
+                    :, -1
+                ]
                 if spoken.num_frames >= self.options.max_unit_frames:
                     self.cut = True
                     break
@@ -86,7 +87,9 @@ class SentenceTokens:
                 # A phone lasts a frame at least; a boundary may last none.
                 if (silent or spoken.num_frames) and self._goes_on(logits):
                     break
-                token = vocabulary.first_code + draw(logits[vocabulary.first_code :], self.options.semantic, self.generator)
+                token = vocabulary.first_code + draw(
+                    logits[vocabulary.first_code :], self.options.semantic, self.generator
+                )
                 spoken.num_frames += 1
                 frame += 1
                 yield token - vocabulary.first_code
@@ -141,8 +144,8 @@ class SentenceTokens:
         self, token: int, now: int = 0, following: int = 0, elapsed: int = 0, letters: Sequence[int] = NO_LETTERS
     ) -> Tensor:
         device = self.lm.rows.token.weight.device
-        ids = torch.tensor([[[token]], [[now]], [[following]], [[elapsed]]], device=device)
-        return self.lm.rows.embed(*ids, torch.tensor([[list(letters)]], device=device))
+        one, two, three, four = torch.tensor([[[token]], [[now]], [[following]], [[elapsed]]], device=device)
+        return self.lm.rows.embed(one, two, three, four, torch.tensor([[list(letters)]], device=device))
 
 
 @torch.inference_mode()

@@ -62,7 +62,10 @@ def bench(speaker: Speaker, rounds: int) -> dict[str, Any]:
         "first_audio_ms_median": round(1000 * statistics.median(s.first_audio_sec for s in spoken)),
         "first_audio_ms_worst": round(1000 * max(s.first_audio_sec for s in spoken)),
         "share_of_time": {name: round(value / whole, 3) for name, value in totals.items()},
-        "step_ms": {"with the speech expert": round(1000 * ours, 2), "stock generate, backbone": round(1000 * stock, 2)},
+        "step_ms": {
+            "with the speech expert": round(1000 * ours, 2),
+            "stock generate, backbone": round(1000 * stock, 2),
+        },
         "step_ratio_to_stock_generate": round(ours / stock, 3),
     }
 
@@ -96,7 +99,8 @@ def _steps(speaker: Speaker, rounds: int) -> tuple[float, float]:
         ids = torch.tensor([pack.lm.text_ids(SENTENCES[seed % len(SENTENCES)])])
         with pack.lm.peft_model.disable_adapter(), torch.inference_mode():
             started = time.perf_counter()
-            out = pack.lm.backbone.generate(ids, max_new_tokens=200, min_new_tokens=200, do_sample=False)
+            generate: Any = pack.lm.backbone.generate
+            out = generate(ids, max_new_tokens=200, min_new_tokens=200, do_sample=False)
             stock += time.perf_counter() - started
             num_stock += out.shape[1] - ids.shape[1]
     return ours / num_ours, stock / num_stock

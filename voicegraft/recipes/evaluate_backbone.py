@@ -99,9 +99,7 @@ def evaluate_backbone(config: EvaluateBackboneConfig) -> dict[str, dict[str, dic
         "questions": {kind: vars(a) for kind, a in accuracies(asked, answers).items()},
     }
     rows = [{**vars(q), "said": said} for q, said in zip(asked, answers, strict=True)]
-    (work / "backbone-report.json").write_text(
-        json.dumps({"model": config.model, **report, "answers": rows}, indent=1)
-    )
+    (work / "backbone-report.json").write_text(json.dumps({"model": config.model, **report, "answers": rows}, indent=1))
     return report
 
 
@@ -142,9 +140,7 @@ def perplexity(
     windows = [[begin, *ids[i : i + context - 1]] for i in range(0, len(ids), context - 1)]
     nats = 0.0
     # The last window is shorter than the others: it goes alone.
-    parts = [windows[i : min(i + batch, len(windows) - 1)] for i in range(0, len(windows) - 1, batch)] + [
-        windows[-1:]
-    ]
+    parts = [windows[i : min(i + batch, len(windows) - 1)] for i in range(0, len(windows) - 1, batch)] + [windows[-1:]]
     for part in tqdm(parts, desc="perplexity", unit="batch"):
         rows = torch.tensor(part, device=model.device)
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits.float()
@@ -155,13 +151,9 @@ def perplexity(
 
 def held_out_questions(corpora: Path, per_kind: int, seed: int) -> list[qa.Question]:
     """At most ``per_kind`` test questions of every kind; none of them, nor their facts, were in training."""
-    trained = {
-        q.text for q in qa.dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)
-    }
+    trained = {q.text for q in qa.dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)}
     mentions = qa.dialogue_mentions(corpora / "sgd-dialogues" / "dev.jsonl", held_out=True)
-    sources: list[Iterable[qa.Question]] = [
-        qa.make_up(kind, seed, 12 * per_kind, held_out=True) for kind in qa.MADE_UP
-    ]
+    sources: list[Iterable[qa.Question]] = [qa.make_up(kind, seed, 12 * per_kind, held_out=True) for kind in qa.MADE_UP]
     sources += [
         (q for q in mentions if q.text not in trained),  # people say some things twice
         qa.trivia(corpora / "opentriviaqa"),
@@ -208,9 +200,7 @@ def answer_all(
             pad_token_id=pad,
         )
         for i, said in zip(group, out[:, ids.shape[1] :], strict=True):
-            answers[i] = (str(tokenizer.decode(said, skip_special_tokens=True)).strip().splitlines() or [""])[
-                0
-            ]
+            answers[i] = (str(tokenizer.decode(said, skip_special_tokens=True)).strip().splitlines() or [""])[0]
     return answers
 
 
@@ -218,9 +208,7 @@ def accuracies(asked: Sequence[qa.Question], answers: Sequence[str]) -> dict[str
     """Per kind of question; case and punctuation do not count."""
     result = {}
     for kind in dict.fromkeys(q.kind for q in asked):
-        pairs = [
-            (words_key(q.answer), words_key(a)) for q, a in zip(asked, answers, strict=True) if q.kind == kind
-        ]
+        pairs = [(words_key(q.answer), words_key(a)) for q, a in zip(asked, answers, strict=True) if q.kind == kind]
         right = sum(expected == said for expected, said in pairs) / len(pairs)
         constant = Counter(expected for expected, _ in pairs).most_common(1)[0][1] / len(pairs)
         result[kind] = Accuracy(right, constant, len(pairs))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -75,9 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N prompts and N recordings per voice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--keep-audio", action="store_true", help="save every clip that was made under OUT/audio"
-    )
+    parser.add_argument("--keep-audio", action="store_true", help="save every clip that was made under OUT/audio")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     given = parser.parse_args(argv)
     config = EvaluateSpeechConfig(
@@ -111,7 +109,7 @@ def evaluate_speech(
     if speaker is None and set(stages) != {RECORDINGS}:
         from voicegraft.inference.speaker import Speaker
 
-        speaker = Speaker.load(config.pack)
+        speaker = cast(SpeakerUnderTest, Speaker.load(config.pack))
     known = speaker.voices if speaker else []
     humans = _find_recordings(config.recordings, known)
     voices = _choose_voices(config.voices, known or list(humans))
@@ -154,9 +152,7 @@ def read_prompts(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(
-            f"cannot read prompts from {path}: {error}; expected UTF-8, one per line"
-        ) from error
+        raise VoicegraftError(f"cannot read prompts from {path}: {error}; expected UTF-8, one per line") from error
     prompts = [line.strip() for line in lines if line.strip()]
     for prompt in prompts:
         if not normalize_transcript(prompt):

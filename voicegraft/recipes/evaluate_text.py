@@ -1,6 +1,6 @@
 """How much written English the text front end says as expected, on files of `written~spoken` cases.
 
-    voicegraft evaluate text --cases FOLDER [--out FILE.json]
+voicegraft evaluate text --cases FOLDER [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -128,9 +128,7 @@ def _write(path: Path, shares: dict[str, Share], cases: list[Case]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise VoicegraftError(
-            f"cannot write the report {path}: {error.strerror}; choose another file"
-        ) from error
+        raise VoicegraftError(f"cannot write the report {path}: {error.strerror}; choose another file") from error
 
 
 if __name__ == "__main__":

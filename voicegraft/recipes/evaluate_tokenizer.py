@@ -150,9 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     evaluate_tokenizer(recipe_config(EvaluateTokenizerConfig, __doc__, argv))
 
 
-def evaluate_tokenizer(
-    config: EvaluateTokenizerConfig, recognizer: Recognizer | None = None
-) -> dict[str, Any] | None:
+def evaluate_tokenizer(config: EvaluateTokenizerConfig, recognizer: Recognizer | None = None) -> dict[str, Any] | None:
     """Measures everything and writes the reports; None when a signal stopped a decoder's training early.
 
     Raises VoicegraftError if a trained part, its tokens, or clips of the judged speaker are missing.

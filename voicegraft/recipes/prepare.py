@@ -59,7 +59,9 @@ def prepare(config: PrepareConfig) -> None:
     synthesise(config, work, sentences[: config.synthetic.num_utterances], lexicon)
     refined = work / "lexicon.json"
     if not refined.is_file():
-        spoken = ((u.text, u.units) for folder in sorted((work / "speech").glob("flite-*")) for u in read_manifest(folder))
+        spoken = (
+            (u.text, u.units) for folder in sorted((work / "speech").glob("flite-*")) for u in read_manifest(folder)
+        )
         refine_with_context(lexicon, spoken).save(refined)
     for name, utterances in recordings.items():
         ingest_recordings(config, work, name, utterances)

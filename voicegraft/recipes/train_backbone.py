@@ -74,9 +74,7 @@ class QuestionsConfig:
 class BackboneConfig:
     data: str = "data"  # folder with the raw corpora
     work: str = "runs/pocket"  # folder that receives everything
-    never_say: tuple[str, ...] = (
-        "prompts/harvard_001-360.txt",
-    )  # evaluation prompts, kept out of all training
+    never_say: tuple[str, ...] = ("prompts/harvard_001-360.txt",)  # evaluation prompts, kept out of all training
     books_held_out: float = 0.01  # share of the books' pieces, for the perplexity
     vocab_size: int = 2048  # special tokens included
     context: int = 512  # tokens per training row
@@ -84,9 +82,7 @@ class BackboneConfig:
     question_rows: int = 2  # rows of questions per step
     question_weight: float = 0.3  # loss weight of a question's tokens (text: 1)
     answer_weight: float = 6.0  # loss weight of an answer's tokens, its end token included
-    short_steps: int = (
-        0  # first steps, whose rows are cut into halves: attention costs less, so steps are faster
-    )
+    short_steps: int = 0  # first steps, whose rows are cut into halves: attention costs less, so steps are faster
     validation_rows: int = 24  # held-out rows of books, and of dialogues, while training
     device: str = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -103,9 +99,7 @@ def train_backbone(config: BackboneConfig) -> None:
     if device.type == "cpu":
         single_thread()
     work = Path(config.work)
-    unpack(
-        Path(config.data), work / "corpora", ("books-pd", "sgd-dialogues", "opentriviaqa", "llm-adapters-qa")
-    )
+    unpack(Path(config.data), work / "corpora", ("books-pd", "sgd-dialogues", "opentriviaqa", "llm-adapters-qa"))
     tokenizer = backbone_tokenizer(config)
     rows = training_rows(config, tokenizer)
     seed_all(config.loop.seed)
@@ -147,9 +141,7 @@ def text_corpora(
 
 
 def training_questions(config: QuestionsConfig, corpora: Path) -> list[qa.Question]:
-    found = [
-        q for kind in qa.MADE_UP for q in qa.make_up(kind, config.seed, getattr(config, kind), held_out=False)
-    ]
+    found = [q for kind in qa.MADE_UP for q in qa.make_up(kind, config.seed, getattr(config, kind), held_out=False)]
     for count, source in (
         (config.dialogue, qa.dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)),
         (config.trivia, qa.trivia(corpora / "opentriviaqa")),
@@ -211,9 +203,7 @@ def book_tokens(encode: ChatEncoder, pieces: list[list[str]]) -> Iterator[int]:
         yield encode.end
 
 
-def new_model(
-    config: BackboneConfig, tokenizer: PreTrainedTokenizerFast, device: torch.device
-) -> LlamaForCausalLM:
+def new_model(config: BackboneConfig, tokenizer: PreTrainedTokenizerFast, device: torch.device) -> LlamaForCausalLM:
     shape = config.model
     llama = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -253,9 +243,7 @@ class Batches:
 
     def _pick(self, name: str, step: int, count: int) -> list[int]:
         total = len(self._rows[name])
-        return [
-            int(self._order(name, n // total)[n % total]) for n in range(step * count, (step + 1) * count)
-        ]
+        return [int(self._order(name, n // total)[n % total]) for n in range(step * count, (step + 1) * count)]
 
     def _order(self, name: str, epoch: int) -> np.ndarray:
         if (name, epoch) not in self._orders:

@@ -130,7 +130,9 @@ def _scores(model: SemanticTrainer, batches: Batches, clips: list[Clip], name: s
     model.eval()
     totals = np.zeros(4)
     for clip in clips:
-        row: dict[str, Any] = {k: torch.from_numpy(v)[None].to(batches.device) for k, v in batches.crop(clip, 0.0).items()}
+        row: dict[str, Any] = {
+            k: torch.from_numpy(v)[None].to(batches.device) for k, v in batches.crop(clip, 0.0).items()
+        }
         quantised, _ = model.tokenizer.fsq(model.tokenizer.latents(row["mel"]))
         logits, _, mel = model.heads(quantised, row["speaker"])
         known = row["phones"] >= 0

@@ -120,7 +120,9 @@ def train_speech(config: TrainSpeechConfig) -> None:
         ) -> dict[str, Tensor]:
             return collate([items[i] for i in buckets.draw(step, seed)], device)
 
-        if not run(one.loop, work / "speech-training" / f"round{number}", {"speech": model}, batch_at, losses, validate):
+        if not run(
+            one.loop, work / "speech-training" / f"round{number}", {"speech": model}, batch_at, losses, validate
+        ):
             return
     model.save_expert(work / "expert", {"recipe": "train_speech", "rounds": len(config.rounds)})
 

@@ -87,7 +87,9 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
                     np.pad(melody, (0, 2 * config.crop_frames - len(melody)), constant_values=np.nan),
                 )
             )
-        codes_, samples_, melodies = (torch.from_numpy(np.stack(column)).to(device) for column in zip(*rows, strict=True))
+        codes_, samples_, melodies = (
+            torch.from_numpy(np.stack(column)).to(device) for column in zip(*rows, strict=True)
+        )
         return codes_, samples_, melodies
 
     def make(vocoder: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +143,12 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
     folder = work / "vocoder-training"
     first = config.spectral
     if not run(
-        first, folder / "spectral", {"vocoder": model}, lambda n: crops(n, first.seed, config.batch_size), by_spectra, validate
+        first,
+        folder / "spectral",
+        {"vocoder": model},
+        lambda n: crops(n, first.seed, config.batch_size),
+        by_spectra,
+        validate,
     ):
         return
     model.save(work / "vocoder", {**provenance, "rounds": ["spectral"]})

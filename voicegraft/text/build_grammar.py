@@ -35,9 +35,7 @@ def build(path: Path = GRAMMAR_FILE) -> None:
     normalizer = Normalizer(input_case="cased", lang="en", post_process=False)
     arrays: dict[str, np.ndarray] = {
         "format": np.array(GRAMMAR_FORMAT),
-        "source": np.array(
-            ", ".join(f"{name} {version(name)}" for name in ("nemo_text_processing", "pynini"))
-        ),
+        "source": np.array(", ".join(f"{name} {version(name)}" for name in ("nemo_text_processing", "pynini"))),
         "licence": np.array("Apache-2.0, copyright NVIDIA Corporation; compiled, otherwise unchanged"),
     }
     for part, machine in (("tagger", normalizer.tagger.fst), ("verbaliser", normalizer.verbalizer.fst)):

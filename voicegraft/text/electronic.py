@@ -22,17 +22,13 @@ _SYMBOLS = {
 }
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Said letter by letter, so in capitals, as are two letters after a dot; except what is a word all the same.
-_LETTERS = frozenset(
-    ("www", "html", "htm", "php", "pdf", "csv", "png", "mp", "exe", "xls", "css", "xml", "id")
-)
+_LETTERS = frozenset(("www", "html", "htm", "php", "pdf", "csv", "png", "mp", "exe", "xls", "css", "xml", "id"))
 _WORDS = frozenset(("co", "me", "us"))
 _DOMAINS = (
     "com|org|net|edu|gov|mil|int|info|biz|dev|app|ai|io|co|tv|me|uk|us|ca|au|nz|ie|de|fr|it|es|nl|be|ch|at|se|no|dk|fi"
     "|pl|ru|cn|jp|kr|in|br|mx|eu|sm"
 )
-_FILES = (
-    "txt|md|py|pdf|docx?|xlsx?|csv|json|html?|jpe?g|png|gif|svg|mp3|mp4|wav|flac|zip|exe|js|css|xml|ya?ml|cpp"
-)
+_FILES = "txt|md|py|pdf|docx?|xlsx?|csv|json|html?|jpe?g|png|gif|svg|mp3|mp4|wav|flac|zip|exe|js|css|xml|ya?ml|cpp"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
 _TAIL = r"(?:[/?#:](?:[^\s<>\"'()]{0,400}[A-Za-z0-9/=_-])?)?"
 _ADDRESS = re.compile(

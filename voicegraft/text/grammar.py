@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 GRAMMAR_FILE = Path(__file__).parent / "data" / "english.npz"
 GRAMMAR_FORMAT = 1
-_MAX_ORDERS = (
-    720  # of the fields of one token; real ones have at most four, and mostly the first order is right
-)
+_MAX_ORDERS = 720  # of the fields of one token; real ones have at most four, and mostly the first order is right
 _PIECES = re.compile(r'(\w+): "([^"]*)"|(\w+) \{|(\})|(preserve_order): true')
 
 # The tagger says what each token is, as a tree of named fields: {"time": {"hours": "five", "suffix": "PM"}}.
@@ -54,9 +52,7 @@ class Grammar:
             found = int(arrays["format"])
             parts = [Transducer(_part(arrays, name)) for name in ("tagger", "verbaliser")]
         except FileNotFoundError:
-            raise VoicegraftError(
-                f"expected the English grammar at {path}, found nothing; {advice}"
-            ) from None
+            raise VoicegraftError(f"expected the English grammar at {path}, found nothing; {advice}") from None
         except Exception as error:  # a damaged archive fails in many ways
             raise VoicegraftError(f"cannot read the English grammar {path}: {error}; {advice}") from error
         if found != GRAMMAR_FORMAT:
@@ -88,9 +84,7 @@ class Grammar:
 
 
 def _part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    return {
-        key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")
-    }
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
 
 
 def _parse(tagged: str) -> list[Fields]:

@@ -119,11 +119,7 @@ def _date(match: re.Match[str]) -> str:
     """On 12/25 names a month and a day, and so does on 25/12."""
     first, second = int(match.group(2)), int(match.group(3))
     month, day = (first, second) if first <= 12 else (second, first)
-    return (
-        f"{match.group(1)}{_MONTHS[month - 1]} {day}"
-        if 1 <= month <= 12 and 1 <= day <= 31
-        else match.group()
-    )
+    return f"{match.group(1)}{_MONTHS[month - 1]} {day}" if 1 <= month <= 12 and 1 <= day <= 31 else match.group()
 
 
 def _range(match: re.Match[str]) -> str:
@@ -137,11 +133,7 @@ def _unit(match: re.Match[str]) -> str:
         return match.group()  # $5 m are millions
     head, per, tail = _UNITS[unit].partition(" per ")
     if number != "1" and not head.endswith(("hertz", "power")):
-        head = (
-            head.replace("foot", "feet")
-            if head.endswith("foot")
-            else head + ("es" if head.endswith("ch") else "s")
-        )
+        head = head.replace("foot", "feet") if head.endswith("foot") else head + ("es" if head.endswith("ch") else "s")
     return f"{number} {head}{per}{tail}"
 
 
@@ -151,9 +143,7 @@ def _thousands(match: re.Match[str]) -> str:
 
 def _groups(match: re.Match[str]) -> str:
     """Groups of digits, with a pause between."""
-    return ", ".join(
-        " ".join(DIGITS[int(digit)] for digit in group) for group in re.findall(r"\d+", match[0])
-    )
+    return ", ".join(" ".join(DIGITS[int(digit)] for digit in group) for group in re.findall(r"\d+", match[0]))
 
 
 def _decade(match: re.Match[str]) -> str:

@@ -87,9 +87,7 @@ class Transducer:
             cost, said = silent[here]
             for arc in range(self._begins[here], self._ends[here]):
                 if self._input[arc] == 0:
-                    _relax(
-                        silent, self._target[arc], cost + self._weight[arc], said, self._output[arc], waiting
-                    )
+                    _relax(silent, self._target[arc], cost + self._weight[arc], said, self._output[arc], waiting)
         by_byte: dict[int, dict[int, tuple[float, bytes]]] = {}
         end: tuple[float, bytes] | None = None
         for here, (cost, said) in silent.items():

@@ -19,7 +19,6 @@ from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.rvq import RVQ
 
-
 TRAINING_ONLY = ("rvq.sums", "rvq.counts")  # moving averages behind the codebooks
 
 
@@ -97,8 +96,12 @@ class Codec(nn.Module):
         rebuilt = self._rebuild(quantised).float()
         mel = mel[..., : rebuilt.shape[-1]]
         mel_loss = (rebuilt - mel).abs().mean()
-        used = torch.stack([codes[:, k].unique().numel() / codes.new_tensor(self.config.codebook_size).float()
-                            for k in range(self.config.num_codebooks)])
+        used = torch.stack(
+            [
+                codes[:, k].unique().numel() / codes.new_tensor(self.config.codebook_size).float()
+                for k in range(self.config.num_codebooks)
+            ]
+        )
         return mel_loss + 0.25 * commitment, {"mel": mel_loss, "commitment": commitment, "codes_used": used.mean()}
 
     def _latents(self, mel: Tensor) -> Tensor:

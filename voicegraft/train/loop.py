@@ -92,8 +92,13 @@ def run(
     on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
     accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu)
     names = list(players)
-    modules = dict(zip(names, accelerator.prepare(*players.values()) if len(names) > 1 else
-                       [accelerator.prepare(players[names[0]])], strict=True))
+    modules = dict(
+        zip(
+            names,
+            accelerator.prepare(*players.values()) if len(names) > 1 else [accelerator.prepare(players[names[0]])],
+            strict=True,
+        )
+    )
     optimizers = {name: _adamw(module, config) for name, module in players.items()}
     start = _resume(folder / "resume", config, players, optimizers)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if accelerator.is_main_process else None
@@ -103,8 +108,17 @@ def run(
     num_recent = 0
     began = time.monotonic()
     last = start == config.steps
-    with _stop_signals() as stopped, tqdm(total=config.steps, initial=start, desc=folder.name, unit="step",
-                                          disable=not accelerator.is_main_process, mininterval=5) as bar:
+    with (
+        _stop_signals() as stopped,
+        tqdm(
+            total=config.steps,
+            initial=start,
+            desc=folder.name,
+            unit="step",
+            disable=not accelerator.is_main_process,
+            mininterval=5,
+        ) as bar,
+    ):
         for step in range(start, config.steps):
             torch.manual_seed(config.seed * 1_000_003 + step)
             batch = batch_at(step * accelerator.num_processes + accelerator.process_index)
@@ -129,8 +143,8 @@ def run(
                 metrics[f"grad_norm/{name}"] = norm
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            for key, value in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
-                recent[key] = recent.get(key, 0.0) + float(value.detach())
+            for key, tensor in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
+                recent[key] = recent.get(key, 0.0) + float(tensor.detach())
             num_recent += 1
             bar.update()
             done = step + 1
@@ -228,7 +242,7 @@ def _resume(
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a request to save and stop; the second one acts at once."""
     seen: list[int] = []
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def note(number: int, frame: object) -> None:
         seen.append(number)
@@ -239,5 +253,5 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(seen)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for held, handler in previous.items():
+            signal.signal(held, handler)
