@@ -258,10 +258,12 @@ def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         raise VoicegraftError(
             f"expected the folder of a text LLM at {folder}, found no config.json there; check the path"
         )
-    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **own)
-        return model.eval(), AutoTokenizer.from_pretrained(folder, **own)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return model.eval(), tokenizer
     except (OSError, ValueError, SafetensorError) as error:
         raise VoicegraftError(
             f"{folder} is not a causal LM that transformers can load ({_one_line(error)}); expected config.json, "

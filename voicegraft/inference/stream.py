@@ -32,7 +32,7 @@ class SpeakOptions:
     """How to speak; the defaults are a pack's own business (``pack.json``)."""
 
     semantic: Sampling = field(default_factory=Sampling)
-    acoustic_temperature: float = 0.5
+    acoustic_temperature: float = 0.0  # 0 takes the likeliest codes
     acoustic_history: bool = False  # whether a frame's codes are drawn in sight of the frame before
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
     max_unit_frames: int = 40  # longest phone or pause

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class TrainAcousticConfig:
     work: str = "runs/pocket"
     corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")
     model: AcousticConfig = field(default_factory=AcousticConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
     batch_size: int = 16  # crops
     crop_frames: int = 120  # frames per crop
     forget_history: float = 0.1  # share of frames whose past is zeroed
@@ -79,8 +80,8 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         u, c = units(clip)[start : start + length, 0], codes(clip)[start : start + length]
         return u, c[: len(u)], speech.speakers.index(clip.utterance.speaker)
 
-    def batch_at(number: int) -> tuple[Tensor, Tensor, Tensor]:
-        draw = np.random.default_rng([config.loop.seed, number])
+    def batch_at(number: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        draw = np.random.default_rng([seed, number])
         rows = []
         for i in draw.choice(len(train), size=config.batch_size, p=weights):
             room = len(codes(train[i])) - config.crop_frames
@@ -112,8 +113,11 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         mean = np.mean(totals, axis=0)
         return {"loss": float(mean.mean()), "first_book": float(mean[0]), "last_book": float(mean[-1])}
 
-    if run(config.loop, work / "acoustic-training", {"acoustic": model}, batch_at, losses, validate):
-        model.save(work / "acoustic", {"recipe": "train_acoustic", "corpora": list(config.corpora)})
+    for number, loop in enumerate(config.rounds):
+        folder = work / "acoustic-training" / f"round{number}"
+        if not run(loop, folder, {"acoustic": model}, partial(batch_at, seed=loop.seed), losses, validate):
+            return
+    model.save(work / "acoustic", {"recipe": "train_acoustic", "corpora": list(config.corpora)})
 
 
 def stack(
