@@ -8,7 +8,9 @@ and the speech rows' for speech positions; ``SpeechRows.head`` then scores the s
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
@@ -186,7 +189,8 @@ class SpeechLM(nn.Module):
         layout (see ``StepDecoder.supports``) go on through transformers.
         """
         if StepDecoder.supports(self.backbone.base_model):
-            merged = copy.deepcopy(self.peft_model).merge_and_unload()
+            with _quietly():
+                merged = copy.deepcopy(self.peft_model).merge_and_unload()
             self.fast = StepDecoder(merged.base_model)
 
     def save_expert(self, folder: Path, provenance: dict[str, object]) -> None:
@@ -244,7 +248,8 @@ class SpeechLM(nn.Module):
         if not (adapter / ADAPTER_WEIGHTS).is_file():
             raise VoicegraftError(f"no PEFT adapter in {adapter}: expected {ADAPTER_WEIGHTS}")
         try:
-            peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
+            with _quietly():
+                peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise VoicegraftError(
                 f"cannot read the PEFT adapter in {adapter}: {_one_line(error)}; get it anew"
@@ -259,16 +264,31 @@ def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             f"expected the folder of a text LLM at {folder}, found no config.json there; check the path"
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with _quietly():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return model.eval(), tokenizer
     except (OSError, ValueError, SafetensorError) as error:
         raise VoicegraftError(
             f"{folder} is not a causal LM that transformers can load ({_one_line(error)}); expected config.json, "
             "safetensors weights and a tokenizer"
         ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps the progress bars and deprecation notices of libraries from the users of a command."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def _one_line(error: Exception) -> str:
