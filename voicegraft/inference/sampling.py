@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    temperature: float = 0.5  # 0 takes the likeliest
+    temperature: float = 0.6  # 0 takes the likeliest
     top_p: float = 0.9  # nucleus: smallest set of tokens with this probability (Holtzman et al. 2019)
 
     def __post_init__(self) -> None:
