@@ -1,4 +1,4 @@
-"""Tiny random models and made-up speech, written by the real functions: what a work folder and a pack look like."""
+"""Tiny random models and made-up speech, written by the real functions: a work folder and a pack."""
 
 import json
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
 from voicegraft.audio.mel import MelConfig
 from voicegraft.audio.pitch import relative_pitch
-from voicegraft.data.manifest import Utterance, write_manifest
-from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS, Lexicon
+from voicegraft.data.manifest import Utterance
+from voicegraft.data.pronunciation import PHONES, UNITS, Lexicon, words_of
+from voicegraft.data.sequences import WordSpelling
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
 from voicegraft.inference.pack import PackHeader, write_pack
@@ -22,7 +23,7 @@ from voicegraft.inference.stream import SpeakOptions
 from voicegraft.recipes.prepare import write_speech
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
 
 RATE = 24_000  # Hz
 FRAME = 480  # samples per token
@@ -58,6 +59,7 @@ VOCABULARY = SpeechVocabulary(("ann", "ben", "flite-slt"), UNITS, 27)
 SPOKEN = {
     "the": "dh ax",
     "owl": "aw l",
+    "see": "s iy",
     "sees": "s iy z",
     "my": "m ay",
     "house": "hh aw s",
@@ -67,7 +69,13 @@ SPOKEN = {
     "home": "hh ow m",
 }
 LEXICON = Lexicon({word: tuple(phones.split()) for word, phones in SPOKEN.items()})
-SENTENCES = ("The owl sees my house.", "We go home, now!", "Now the owl sees.", "My house sees the owl?", "We see.")
+SENTENCES = (
+    "The owl sees my house.",
+    "We go home, now!",
+    "Now the owl sees.",
+    "My house sees the owl?",
+    "We see.",
+)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -77,7 +85,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
 
 
 def llama() -> PreTrainedModel:
@@ -115,6 +125,16 @@ def speech_lm(backbone: PreTrainedModel, semantic: str = "s") -> SpeechLM:
     torch.manual_seed(2)
     lm = SpeechLM.new(backbone, byte_tokenizer(), VOCABULARY, semantic, LORA, SEMANTIC.levels)
     return shake(lm)
+
+
+def words_said(lm: SpeechLM, text: str) -> list[WordSpelling]:
+    """The words of a sentence of the lexicon, each phone on a letter of its own."""
+    spelt = []
+    for word in words_of(text):
+        phones = LEXICON.entries[word.key]
+        groups = [(phones[i],) if i < len(phones) else () for i in range(len(word.letters))]
+        spelt.append(WordSpelling(lm.word_ids(word.written), word.letters, groups))
+    return spelt
 
 
 def codec() -> Codec:
@@ -155,11 +175,9 @@ def write_parts(work: Path) -> None:
     with torch.no_grad():
         # Hidden states have a norm of about 6, so logits scatter by about 0.1 * 6.
         lm.rows.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
-        lm.rows.head.bias[SAY] = 1.0
         lm.rows.head.bias[ADVANCE] = 4.0
-        for mark in BOUNDARIES:
-            lm.rows.head.bias[VOCABULARY.first_unit + VOCABULARY.unit_index[mark]] = 1.0
-        lm.rows.head.bias[VOCABULARY.first_unit + VOCABULARY.unit_index[START]] = -50.0
+        # Some letters make sounds, some do not.
+        lm.rows.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
     lm.save_expert(work / "expert", {})
 
 
@@ -214,7 +232,11 @@ def write_made_up_speech(work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     LEXICON.save(work / "lexicon.json")
     (work / "sentences.txt").write_text("\n".join(SENTENCES * 4) + "\n")
-    for shard, speaker, aligned in (("ann", "ann", False), ("ben", "ben", False), ("flite-000", "flite-slt", True)):
+    for shard, speaker, aligned in (
+        ("ann", "ann", False),
+        ("ben", "ben", False),
+        ("flite-000", "flite-slt", True),
+    ):
         pairs = []
         for i, text in enumerate(SENTENCES[:4]):
             split = "val" if i == 3 else "train"
@@ -229,7 +251,3 @@ def write_made_up_speech(work: Path) -> None:
 
 def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def write_aligned(folder: Path, utterances: list[Utterance]) -> None:
-    write_manifest(folder, utterances)

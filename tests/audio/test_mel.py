@@ -4,7 +4,11 @@ import torch
 
 from voicegraft.audio.mel import LogMel, MelConfig, mel_filterbank
 
-CONFIGS = [MelConfig(), MelConfig(num_mels=100, high_hz=12_000.0), MelConfig(16_000, 512, 160, 40, 50.0, 7_600.0)]
+CONFIGS = [
+    MelConfig(),
+    MelConfig(num_mels=100, high_hz=12_000.0),
+    MelConfig(16_000, 512, 160, 40, 50.0, 7_600.0),
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -21,7 +21,9 @@ def utterance(number: int, split: str) -> Utterance:
     return Utterance(str(number), "", "text", "ann", split, 1.0)
 
 
-@pytest.mark.parametrize("text", ["Hello.", "naïve — “quoted”", "line\nbreak", "separators \u2028 \x85 \x0b of old"])
+@pytest.mark.parametrize(
+    "text", ["Hello.", "naïve — “quoted”", "line\nbreak", "separators \u2028 \x85 \x0b of old"]
+)
 def test_what_is_written_is_read(text: str, tmp_path: Path) -> None:
     rows = [
         Utterance("1", "clips/1.wav", text, "ann", "train", 1.5, ("^", "ah", "."), (0.1, 0.9, 1.5)),
@@ -53,7 +55,15 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{broken", '"a string"', "[1, 2]", "7", {"audio": "a.wav"}, {"text": "no audio"}, {**GOOD, "duration": "long"}],
+    [
+        "{broken",
+        '"a string"',
+        "[1, 2]",
+        "7",
+        {"audio": "a.wav"},
+        {"text": "no audio"},
+        {**GOOD, "duration": "long"},
+    ],
 )
 def test_a_bad_line_is_named_with_its_number(line: Any, tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match=r"manifest\.jsonl:2: .*expected a JSON object with audio"):

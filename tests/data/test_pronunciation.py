@@ -52,16 +52,15 @@ def test_words_and_their_boundaries(text: str, pairs: list[tuple[str, str]]) -> 
 
 
 def test_the_written_words_are_the_text() -> None:
-    text = 'He said: “The F.B.I. can\'t  come,” and left'
+    text = "He said: “The F.B.I. can't  come,” and left"
     words = words_of(text)
     assert [w.key for w in words] == ["he", "said", "the", "f", "b", "i", "can't", "come", "and", "left"]
-    assert "".join("".join(w.written for w in words).split()) == "".join(text.replace("“", "", 0).split())
+    assert "".join("".join(w.written for w in words).split()) == "".join(text.split())
 
 
 def test_a_sentence_becomes_units() -> None:
-    assert LEXICON.units("The man saw a cat, man!") == [
-        START, *"dh ax | m ae n | s ao | ey | k ae t , m ae n !".split()
-    ]  # fmt: skip
+    units = LEXICON.units("The man saw a cat, man!")
+    assert units is not None and " ".join(units) == "^ dh ax | m ae n | s ao | ey | k ae t , m ae n !"
 
 
 def test_the_changes_before_a_vowel_but_not_across_a_pause() -> None:
@@ -90,9 +89,11 @@ def test_words_are_placed_by_hand() -> None:
 
 def test_words_that_sound_otherwise_in_context_are_still_placed() -> None:
     # "a" is ax here and "saw" has lost nothing; a phone too many goes to the word it stands in.
-    segments = [(p, 0.1 * (i + 1)) for i, p in enumerate("m ae ae n s ao ax k ae t".split())]
+    segments = [
+        (p, 0.1 * (i + 1)) for i, p in enumerate(["m", "ae", "ae", "n", "s", "ao", "ax", "k", "ae", "t"])
+    ]
     units, ends = place_words("Man saw a cat.", LEXICON, segments)  # type: ignore[misc]
-    assert units == (START, *"m ae ae n | s ao | ax | k ae t .".split())
+    assert units == (START, *["m", "ae", "ae", "n", "|", "s", "ao", "|", "ax", "|", "k", "ae", "t", "."])
     assert ends[0] == 0.0 and ends[-1] == pytest.approx(1.0)
     assert list(ends) == sorted(ends)
 

@@ -7,7 +7,8 @@ import torch
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, speech_sequence
+from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, WordSpelling, speech_sequence
+from voicegraft.data.spelling import WINDOW, windows
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
 
 VOCABULARY = SpeechVocabulary(("ann", "ben"), UNITS, 100)
@@ -17,15 +18,19 @@ def unit_id(unit: str) -> int:
     return VOCABULARY.first_unit + VOCABULARY.unit_index[unit]
 
 
-def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
+def random_sequence(
+    seed: int, spoken: bool = True
+) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    units, words = [START], []
+    units, words, sentence = [START], [], [1]
     for _ in range(int(random.integers(1, 5))):
-        words.append(random.integers(0, 50, random.integers(1, 4)).tolist())
-        units += [*random.choice(PHONES, random.integers(1, 4)), str(random.choice(BOUNDARIES))]
+        letters = "".join(random.choice(list("abcWx'"), random.integers(1, 5)))
+        groups = [tuple(map(str, random.choice(PHONES, random.integers(0, 3)))) for _ in letters]
+        words.append(WordSpelling(random.integers(0, 50, random.integers(1, 4)).tolist(), letters, groups))
+        sentence += words[-1].ids
+        units += [*(p for g in groups for p in g), str(random.choice(BOUNDARIES))]
     counts = np.asarray([random.integers(u in PHONES, 40 if u == "aa" else 4) for u in units])
     codes = random.integers(0, 100, counts.sum())
-    sentence = [1, *(i for word in words for i in word)]
     said = (codes, counts) if spoken else (None, None)
     return speech_sequence(VOCABULARY, sentence, words, "ben", units, *said), units, counts, codes
 
@@ -40,47 +45,56 @@ def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
 
 def test_a_sequence_by_hand() -> None:
     units = [START, "hh", "ay", "."]
-    s = speech_sequence(VOCABULARY, [7, 8], [[9, 8]], "ann", units, np.array([5, 6, 7]), np.array([0, 1, 2, 0]))
+    words = [WordSpelling([9, 8], "hie", [("hh",), ("ay",), ()])]
+    s = speech_sequence(VOCABULARY, [7, 8], words, "ann", units, np.array([5, 6, 7]), np.array([0, 1, 2, 0]))
     code = VOCABULARY.first_code
-    hh, ay, stop = unit_id("hh"), unit_id("ay"), unit_id(".")
-    rows = [  # text, token, target, now, following, elapsed
-        (7, -1, IGNORE, 0, 0, 0),
-        (8, -1, IGNORE, 0, 0, 0),
-        (-1, VOCABULARY.voice_id("ann"), IGNORE, 0, 0, 0),
-        (9, -1, IGNORE, 0, 0, 0),
-        (8, -1, hh, 0, 0, 0),
-        (-1, hh, ay, 0, 0, 0),
-        (-1, ay, stop, 0, 0, 0),
-        (-1, stop, IGNORE, 0, 0, 0),
-        (-1, SAY, ADVANCE, START, "hh", 0),
-        (-1, ADVANCE, code + 5, "hh", "ay", 0),
-        (-1, code + 5, ADVANCE, "hh", "ay", 1),
-        (-1, ADVANCE, code + 6, "ay", ".", 0),
-        (-1, code + 6, code + 7, "ay", ".", 1),
-        (-1, code + 7, ADVANCE, "ay", ".", 2),
-        (-1, ADVANCE, ADVANCE, ".", None, 0),
+    hh, ay = unit_id("hh"), unit_id("ay")
+    rows = [  # text, token, target, now, following, elapsed, letter
+        (7, -1, IGNORE, 0, 0, 0, None),
+        (8, -1, IGNORE, 0, 0, 0, None),
+        (-1, VOCABULARY.voice_id("ann"), IGNORE, 0, 0, 0, None),
+        (9, -1, IGNORE, 0, 0, 0, None),
+        (8, -1, IGNORE, 0, 0, 0, None),
+        (-1, ADVANCE, hh, 0, 0, 0, 0),
+        (-1, hh, ADVANCE, 0, 0, 1, 0),
+        (-1, ADVANCE, ay, 0, 0, 0, 1),
+        (-1, ay, ADVANCE, 0, 0, 1, 1),
+        (-1, ADVANCE, ADVANCE, 0, 0, 0, 2),
+        (-1, SAY, ADVANCE, START, "hh", 0, None),
+        (-1, ADVANCE, code + 5, "hh", "ay", 0, None),
+        (-1, code + 5, ADVANCE, "hh", "ay", 1, None),
+        (-1, ADVANCE, code + 6, "ay", ".", 0, None),
+        (-1, code + 6, code + 7, "ay", ".", 1, None),
+        (-1, code + 7, ADVANCE, "ay", ".", 2, None),
+        (-1, ADVANCE, ADVANCE, ".", None, 0, None),
     ]
     plus_one = {u: i + 1 for u, i in VOCABULARY.unit_index.items()} | {None: 0, 0: 0}
+    shown = windows("hie")
     assert s.text.tolist() == [r[0] for r in rows]
     assert s.token.tolist() == [r[1] for r in rows]
     assert s.target.tolist() == [r[2] for r in rows]
     assert s.now.tolist() == [plus_one[r[3]] for r in rows]
     assert s.following.tolist() == [plus_one[r[4]] for r in rows]
     assert s.elapsed.tolist() == [r[5] for r in rows]
+    assert s.letters.tolist() == [[0] * WINDOW if r[6] is None else list(shown[r[6]]) for r in rows]
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("spoken", [True, False])
 def test_what_is_trained_at_a_position_is_the_token_of_the_next(seed: int, spoken: bool) -> None:
     s, units, counts, codes = random_sequence(seed, spoken)
-    trained = np.flatnonzero(s.target != IGNORE)
-    inner = trained[trained < len(s) - 1]
-    assert (s.token[inner + 1] == s.target[inner]).all()
     assert ((s.text >= 0) ^ (s.token >= 0)).all()
-    assert trained.tolist()[-1:] == [len(s) - 1 if spoken else len(s) - 2]
-    # Every unit is spelt once, in order, and nothing else is trained before speaking.
-    thought = s.target[(s.target != IGNORE) & (s.now == 0)]
-    assert thought.tolist() == [unit_id(u) for u in units[1:]]
+    trained = np.flatnonzero(s.target != IGNORE)
+    assert trained[-1] == len(s) - 1
+    for i in trained[:-1]:
+        # Between words the text goes on, after the last one SAY begins: both are known, not predicted.
+        known = s.text[i + 1] >= 0 or s.token[i + 1] == SAY
+        assert s.target[i] == (ADVANCE if known else s.token[i + 1])
+    # Every phone is spelt once, in order, and nothing else is trained before speaking but going on.
+    spelling = (s.target != IGNORE) & (s.now == 0)
+    spelt = s.target[spelling]
+    assert spelt[spelt != ADVANCE].tolist() == [unit_id(u) for u in units if u in PHONES]
+    assert (s.letters[spelling].any(1)).all() and not s.letters[~spelling].any()
     if spoken:
         talking = s.now > 0
         said = s.target[talking]
@@ -88,15 +102,10 @@ def test_what_is_trained_at_a_position_is_the_token_of_the_next(seed: int, spoke
         assert (said == ADVANCE).sum() == len(units)
         assert talking.sum() == len(units) + counts.sum()
         assert s.elapsed.max() <= MAX_ELAPSED
-        assert [UNITS[i - 1] for i in s.now[np.isin(s.token, (SAY, ADVANCE))]] == units
+        begins = talking & np.isin(s.token, (SAY, ADVANCE))
+        assert [UNITS[i - 1] for i in s.now[begins]] == units
     else:
-        assert not s.now.any() and not s.following.any() and not s.elapsed.any()
-
-
-def test_units_that_do_not_fit_the_words_are_refused() -> None:
-    for units in (["hh", "."], [START, "hh"], [START, "hh", "|", "hh", "."]):
-        with pytest.raises(ValueError, match="one boundary for each of 1 words"):
-            speech_sequence(VOCABULARY, [1], [[2]], "ann", units)
+        assert not s.now.any() and not s.following.any()
 
 
 def test_collating_pads_on_the_right_and_changes_nothing() -> None:
@@ -104,7 +113,8 @@ def test_collating_pads_on_the_right_and_changes_nothing() -> None:
     batch = collate(sequences, torch.device("cpu"))
     longest = max(map(len, sequences))
     for field in dataclasses.fields(SpeechSequence):
-        assert batch[field.name].shape == (4, longest) and batch[field.name].dtype == torch.int64
+        rest = getattr(sequences[0], field.name).shape[1:]
+        assert batch[field.name].shape == (4, longest, *rest) and batch[field.name].dtype == torch.int64
         for row, sequence in zip(batch[field.name], sequences, strict=True):
             assert row[: len(sequence)].tolist() == getattr(sequence, field.name).tolist()
     for row, sequence in zip(batch["target"], sequences, strict=True):

@@ -76,7 +76,9 @@ def test_the_arrays_of_a_clip_agree(work: Path) -> None:
 def test_aligned_manifests_take_the_place_of_the_shards_own(work: Path, tmp_path: Path) -> None:
     rows = read_manifest(work / "speech" / "ann")
     units = (START, "m", "ay", ".")
-    aligned = [Utterance(**{**u.__dict__, "units": units, "unit_ends_sec": (0.0, 0.1, 0.2, 0.3)}) for u in rows]
+    aligned = [
+        Utterance(**{**u.__dict__, "units": units, "unit_ends_sec": (0.0, 0.1, 0.2, 0.3)}) for u in rows
+    ]
     write_manifest(tmp_path / "ann", aligned)
     speech = PreparedSpeech(work, aligned=tmp_path)
     by_shard = {c.folder.name: c.utterance.units for c in speech.clips}
@@ -84,7 +86,7 @@ def test_aligned_manifests_take_the_place_of_the_shards_own(work: Path, tmp_path
 
 
 def test_no_prepared_speech_says_what_to_run(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(VoicegraftError, match="run voicegraft.recipes.prepare first"):
+    with pytest.raises(VoicegraftError, match=r"run voicegraft\.recipes\.prepare first"):
         PreparedSpeech(tmp_path)
     with pytest.raises(VoicegraftError, match="no prepared speech"):
         PreparedSpeech(work, ["carl"])

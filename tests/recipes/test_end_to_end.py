@@ -1,4 +1,4 @@
-"""All training recipes in a row on made-up speech, then the pack speaks. Nothing is learnt; everything must fit."""
+"""All training recipes in a row on made-up speech, then the pack speaks. Nothing is learnt; all must fit."""
 
 from pathlib import Path
 
@@ -35,7 +35,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = str(work)
     train_semantic(
         TrainSemanticConfig(
-            where, tiny.SEMANTIC, rounds=(LOOP, LOOP), batch_size=4, crop_frames=40, noise_steps=2, device="cpu"
+            where,
+            tiny.SEMANTIC,
+            rounds=(LOOP, LOOP),
+            batch_size=4,
+            crop_frames=40,
+            noise_steps=2,
+            device="cpu",
         )
     )
     train_codec(TrainCodecConfig(where, VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu"))
@@ -56,7 +62,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             device="cpu",
         )
     )
-    train_acoustic(TrainAcousticConfig(where, VOICES, tiny.ACOUSTIC, LOOP, batch_size=2, crop_frames=30, device="cpu"))
+    train_acoustic(
+        TrainAcousticConfig(where, VOICES, tiny.ACOUSTIC, LOOP, batch_size=2, crop_frames=30, device="cpu")
+    )
     train_speech(
         TrainSpeechConfig(
             where,
@@ -89,7 +97,9 @@ def test_the_recordings_got_timed_units(work: Path) -> None:
     for number in (0, 1):
         for shard in VOICES:
             raw = read_manifest(work / "speech" / shard)
-            for before, after in zip(raw, read_manifest(work / "alignments" / f"round{number}" / shard), strict=True):
+            for before, after in zip(
+                raw, read_manifest(work / "alignments" / f"round{number}" / shard), strict=True
+            ):
                 assert not before.units
                 assert list(after.units) == tiny.LEXICON.units(before.text)
                 assert after.unit_ends_sec[-1] == pytest.approx(before.duration_sec)
@@ -111,5 +121,7 @@ def test_the_pack_of_all_parts_speaks(work: Path, tmp_path: Path) -> None:
 
 def test_a_finished_work_folder_stays_as_it_is(work: Path) -> None:
     before = {p: p.read_bytes() for p in (work / "codec").iterdir()}
-    train_codec(TrainCodecConfig(str(work), VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu"))
+    train_codec(
+        TrainCodecConfig(str(work), VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu")
+    )
     assert {p: p.read_bytes() for p in (work / "codec").iterdir()} == before

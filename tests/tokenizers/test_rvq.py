@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -43,12 +45,15 @@ def test_every_codebook_shrinks_the_error() -> None:
     codes = rvq.encode(x)
     entries = torch.stack([rvq.codebooks[k][codes[:, k]] for k in range(3)]).cumsum(0)
     errors = [float(x.square().mean()), *((x - e).square().mean().item() for e in entries)]
-    assert all(after < 0.9 * before for before, after in zip(errors, errors[1:], strict=False))
+    assert all(after < 0.9 * before for before, after in pairwise(errors))
 
 
 def test_training_lowers_the_error() -> None:
     x = clustered(seed=1000)
-    errors = [float((rvq.decode(rvq.encode(x)) - x).square().mean()) for rvq in (trained(steps=1), trained(steps=60))]
+    errors = [
+        float((rvq.decode(rvq.encode(x)) - x).square().mean())
+        for rvq in (trained(steps=1), trained(steps=60))
+    ]
     assert errors[1] < 0.9 * errors[0]
 
 

@@ -1,4 +1,4 @@
-"""The codec and the semantic tokenizer: what their codes may depend on, and that they survive being stored."""
+"""The codec and the semantic tokenizer: what their codes may depend on, and that they can be stored."""
 
 from pathlib import Path
 
@@ -161,7 +161,13 @@ def test_the_semantic_trainer_teaches_phones_pitch_and_mels() -> None:
     batch = (mel, mel, phones, pitch, torch.tensor([0, 1, 2, 3]))
     loss, parts = trainer(*batch, noise_share=0.5)
     loss.backward()
-    assert torch.isfinite(loss) and parts.keys() >= {"phone", "phone_accuracy", "mel", "pitch", "code_perplexity"}
+    assert torch.isfinite(loss) and parts.keys() >= {
+        "phone",
+        "phone_accuracy",
+        "mel",
+        "pitch",
+        "code_perplexity",
+    }
     for name, parameter in trainer.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0 or parameter.ndim < 2, name

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ CONFIG = LoopConfig(steps=7, lr=1e-2, warmup_steps=2, log_every=2, save_every=3,
 
 
 class Maker(nn.Module):
-    """Has all that a checkpoint must hold: matrices, vectors, buffers that change, dropout, a frozen parameter."""
+    """Has all that a checkpoint must hold: matrices, vectors, changing buffers, dropout, a frozen part."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +43,9 @@ def batch_at(number: int) -> Tensor:
     return torch.randn(6, 4, generator=torch.Generator().manual_seed(number))
 
 
-def losses_of(modules: Mapping[str, nn.Module], batch: Tensor, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def losses_of(
+    modules: Mapping[str, nn.Module], batch: Tensor, step: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """As adversaries do: the critic begins alone, then both move on losses that reach through both."""
     made = modules["maker"](batch + 0.1 * torch.randn_like(batch))
     losses = {"critic": (modules["critic"](made.detach()) - modules["critic"](batch)).mean()}
@@ -93,7 +96,9 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_never_stopped(
     assert_same(weights(again), unbroken)
 
 
-def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
+def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(
+    tmp_path: Path, unbroken: dict[str, Tensor]
+) -> None:
     with pytest.raises(Killed):
         run(CONFIG, tmp_path, players(), batch_at, killed_at(4))
     (tmp_path / "resume").rename(tmp_path / ".resume.old")  # what a kill between two renames leaves
@@ -167,7 +172,9 @@ def test_a_loss_moves_its_own_player_only(mover: str, tmp_path: Path) -> None:
 
     run(replace(CONFIG, steps=1, warmup_steps=0), tmp_path, modules, batch_at, losses)
     after = weights(modules)
-    trained = {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if mover == "maker" else set()
+    trained = (
+        {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if mover == "maker" else set()
+    )
     trained |= {name for name, _ in modules["critic"].named_parameters()} if mover == "critic" else set()
     for name in before:
         player, _, key = name.partition(".")
@@ -184,7 +191,7 @@ def test_a_loss_that_is_no_number_is_a_clear_error(bad: float, tmp_path: Path) -
         losses, metrics = losses_of(modules, batch, step)
         return {name: loss * (bad if step == 4 else 1) for name, loss in losses.items()}, metrics
 
-    with pytest.raises(VoicegraftError, match="loss is (nan|inf|-inf) at step 4; lower the learning rate"):
+    with pytest.raises(VoicegraftError, match=r"loss is (nan|inf|-inf) at step 4; lower the learning rate"):
         run(CONFIG, tmp_path, players(), batch_at, losses)
     saved = json.loads((tmp_path / "resume" / "config.json").read_text())
     assert saved["config"]["step"] == 3
@@ -228,7 +235,7 @@ def test_the_learning_rate_rises_from_near_zero_and_falls_to_its_final_share() -
     config = LoopConfig(steps=100, warmup_steps=10, final_lr=0.1)
     rates = [config.lr_at(step) for step in range(100)]
     assert rates[:11] == pytest.approx([(s + 1) / 11 for s in range(11)])
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert config.lr_at(10) == 1.0
     assert config.lr_at(55) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
     assert config.lr_at(100) == pytest.approx(0.1)

@@ -1,0 +1,157 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from voicegraft.acoustic.acoustic_lm import AcousticLM
+
+SHAPES = {"usual": {}, "no context": {"past": 0, "ahead": 0}, "wide": {"past": 4, "ahead": 1, "window": 3}}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def model(request: pytest.FixtureRequest) -> AcousticLM:
+    torch.manual_seed(0)
+    model = AcousticLM(replace(tiny.ACOUSTIC, **SHAPES[request.param]))
+    model.codebooks.normal_()
+    return model.eval()
+
+
+def tokens(num_frames: int, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Random semantic ids ``[B, T]``, codes ``[B, K, T]`` and voices ``[B]``."""
+    generator = torch.Generator().manual_seed(seed)
+    semantic = torch.randint(27, (batch, num_frames), generator=generator)
+    codes = torch.randint(16, (batch, 3, num_frames), generator=generator)
+    return semantic, codes, torch.arange(batch) % 2
+
+
+def around(model: AcousticLM, semantic: Tensor, frame: int) -> Tensor:
+    c = model.config
+    padded = torch.nn.functional.pad(semantic, (c.past, c.ahead), value=model.beyond)
+    return padded[:, frame : frame + c.past + 1 + c.ahead]
+
+
+@torch.inference_mode()
+def test_steps_are_the_full_forward(model: AcousticLM) -> None:
+    """Longer than the window; a greedy step picks the top of what forward gives for the same past."""
+    semantic, _, voice = tokens(20, batch=3)
+    state, made = model.start(3), []
+    for frame in range(20):
+        codes, state = model.step(around(model, semantic, frame), voice, state, temperature=0.0)
+        made.append(codes)
+    codes = torch.stack(made, -1)
+    assert codes.unique().numel() > 5
+    assert torch.equal(model(semantic, codes, voice).argmax(-1), codes)
+    assert all(k.shape[2] == min(20, model.config.window) for k in state.keys)
+
+
+@torch.inference_mode()
+def test_steps_that_forget_the_frame_before_are_the_forward_without_history(model: AcousticLM) -> None:
+    semantic, _, voice = tokens(12, batch=2)
+    state, made = model.start(2), []
+    for frame in range(12):
+        codes, state = model.step(around(model, semantic, frame), voice, state, temperature=0.0, forget=True)
+        made.append(codes)
+    codes = torch.stack(made, -1)
+    nothing = torch.zeros_like(model.shifted_sums(codes))
+    assert torch.equal(model(semantic, codes, voice, nothing).argmax(-1), codes)
+    assert torch.equal(state.previous, model.entries(codes)[..., -1, :].sum(0))  # remembered for a later step
+
+
+@torch.inference_mode()
+def test_the_look_ahead_is_exactly_what_it_says(model: AcousticLM) -> None:
+    semantic, codes, voice = tokens(16)
+    before = model(semantic, codes, voice)
+    for frame in (3, 9):
+        last_seen = frame + model.config.ahead
+        for position, seen in ((last_seen, True), (last_seen + 1, False)):
+            other = semantic.clone()
+            other[:, position] = (other[:, position] + 1) % 27
+            after = model(other, codes, voice)
+            assert torch.allclose(after[:, :, : frame + 1], before[:, :, : frame + 1], atol=1e-5) is not seen
+            assert torch.allclose(after[:, :, :frame], before[:, :, :frame], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_code_depends_on_the_codes_before_it_only(model: AcousticLM) -> None:
+    semantic, codes, voice = tokens(12)
+    before = model(semantic, codes, voice)
+    for book in range(3):
+        other = codes.clone()
+        other[:, book, 5] = (other[:, book, 5] + 1) % 16
+        changed = (model(semantic, other, voice) - before).abs().amax((0, 3)) > 1e-5  # [K, T]
+        assert not changed[:, :5].any()
+        assert changed[:, 5].tolist() == [k > book for k in range(3)]
+        assert changed[:, 6].all()
+
+
+@torch.inference_mode()
+def test_a_batch_with_padding_is_its_single_sequences(model: AcousticLM) -> None:
+    semantic, codes, voice = tokens(14, batch=3)
+    lengths = [14, 9, 5]
+    padded = semantic.clone()
+    for row, length in enumerate(lengths):
+        padded[row, length:] = model.beyond
+    together = model(padded, codes, voice)
+    for row, length in enumerate(lengths):
+        alone = model(
+            semantic[row : row + 1, :length], codes[row : row + 1, :, :length], voice[row : row + 1]
+        )
+        torch.testing.assert_close(together[row : row + 1, :, :length], alone, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_the_voice_and_the_history_are_heard(model: AcousticLM) -> None:
+    semantic, codes, voice = tokens(8)
+    before = model(semantic, codes, voice)
+    assert not torch.allclose(model(semantic, codes, 1 - voice), before, atol=1e-3)
+    history = model.shifted_sums(codes)
+    assert torch.equal(model(semantic, codes, voice, history), before)
+    assert not history[:, 0].any()
+    assert not torch.allclose(model(semantic, codes, voice, torch.zeros_like(history)), before, atol=1e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_codes_are_drawn_from_the_softmax(temperature: float) -> None:
+    model = tiny.acoustic_lm()
+    num = 4000
+    semantic, _, _ = tokens(4)
+    span = around(model, semantic, 0).expand(num, -1)
+    codes, _ = model.step(
+        span,
+        torch.zeros(num, dtype=torch.long),
+        model.start(num),
+        temperature,
+        torch.Generator().manual_seed(0),
+    )
+    logits = model(semantic, codes[:1, :, None].expand(1, 3, 4), torch.zeros(1, dtype=torch.long))[0, 0, 0]
+    wanted = torch.softmax(logits / temperature, -1)
+    found = torch.bincount(codes[:, 0], minlength=16) / num
+    assert (found - wanted).abs().max() < 4 * (0.25 / num) ** 0.5
+
+
+@torch.inference_mode()
+def test_the_same_seed_draws_the_same_codes() -> None:
+    model = tiny.acoustic_lm()
+    semantic, _, voice = tokens(4)
+
+    def drawn(seed: int) -> Tensor:
+        generator, state, made = torch.Generator().manual_seed(seed), model.start(), []
+        for frame in range(4):
+            codes, state = model.step(around(model, semantic, frame), voice, state, 1.0, generator)
+            made.append(codes)
+        return torch.stack(made)
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    model = tiny.acoustic_lm("semantic-id", "codec-id").half().float()
+    model.save(tmp_path / "acoustic", {})
+    loaded = AcousticLM.load(tmp_path / "acoustic")
+    assert loaded.config == model.config
+    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items())

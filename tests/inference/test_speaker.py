@@ -1,0 +1,125 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.inference.speaker import SENTENCE_PAUSE_SEC, Speaker
+from voicegraft.inference.stream import SpeakOptions
+
+TEXT = "We see. The owl, now!"
+
+
+def test_the_same_text_and_seed_give_the_same_samples(speaker: Speaker, pack_folder: Path) -> None:
+    once = speaker.say(TEXT, "ann", seed=3)
+    speaker.say("Something else in between.", "ben")
+    assert np.array_equal(speaker.say(TEXT, "ann", seed=3).samples, once.samples)
+    assert np.array_equal(Speaker.load(pack_folder).say(TEXT, "ann", seed=3).samples, once.samples)
+    assert not np.array_equal(speaker.say(TEXT, "ann", seed=4).samples, once.samples)
+    assert not np.array_equal(speaker.say(TEXT, "ben", seed=3).samples, once.samples)
+
+
+def test_a_drained_stream_is_what_is_said(speaker: Speaker) -> None:
+    stream = speaker.stream(TEXT, "ann", seed=1)
+    pieces = list(stream)
+    said = speaker.say(TEXT, "ann", seed=1)
+    assert len(pieces) > 2 and all(p.dtype == np.float32 for p in pieces)
+    assert np.array_equal(np.concatenate(pieces), said.samples)
+    assert stream.report.spoken_text == said.spoken_text and stream.sample_rate == said.sample_rate == 24_000
+
+
+@pytest.mark.parametrize("chunks", [(1, 1), (7, 3), (500, 500)])
+def test_the_size_of_chunks_changes_nothing(speaker: Speaker, chunks: tuple[int, int]) -> None:
+    usual = speaker.say(TEXT, "ann")
+    options = replace(tiny.OPTIONS, first_chunk_frames=chunks[0], chunk_frames=chunks[1])
+    other = speaker.say(TEXT, "ann", options=options)
+    size = float(np.abs(usual.samples).max())
+    np.testing.assert_allclose(other.samples, usual.samples, atol=1e-3 * size, rtol=1e-3)
+
+
+def test_text_that_arrives_in_pieces_is_said_as_a_whole(speaker: Speaker) -> None:
+    asked = []
+
+    def pieces() -> Iterator[str]:
+        for piece in ("We s", "ee. The o", "wl, now!", " "):
+            asked.append(piece)
+            yield piece
+
+    stream = speaker.stream(pieces(), "ann", seed=1)
+    first = next(stream)
+    assert len(asked) < 4  # it speaks before all has come
+    assert np.array_equal(np.concatenate([first, *stream]), speaker.say(TEXT, "ann", seed=1).samples)
+
+
+def test_the_report_says_what_was_spoken(speaker: Speaker) -> None:
+    begun: list[str] = []
+    stream = speaker.stream("We see 2 owls 🦉. Go!", "ben", on_sentence=begun.append)
+    samples = np.concatenate(list(stream))
+    report = stream.report
+    assert begun == ["We see 2 owls 🦉.", "Go!"]
+    assert report.spoken_text == "We see two owls. Go!" and report.text == "We see 2 owls 🦉. Go!"
+    assert report.skipped == ["🦉"]
+    assert report.duration_sec == pytest.approx(len(samples) / 24_000)
+    assert 0 < report.first_audio_sec <= report.wall_sec
+    assert [text for text, _ in report.sentences] == ["We see two owls.", "Go!"]
+    spoken_sec = sum(unit.num_frames for _, units in report.sentences for unit in units) / 50
+    assert report.duration_sec == pytest.approx(spoken_sec + SENTENCE_PAUSE_SEC)
+
+
+def test_there_is_silence_between_sentences_and_no_click_at_the_ends(speaker: Speaker) -> None:
+    said = speaker.say("Go. Go.", "ann")
+    size = float(np.abs(said.samples).max())
+    assert abs(said.samples[0]) < 0.01 * size and abs(said.samples[-1]) < 0.01 * size
+    pause = round(SENTENCE_PAUSE_SEC * 24_000)
+    first = sum(u.num_frames for u in said.report.sentences[0][1]) * tiny.FRAME
+    assert not said.samples[first : first + pause].any()
+    assert np.abs(said.samples).max() <= 1.0
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "...", "🦉", "!?"])
+def test_nothing_to_say_is_a_status(speaker: Speaker, text: str) -> None:
+    said = speaker.say(text)
+    assert said.status == "empty" and said.duration_sec == 0 and len(said.samples) == 0
+
+
+def test_a_bound_that_was_used_is_a_status(speaker: Speaker) -> None:
+    assert speaker.say("Go.", options=SpeakOptions(max_unit_frames=40)).status == "ok"
+    cut = speaker.say("The owl sees my house.", options=SpeakOptions(max_unit_frames=1, pace=-30.0))
+    assert cut.status == "cut"
+    assert all(unit.num_frames <= 1 for _, units in cut.report.sentences for unit in units)
+
+
+def test_voices_are_those_of_the_acoustic_model(speaker: Speaker) -> None:
+    assert speaker.voices == ["ann", "ben"] and speaker.default_voice == "ben"
+    assert np.array_equal(speaker.say("Go.").samples, speaker.say("Go.", "ben").samples)
+    with pytest.raises(VoicegraftError, match="no voice 'flite-slt'; this pack speaks as: ann, ben"):
+        speaker.stream("Go.", "flite-slt")
+
+
+def test_recordings_go_through_the_tokenizers(speaker: Speaker) -> None:
+    samples = 0.2 * np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    for made in (
+        speaker.resynthesize_codec(samples),
+        speaker.resynthesize_semantic(samples, "ann"),
+        speaker.resynthesize_semantic(samples.astype(np.float64)[::1], "ann"),
+    ):
+        assert made.shape == samples.shape and made.dtype == np.float32 and np.isfinite(made).all()
+
+
+def test_the_fingerprint_is_of_the_weights(speaker: Speaker, pack_folder: Path) -> None:
+    assert speaker.fingerprint == Speaker.load(pack_folder).fingerprint
+    assert len(speaker.fingerprint) == 16
+
+
+def test_a_device_that_is_not_there_is_an_error(pack_folder: Path) -> None:
+    with pytest.raises(VoicegraftError, match="expected a device"):
+        Speaker.load(pack_folder, device="abacus")
+
+
+@pytest.mark.gpu
+def test_it_speaks_on_a_gpu(pack_folder: Path) -> None:
+    said = Speaker.load(pack_folder, device="cuda").say(TEXT, "ann")
+    assert said.duration_sec > 0 and np.isfinite(said.samples).all()

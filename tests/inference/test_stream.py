@@ -1,0 +1,186 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from voicegraft.acoustic.acoustic_lm import AcousticLM
+from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
+from voicegraft.inference.pack import Pack
+from voicegraft.inference.sampling import Sampling
+from voicegraft.inference.stream import MOST_PHONES, SentenceTokens, SpeakOptions, acoustic_frames, render
+from voicegraft.tokenizers.vocabulary import ADVANCE
+
+TEXT = "The owl sees."
+OPTIONS = SpeakOptions(max_unit_frames=6)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Sentences
+
+
+def test_what_is_said_is_the_words_in_order(pack: Pack) -> None:
+    tokens = SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator())
+    codes = list(tokens)
+    assert codes and min(codes) >= 0 and max(codes) < 27
+    assert tokens.units[0] == START and START not in tokens.units[1:]
+    assert [u for u in tokens.units if u in BOUNDARIES] == [w.boundary for w in words_of(TEXT)]
+    assert tokens.units[-1] in BOUNDARIES and tokens.units[1] not in BOUNDARIES
+    assert [s.unit for s in tokens.spoken] == tokens.units
+    assert sum(s.num_frames for s in tokens.spoken) == len(codes)
+    assert [s.start_frame for s in tokens.spoken] == np.cumsum(
+        [0, *(s.num_frames for s in tokens.spoken[:-1])]
+    ).tolist()
+    for spoken in tokens.spoken:  # a phone is heard, a boundary may be empty
+        assert spoken.num_frames >= (spoken.unit not in (START, *BOUNDARIES))
+
+
+def test_the_same_seed_says_the_same(pack: Pack) -> None:
+    one, same, other = (list(SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator(s))) for s in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_likeliest_codes_need_no_seed(pack: Pack) -> None:
+    options = replace(OPTIONS, semantic=Sampling(0.0, 1.0), pace=1e9)  # only how long a unit lasts is left to chance
+    one, other = (list(SentenceTokens(pack.lm, TEXT, "ann", options, generator(s))) for s in (1, 2))
+    assert one == other
+
+
+def test_the_merged_copy_says_the_same_as_the_expert(pack: Pack) -> None:
+    options = replace(OPTIONS, semantic=Sampling(0.0, 1.0))
+    fast, pack.lm.fast = pack.lm.fast, None
+    before = list(SentenceTokens(pack.lm, TEXT, "ann", options, generator()))
+    pack.lm.merge_for_speed()
+    try:
+        assert pack.lm.fast is not None
+        assert list(SentenceTokens(pack.lm, TEXT, "ann", options, generator())) == before
+    finally:
+        pack.lm.fast = fast
+
+
+def test_units_last_as_long_as_the_model_says_whatever_the_temperature_of_the_codes(pack: Pack) -> None:
+    for temperature in (0.1, 2.0):
+        options = replace(OPTIONS, max_unit_frames=40, semantic=Sampling(temperature, 1.0))
+        spoken = [SentenceTokens(pack.lm, TEXT, "ann", options, generator(seed)) for seed in range(6)]
+        mean = np.mean([len(list(tokens)) / len(tokens.units) for tokens in spoken])
+        # Going on has logit 4 against 27 codes around 0: about two chances in three.
+        assert 0.6 < mean < 1.8
+
+
+def test_a_slower_pace_takes_longer(pack: Pack) -> None:
+    lengths = [
+        len(list(SentenceTokens(pack.lm, TEXT, "ann", replace(OPTIONS, pace=pace), generator())))
+        for pace in (3.0, 0.0, -3.0)
+    ]
+    assert lengths == sorted(lengths) and lengths[0] < lengths[2]
+
+
+@contextmanager
+def wanting_to_go_on(pack: Pack, much: float) -> Iterator[None]:
+    """A model that wants to go on to the next letter or unit so much more or less."""
+    bias = pack.lm.rows.head.bias
+    before = bias.detach().clone()
+    with torch.no_grad():
+        bias[ADVANCE] += much
+        yield
+        bias.copy_(before)
+
+
+def test_every_sentence_ends_even_if_the_model_never_wants_to(pack: Pack) -> None:
+    with wanting_to_go_on(pack, -1e9):
+        tokens = SentenceTokens(pack.lm, "We go.", "ann", OPTIONS, generator())
+        codes = list(tokens)
+    assert tokens.cut
+    assert len(tokens.units) == 1 + 2 + MOST_PHONES * 4  # the silence before, two boundaries, four letters
+    assert {s.num_frames for s in tokens.spoken} == {OPTIONS.max_unit_frames}
+    assert len(codes) == OPTIONS.max_unit_frames * len(tokens.units)
+
+
+def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack) -> None:
+    with wanting_to_go_on(pack, 1e9):
+        tokens = SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator())
+        codes = list(tokens)
+    assert not tokens.cut
+    assert len(codes) == len(words_of(TEXT)) == sum(u not in (START, *BOUNDARIES) for u in tokens.units)
+
+
+# Acoustic frames
+
+
+@torch.inference_mode()
+def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget: bool) -> Tensor:
+    """All frames at once known: explicit padding, greedy."""
+    c = model.config
+    padded = [model.beyond] * c.past + semantic + [model.beyond] * c.ahead
+    state, frames = model.start(), []
+    for t in range(len(semantic)):
+        ids = torch.tensor([padded[t : t + c.past + 1 + c.ahead]])
+        codes, state = model.step(ids, torch.tensor([voice]), state, temperature=0.0, forget=forget)
+        frames.append(codes)
+    return torch.stack(frames) if frames else torch.zeros(0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 0), (3, 0), (0, 4), (1, 1)])
+def test_there_is_a_frame_for_every_token(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = AcousticLM(replace(tiny.ACOUSTIC, past=shape[0], ahead=shape[1])).eval()
+    model.codebooks.normal_()
+    for num_tokens in range(11):
+        semantic = torch.randint(27, (num_tokens,), generator=generator(num_tokens)).tolist()
+        options = SpeakOptions(acoustic_temperature=0.0, acoustic_history=num_tokens % 2 == 0)
+        frames = list(acoustic_frames(model, semantic, "ben", options))
+        assert len(frames) == num_tokens
+        if frames:
+            assert torch.equal(torch.stack(frames), reference_frames(model, semantic, 1, num_tokens % 2 == 1))
+
+
+def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
+    read = []
+
+    def tokens() -> Iterator[int]:
+        for i in range(10):
+            read.append(i)
+            yield i
+
+    seen = []
+    for _ in acoustic_frames(pack.acoustic, tokens(), "ann", OPTIONS):
+        seen.append(len(read))
+    ahead = pack.acoustic.config.ahead
+    assert seen == [min(10, n + 1 + ahead) for n in range(10)]
+
+
+# Sound
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 2, 3, 7, 20])
+def test_the_sound_is_as_long_as_its_frames_whatever_the_chunks(pack: Pack, num_frames: int) -> None:
+    frames = [torch.randint(16, (1, 3), generator=generator(i)) for i in range(num_frames)]
+    whole = None
+    for first, chunk in ((5, 10), (1, 1), (3, 7), (100, 100), (2, 50)):
+        pieces = list(render(pack.vocoder, frames, first, chunk))
+        sound = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        assert len(sound) == num_frames * 480 and sound.dtype == np.float32
+        whole = sound if whole is None else whole
+        np.testing.assert_allclose(sound, whole, atol=1e-4 * max(1e-3, float(np.abs(whole).max(initial=0))), rtol=1e-3)
+
+
+def test_the_first_sound_comes_with_the_first_chunk(pack: Pack) -> None:
+    read = []
+
+    def frames() -> Iterator[Tensor]:
+        for i in range(30):
+            read.append(i)
+            yield torch.randint(16, (1, 3), generator=generator(i))
+
+    sound = render(pack.vocoder, frames(), 4, 10)
+    next(sound)
+    assert len(read) == 4
+    next(sound)
+    assert len(read) == 14

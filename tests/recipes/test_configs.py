@@ -1,0 +1,74 @@
+"""Every YAML that the package ships is a valid configuration of its recipe."""
+
+from pathlib import Path
+
+import pytest
+
+import voicegraft.recipes
+from voicegraft.core.config import load_config
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.recipes import (
+    command,
+    evaluate_tokenizer,
+    pocket,
+    prepare,
+    tokenize,
+    train_acoustic,
+    train_backbone,
+    train_codec,
+    train_semantic,
+    train_speech,
+    train_vocoder,
+)
+
+CONFIGS = sorted((Path(voicegraft.recipes.__file__).parent / "configs").rglob("*.yaml"))
+CLASS_OF = {
+    "acoustic": train_acoustic.TrainAcousticConfig,
+    "backbone": train_backbone.BackboneConfig,
+    "codec": train_codec.TrainCodecConfig,
+    "pocket": pocket.PocketConfig,
+    "prepare": prepare.PrepareConfig,
+    "semantic": train_semantic.TrainSemanticConfig,
+    "speech": train_speech.TrainSpeechConfig,
+    "tokenize": tokenize.TokenizeConfig,
+    "tokenizer": evaluate_tokenizer.EvaluateTokenizerConfig,
+    "vocoder": train_vocoder.TrainVocoderConfig,
+}
+
+
+def test_there_are_configurations() -> None:
+    assert len(CONFIGS) >= 6
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_shipped_configuration_is_valid(path: Path) -> None:
+    config = load_config(CLASS_OF[path.stem], path, ["work=elsewhere"])
+    assert str(config.work) == "elsewhere"
+
+
+@pytest.mark.parametrize("cls", CLASS_OF.values(), ids=lambda c: c.__name__)
+def test_every_recipe_runs_on_its_defaults(cls: type) -> None:
+    load_config(cls, None)
+
+
+def test_the_parts_of_the_pocket_recipe_fit() -> None:
+    """What one stage makes is what the next one is built for."""
+    by_name = {p.stem: load_config(CLASS_OF[p.stem], p) for p in CONFIGS if p.parent.name == "pocket"}
+    codec, vocoder, semantic = by_name["codec"].model, by_name["vocoder"].model, by_name["semantic"].model
+    assert codec.mel.sample_rate == vocoder.sample_rate == semantic.mel.sample_rate
+    assert codec.mel.hop * codec.stride == vocoder.hop == semantic.mel.hop * semantic.stride
+    books = (codec.num_codebooks, codec.codebook_size, codec.latent_width)
+    assert books == (vocoder.num_codebooks, vocoder.codebook_size, vocoder.code_width)
+    assert semantic.mel == by_name["prepare"].mel
+
+
+def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "codec.yaml").write_text("batch_size: 3\nloop: {steps: 5}\n")
+    arguments = [str(tmp_path / "codec.yaml"), "loop.lr=0.5", "crop_frames=7"]
+    config = command.recipe_config(train_codec.TrainCodecConfig, "doc", arguments)
+    assert (config.batch_size, config.loop.steps, config.loop.lr, config.crop_frames) == (3, 5, 0.5, 7)
+    with pytest.raises(VoicegraftError, match="did you mean 'batch_size'"):
+        command.recipe_config(train_codec.TrainCodecConfig, "doc", ["batchsize=3"])
+    with pytest.raises(SystemExit) as stopped:
+        command.recipe_config(train_codec.TrainCodecConfig, "doc", ["a.yaml", "b.yaml"])
+    assert stopped.value.code == 2 and "at most one config file" in capsys.readouterr().err

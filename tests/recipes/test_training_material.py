@@ -1,0 +1,147 @@
+"""What the training recipes feed their models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.pronunciation import PHONES
+from voicegraft.data.sequences import speech_sequence
+from voicegraft.data.speech import PreparedSpeech
+from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
+from voicegraft.recipes.train_acoustic import Damage, TrainAcousticConfig, stack
+from voicegraft.recipes.train_codec import waveform_crops
+from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
+from voicegraft.recipes.train_speech import Material, Round, vary
+from voicegraft.recipes.train_vocoder import pitch_tracks
+from voicegraft.tokenizers.fsq import FSQ
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("material")
+    tiny.write_made_up_speech(work)
+    return work
+
+
+def test_crops_follow_from_the_number_and_the_seed(work: Path) -> None:
+    speech = PreparedSpeech(work, ["ann"])
+    clips = speech.select("train")
+    one = waveform_crops(speech, clips, 4, 9600, number=3, seed=1)
+    assert one.shape == (4, 9600) and one.abs().max() <= 1
+    assert torch.equal(one, waveform_crops(speech, clips, 4, 9600, number=3, seed=1))
+    for number, seed in ((4, 1), (3, 2)):
+        assert not torch.equal(one, waveform_crops(speech, clips, 4, 9600, number, seed))
+    whole = speech.samples(clips[0])
+    long = waveform_crops(speech, clips[:1], 1, len(whole) + 100, 0, 0)[0].numpy()
+    assert np.array_equal(long, np.pad(whole, (0, 100)))
+
+
+def test_semantic_crops_keep_mels_phones_and_pitch_together(work: Path) -> None:
+    config = TrainSemanticConfig(str(work), tiny.SEMANTIC, batch_size=6, crop_frames=20, human_share=0.5)
+    batches = Batches(config, PreparedSpeech(work), CPU, salt=0)
+    batch = batches(7)
+    assert {k: tuple(v.shape) for k, v in batch.items()} == {
+        "mel": (6, 20, 40),
+        "phones": (6, 20),
+        "pitch": (6, 20),
+        "speaker": (6,),
+        "warp": (6,),
+    }
+    again = batches(7)
+    assert all(torch.equal(v.nan_to_num(), again[k].nan_to_num()) for k, v in batch.items())
+    human = batch["speaker"] < 2
+    assert human.sum() == 3
+    assert (batch["phones"][human] == -100).all() and (batch["phones"][~human] >= 0).any()
+    assert ((batch["warp"] - 1).abs() <= config.warp + 1e-6).all()
+    # A long crop is padded with silence that nobody is asked about.
+    long = Batches(TrainSemanticConfig(str(work), tiny.SEMANTIC, crop_frames=500), PreparedSpeech(work), CPU, 0)
+    clip = long.synthetic[0]
+    row = long.crop(clip, 0.5)
+    frames = round(clip.utterance.duration_sec * 50)
+    assert (row["phones"][frames:] == -100).all() and (row["phones"][:frames] >= 0).all()
+    assert np.isnan(row["pitch"][frames:]).all() and np.allclose(row["mel"][:, 2 * frames :], np.log(1e-5))
+    # Where a phone sounds there is energy, where a boundary is there is little.
+    loud = row["mel"].reshape(20, -1, 2).mean((0, 2))[:frames]
+    spoken = row["phones"][:frames] < len(PHONES)
+    assert loud[spoken].mean() > loud[~spoken].mean() + 1
+
+
+def test_the_vocoders_pitch_lies_ahead_of_its_codes(work: Path, tmp_path: Path) -> None:
+    speech = PreparedSpeech(work, ["ann"])
+    pitch = pitch_tracks(speech, tmp_path / "pitch", tiny.VOCODER)
+    for clip in speech.clips:
+        track = pitch(clip)
+        assert len(track) == 2 * (len(speech.samples(clip)) // tiny.FRAME)
+        voiced = track[~np.isnan(track)]
+        assert len(voiced) > 10 and np.abs(np.median(voiced) - np.log(190)) < 0.05
+
+
+def test_tokens_are_kept_and_those_of_another_tokenizer_refused(work: Path) -> None:
+    tiny.write_parts(work)
+    config = TokenizeConfig(str(work), device="cpu")
+    tokenize(config)
+    files = {p: p.stat().st_mtime_ns for p in (work / "tokens").rglob("*") if p.is_file()}
+    tokenize(config)
+    assert files and {p: p.stat().st_mtime_ns for p in files} == files
+    clip = PreparedSpeech(work, ["ann"]).clips[0]
+    with pytest.raises(VoicegraftError, match="but 'another' is in use"):
+        Tokens(work, "codec", "another")(clip)
+
+
+def test_damage_is_as_rare_and_as_small_as_configured() -> None:
+    torch.manual_seed(0)
+    config = TrainAcousticConfig(forget_history=0.2, wrong_history=0.3, wrong_digits=0.1)
+    damage = Damage(config, (5, 3, 7))
+    sums = torch.randn(20, 100, 4)
+    history = damage.history(sums)
+    forgotten = (history == 0).all(-1)
+    kept = (history == sums).all(-1)
+    assert forgotten.float().mean() == pytest.approx(0.2, abs=0.03)
+    assert (~kept & ~forgotten).float().mean() == pytest.approx(0.3, abs=0.03)
+    fsq = FSQ((5, 3, 7))
+    ids = torch.randint(106, (20, 100))  # 105 stands for beyond
+    damaged = damage.semantic(ids)
+    assert torch.equal(damaged[ids == 105], ids[ids == 105]) and (damaged[ids < 105] < 105).all()
+    steps = (fsq.digits(damaged[ids < 105]) - fsq.digits(ids[ids < 105])).abs()
+    assert steps.max() == 1 and 0.05 < (steps > 0).float().mean() < 0.1  # those at an edge stay
+
+
+def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
+    rows = [(np.arange(3), np.ones((3, 2), np.int16), 0), (np.arange(5), np.ones((5, 2), np.int16), 1)]
+    semantic, codes, voices = stack(rows, 27, CPU)
+    assert semantic.tolist() == [[0, 1, 2, 27, 27], [0, 1, 2, 3, 4]]
+    assert codes.shape == (2, 2, 5) and (codes[0, :, 3:] == -1).all() and (codes[1] == 1).all()
+    assert voices.tolist() == [0, 1]
+
+
+def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:
+    lm = tiny.speech_lm(tiny.llama())
+
+    def sequences(texts: tuple[str, ...]) -> list:
+        units = [tiny.LEXICON.units(t) for t in texts]
+        return [
+            speech_sequence(lm.vocabulary, lm.text_ids(t), tiny.words_said(lm, t), "ann", u)
+            for t, u in zip(texts, units, strict=True)
+            if u is not None
+        ]
+
+    material = Material(sequences(tiny.SENTENCES[:1]), sequences(tiny.SENTENCES[1:3]), sequences(tiny.SENTENCES * 5))
+    items, buckets = material.mixed(Round(human_share=0.5, synthetic_share=0.3), budget=400)
+    positions = np.zeros(3)
+    for number in range(1500):
+        for i in buckets.draw(number, 0):
+            positions[0 if i == 0 else 1 if i < 3 else 2] += len(items[i])
+    np.testing.assert_allclose(positions / positions.sum(), [0.5, 0.3, 0.2], atol=0.04)
+
+
+def test_some_texts_are_written_carelessly_and_always_the_same_ones() -> None:
+    texts = [vary("The Owl sees.", str(key)) for key in range(1000)]
+    assert texts == [vary("The Owl sees.", str(key)) for key in range(1000)]
+    assert set(texts) == {"The Owl sees.", "the owl sees.", "The Owl sees"}
+    assert 60 < texts.count("the owl sees.") < 140 and 60 < texts.count("The Owl sees") < 140

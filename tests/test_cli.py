@@ -1,0 +1,225 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests import tiny
+from voicegraft import cli
+from voicegraft.inference import speaker as speaking
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_tiny_pack(folder / "pack", folder / "work")
+    return folder / "pack"
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading is tested elsewhere; here the pack is loaded once, and other folders as they are."""
+    load, loaded = speaking.Speaker.load, _LOADED
+
+    def remembering(folder: Path | None = None, *rest: object) -> speaking.Speaker:
+        if folder != pack:
+            return load(folder, *rest)  # type: ignore[arg-type]
+        if folder not in loaded:
+            loaded[folder] = load(folder)
+        return loaded[folder]
+
+    monkeypatch.setattr(speaking.Speaker, "load", remembering)
+
+
+_LOADED: dict[Path, speaking.Speaker] = {}
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(a) for a in arguments])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Exit status 2 and one line on standard error, which is returned."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("voicegraft: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("suffix, kind", [("wav", "WAV"), ("flac", "FLAC"), ("opus", "OGG")])
+def test_speak_writes_a_file(
+    suffix: str, kind: str, pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / f"said.{suffix}"
+    assert run("speak", "Go home.", "--pack", pack, "--out", out, "--voice", "ann", "--seed", 5) == 0
+    info = soundfile.info(out)
+    assert info.format == kind and info.samplerate == 24_000 and info.channels == 1
+    assert info.duration == pytest.approx(_LOADED[pack].say("Go home.", "ann", 5).duration_sec, abs=0.02)
+    said, err = capsys.readouterr()
+    assert said.startswith(f"{out}: ") and "RTF" in said and err == ""
+    assert sorted(p.name for p in tmp_path.iterdir()) == [out.name]
+
+
+def test_speak_writes_the_speakers_samples(pack: Path, tmp_path: Path) -> None:
+    run("speak", "Go home.", "--pack", pack, "--out", tmp_path / "a.wav", "--voice", "ann", "--seed", 5)
+    samples, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    wanted = np.clip(_LOADED[pack].say("Go home.", "ann", 5).samples, -1, 1)
+    np.testing.assert_allclose(samples, wanted, atol=1 / 32000)
+
+
+@pytest.mark.parametrize("dash", [(), ("-",)])
+def test_text_comes_from_standard_input(
+    dash: tuple[str, ...], pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Go\nhome. We\nsee.\n"))
+    assert run("speak", *dash, "--pack", pack) == 0
+    wanted = _LOADED[pack].say("Go home. We see.").duration_sec
+    assert soundfile.info("speech.wav").duration == pytest.approx(wanted)
+
+
+def test_standard_input_that_is_no_text_is_refused(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 \xff\xfe"), encoding="utf-8"))
+    assert "not text in utf-8" in refused(capsys, "speak", "--pack", pack, "--out", tmp_path / "a.wav")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_spoken_into_files_and_kept_by_a_second_run(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, out = tmp_path / "lines.txt", tmp_path / "deep" / "out"
+    lines.write_text("\ufeffWe see.\n\n  Go 2 homes.  \nNow!\n", encoding="utf-8")
+    arguments = ("speak", "--lines", lines, "--out-dir", out, "--pack", pack)
+    assert run(*arguments) == 0
+    assert "3 lines spoken, 0 of them not ok" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+    assert [r["file"] for r in rows] == ["0001.wav", "0002.wav", "0003.wav"]
+    assert [r["text"] for r in rows] == ["We see.", "Go 2 homes.", "Now!"]
+    assert rows[1]["spoken_text"] == "Go two homes." and {r["status"] for r in rows} == {"ok"}
+    for row in rows:
+        assert soundfile.info(out / row["file"]).duration == pytest.approx(row["audio_sec"], abs=1e-3)
+        assert row["request"] == {"voice": "ben", "seed": 0, "pack": _LOADED[pack].fingerprint}
+
+    # A run that was killed while it wrote the third row: only that one is spoken again.
+    before = (out / "report.jsonl").read_text().splitlines()
+    (out / "report.jsonl").write_text("\n".join([*before[:2], before[2][:40]]))
+    (out / "0003.wav").unlink()
+    stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("*.wav")}
+    assert run(*arguments) == 0
+    after = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+    assert after[:2] == rows[:2] and after[2]["text"] == "Now!" and (out / "0003.wav").exists()
+    assert {n: (out / n).stat().st_mtime_ns for n in stamps} == stamps
+
+    # Another text, or another seed, is spoken anew.
+    lines.write_text("We see.\nGo home.\nNow!\n")
+    assert run(*arguments) == 0
+    assert [(out / n).stat().st_mtime_ns != stamps[n] for n in stamps] == [False, True]
+    assert run(*arguments, "--seed", 1) == 0
+    assert (out / "0001.wav").stat().st_mtime_ns != stamps["0001.wav"]
+
+
+def test_a_line_that_says_nothing_is_reported(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("Go.\n...\n")
+    assert run("speak", "--lines", tmp_path / "lines.txt", "--out-dir", tmp_path / "out", "--pack", pack) == 1
+    rows = [json.loads(line) for line in (tmp_path / "out" / "report.jsonl").read_text().splitlines()]
+    assert [r["status"] for r in rows] == ["ok", "empty"]
+    assert not (tmp_path / "out" / "0002.wav").exists()
+
+
+def test_voices_are_listed(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("speak", "--list-voices", "--pack", pack) == 0
+    assert capsys.readouterr().out == "ann\nben\n"
+
+
+def test_mistakes_are_one_line(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    wav = tmp_path / "a.wav"
+    go = ("speak", "Go.", "--pack", pack)
+    assert "nothing to say" in refused(capsys, "speak", "", "--pack", pack, "--out", wav)
+    assert "nothing to say" in refused(capsys, "speak", "?!", "--pack", pack, "--out", wav)
+    assert "no voice 'eve'" in refused(capsys, *go, "--out", wav, "--voice", "eve")
+    assert "found no pack.json" in refused(capsys, "speak", "Go.", "--pack", tmp_path / "none", "--out", wav)
+    assert "ending in .wav, .flac, .opus" in refused(capsys, *go, "--out", tmp_path / "a.mp3")
+    assert "does not exist" in refused(capsys, *go, "--out", tmp_path / "none" / "a.wav")
+    assert "is a folder" in refused(capsys, *go, "--out", _folder(tmp_path / "b.wav"))
+    lines = ("speak", "--pack", pack, "--lines", tmp_path / "file")
+    assert "cannot write to" in refused(capsys, *lines, "--out-dir", tmp_path / "file" / "out")
+    assert "cannot write to" in refused(capsys, *lines, "--out-dir", tmp_path / "file")
+    assert "--out-dir DIR" in refused(capsys, *lines)
+    assert "neither a text" in refused(capsys, *lines, "--out-dir", tmp_path, "--out", wav)
+    assert "--out-dir goes with" in refused(capsys, *go, "--out-dir", tmp_path)
+    for name, message in (
+        ("empty.txt", "no lines"),
+        ("latin.txt", "cannot read"),
+        ("nothing.txt", "cannot read"),
+    ):
+        assert message in refused(capsys, "speak", "--lines", tmp_path / name, "--out-dir", tmp_path / "o")
+    assert "no such recipe: 'bake'" in refused(capsys, "recipe", "bake")
+    assert "no such evaluate: 'taste'" in refused(capsys, "evaluate", "taste")
+    assert "cannot read config" in refused(capsys, "recipe", "train_codec", tmp_path / "none.yaml")
+    assert not wav.exists()
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_a_wrong_suffix_shows_before_anything_is_spoken(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speaking.SentenceTokens, "__iter__", lambda self: pytest.fail("it spoke"))
+    assert run("speak", "Go.", "--pack", pack, "--out", tmp_path / "a.mp3") == 2
+
+
+def test_an_interrupted_run_leaves_no_half_file(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render = speaking.render
+
+    def broken(*arguments: object) -> object:
+        yield next(iter(render(*arguments)))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speaking, "render", broken)
+    text = "The owl sees my house now."
+    assert run("speak", text, "--pack", pack, "--out", tmp_path / "a.wav") == 130
+    assert capsys.readouterr().err == "voicegraft: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_verb_and_table_names_a_module_that_is_there() -> None:
+    from importlib.util import find_spec
+
+    for module in (*cli.EVALUATIONS.values(), *(f"voicegraft.recipes.{name}" for name in cli.RECIPES)):
+        assert find_spec(module) is not None, module
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["speak", "--help"], ["recipe", "--help"], ["--version"]])
+def test_help_needs_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom voicegraft.cli import main\n"
+        f"try:\n    status = main({arguments!r})\nexcept SystemExit as stop:\n    status = stop.code\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'peft', 'soundfile'} & set(sys.modules)\n"
+        "assert not heavy, heavy\nsys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(cli.__file__).parents[1]
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and not done.stderr
+
+
+def test_no_verb_at_all_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    assert stopped.value.code == 2 and "usage: voicegraft" in capsys.readouterr().err
