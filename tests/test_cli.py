@@ -111,7 +111,7 @@ def test_lines_are_spoken_into_files_and_kept_by_a_second_run(
     before = (out / "report.jsonl").read_text().splitlines()
     (out / "report.jsonl").write_text("\n".join([*before[:2], before[2][:40]]))
     (out / "0003.wav").unlink()
-    stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("*.wav")}
+    stamps = {p.name: p.stat().st_mtime_ns for p in sorted(out.glob("*.wav"))}
     assert run(*arguments) == 0
     after = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
     assert after[:2] == rows[:2] and after[2]["text"] == "Now!" and (out / "0003.wav").exists()

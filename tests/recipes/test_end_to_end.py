@@ -63,7 +63,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     )
     train_acoustic(
-        TrainAcousticConfig(where, VOICES, tiny.ACOUSTIC, LOOP, batch_size=2, crop_frames=30, device="cpu")
+        TrainAcousticConfig(
+            where, VOICES, tiny.ACOUSTIC, rounds=(LOOP, LOOP), batch_size=2, crop_frames=30, device="cpu"
+        )
     )
     train_speech(
         TrainSpeechConfig(
@@ -97,9 +99,7 @@ def test_the_recordings_got_timed_units(work: Path) -> None:
     for number in (0, 1):
         for shard in VOICES:
             raw = read_manifest(work / "speech" / shard)
-            for before, after in zip(
-                raw, read_manifest(work / "alignments" / f"round{number}" / shard), strict=True
-            ):
+            for before, after in zip(raw, read_manifest(work / "alignments" / f"round{number}" / shard), strict=True):
                 assert not before.units
                 assert list(after.units) == tiny.LEXICON.units(before.text)
                 assert after.unit_ends_sec[-1] == pytest.approx(before.duration_sec)
@@ -121,7 +121,5 @@ def test_the_pack_of_all_parts_speaks(work: Path, tmp_path: Path) -> None:
 
 def test_a_finished_work_folder_stays_as_it_is(work: Path) -> None:
     before = {p: p.read_bytes() for p in (work / "codec").iterdir()}
-    train_codec(
-        TrainCodecConfig(str(work), VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu")
-    )
+    train_codec(TrainCodecConfig(str(work), VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu"))
     assert {p: p.read_bytes() for p in (work / "codec").iterdir()} == before

@@ -146,8 +146,9 @@ class Spelling:
 
     def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
         """Some capitals that are read letter by letter (FBI): they are rare in books. With their units."""
-        letters = "".join(draw.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=draw.randint(2, 4)))
         names = {**self.lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
+        known = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter.lower() in names]
+        letters = "".join(draw.choices(known, k=draw.randint(2, 4)))
         groups = [names[letter.lower()] for letter in letters]
         return letters, WordSpelling(self.model.word_ids(letters), letters, groups), [p for g in groups for p in g]
 

@@ -132,7 +132,7 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         for clip in val:
             codes = torch.from_numpy(tokens(clip).T.astype(np.int64))[None].to(device)
             real = torch.from_numpy(speech.samples(clip))[None].to(device)[:, : codes.shape[-1] * hop]
-            truth = torch.from_numpy(np.asarray(pitch(clip), np.float32))[None].to(device)
+            truth = torch.from_numpy(np.array(pitch(clip), np.float32))[None].to(device)
             made, error = make(model, (codes, real, truth), 0)
             errors.append((float(spectral_loss(made, real)), float(error)))
         model.train()
