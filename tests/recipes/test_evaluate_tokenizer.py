@@ -74,6 +74,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
+class VoiceJudge:
+    """Knows every voice by the mean height of its samples."""
+
+    def embed(self, samples: np.ndarray, sample_rate: int) -> np.ndarray:
+        return np.asarray([1.0, float(np.abs(samples).mean())], np.float32)
+
+
 class Listener:
     """Hears the text of a clip whose samples it knows, and nothing else."""
 
@@ -91,7 +98,8 @@ def config(work: Path, out: Path) -> EvaluateTokenizerConfig:
         work=str(work),
         out=str(out),
         clips_per_speaker=9,
-        judged="ann",
+        voice="ann",
+        other_voice="bob",
         kmeans=KMeansConfig(vocab_size=24),
         probe=ProbeConfig(context=1, steps=60, batch_size=128),
         decoder=DecoderConfig(width=8, dilations=(1,), batch_size=2, crop_frames=20, loop=loop),
@@ -102,7 +110,7 @@ def test_the_report_finds_what_was_planted_and_is_not_measured_twice(work: Path,
     pcm = [(speech("ann", n)[1] * 32767).astype(np.int16) / np.float32(32768) for n in range(9, 12)]
     listener = Listener(pcm)
     settings = config(work, tmp_path / "out")
-    report = evaluate_tokenizer(settings, listener)
+    report = evaluate_tokenizer(settings, listener, VoiceJudge())
     assert report is not None
     rows = {row["name"]: row for row in report["rows"]}
     assert list(rows) == ["k-means", "semantic", "codec", "log-mel, not quantised", "recordings"]
@@ -117,24 +125,28 @@ def test_the_report_finds_what_was_planted_and_is_not_measured_twice(work: Path,
     assert kmeans["pitch_correlation"]["synthetic"] > 0.8
     assert plain["speaker_by_clip"]["all"] == {"recall": 1.0, "chance": 0.25}
     assert plain["speaker_by_clip"]["human"]["chance"] == 0.5
-    assert "wer" not in plain and "use" not in plain
-    assert rows["recordings"]["wer"]["value"] == 0.0
-    assert kmeans["wer"]["value"] == rows["codec"]["wer"]["value"] == 1.0
-    assert set(kmeans["heard"]) == {"ann-9", "ann-10", "ann-11"}
+    assert not plain["heard"] and "use" not in plain
+    heard = {(name, voice): told for name, row in rows.items() for voice, told in row["heard"].items()}
+    assert heard["recordings", "same voice"]["wer"]["value"] == 0.0
+    assert heard["k-means", "same voice"]["wer"]["value"] == heard["codec", "same voice"]["cer"]["value"] == 1.0
+    assert set(heard["semantic", "other voice"]["heard"]) == {"ann-9", "ann-10", "ann-11"}
+    assert set(heard["semantic", "other voice"]["similarity"]) == {"ann", "bob"}
+    assert heard["recordings", "same voice"]["similarity"]["ann"] == pytest.approx(1.0, abs=1e-4)
+    assert ("codec", "other voice") not in heard  # the codec keeps the voice it hears
     table = (tmp_path / "out" / "report.md").read_text().splitlines()
     assert len({line.count("|") for line in table}) == 1
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
 
     num_calls = listener.num_calls
-    assert evaluate_tokenizer(settings, listener) == report
+    assert evaluate_tokenizer(settings, listener, VoiceJudge()) == report
     assert listener.num_calls == num_calls
     with pytest.raises(VoicegraftError, match="other settings"):
-        evaluate_tokenizer(replace(settings, clips_per_speaker=5), listener)
+        evaluate_tokenizer(replace(settings, clips_per_speaker=5), listener, VoiceJudge())
 
 
 def test_a_speaker_without_held_back_clips_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match=r"'eve'.*ann, bob"):
-        evaluate_tokenizer(replace(config(work, tmp_path), judged="eve"), Listener([]))
+        evaluate_tokenizer(replace(config(work, tmp_path), voice="eve"), Listener([]), VoiceJudge())
 
 
 def fitted(seed: int = 0) -> tuple[KMeansTokenizer, torch.Tensor]:

@@ -2,26 +2,26 @@
 
     python -m voicegraft.recipes.evaluate_tokenizer work=runs/pocket out=runs/tokenizers
 
-Fits the k-means units on the spot and reads the trained ones from ``work/tokens/semantic``. Linear probes
-say what the units tell (phone, pitch, speaker); one small decoder per tokenizer, trained alike, says what can
-be understood after codes -> mel -> codec -> vocoder. The codec's codes, the log-mel and the recordings stand
-beside them. Writes ``report.json`` and ``report.md``; ``measures.json`` keeps what is measured, so a stopped
-run goes on.
+Fits the k-means units on the spot and reads the trained ones from ``work/tokens/semantic``. Linear probes say what the
+units tell (phone, pitch, speaker); one small decoder per tokenizer, trained alike, says what can be understood after
+codes -> mel -> codec -> vocoder, in the same voice and in another one. The codec's codes, the log-mel and the recordings
+stand beside them. Writes ``report.json`` and ``report.md``; ``measures.json`` keeps what is measured, so a stopped run
+goes on.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from voicegraft.acoustic.vocoder import Vocoder
@@ -29,31 +29,26 @@ from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import single_thread
-from voicegraft.data.speech import SILENCE, Clip, PreparedSpeech, frame_classes
-from voicegraft.evaluation import metrics, probes
-from voicegraft.evaluation.judges import PocketSphinxRecognizer, Recognizer
+from voicegraft.data.speech import Clip
+from voicegraft.evaluation.judges import PocketSphinxRecognizer, Recognizer, ResemblyzerJudge, SpeakerJudge
+from voicegraft.evaluation.probes import ProbeConfig
 from voicegraft.evaluation.report import environment
+from voicegraft.evaluation.speech import Clip as SpokenClip
+from voicegraft.evaluation.speech import mean_voices
 from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.token_measures import (
+    Candidate,
+    DecoderConfig,
+    Listeners,
+    Material,
+    hear,
+    measure_stream,
+    train_decoder,
+)
 from voicegraft.recipes.tokenize import Tokens
-from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.kmeans import KMeansConfig, KMeansTokenizer
-from voicegraft.tokenizers.semantic import ConvBlock, SemanticTokenizer
-from voicegraft.train.loop import LoopConfig, run
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """The small decoder, codes -> log-mel, that is trained alike for every tokenizer."""
-
-    width: int = 192  # channels
-    kernel: int = 5  # frames
-    dilations: tuple[int, ...] = (1, 2, 4, 1)  # one residual block each
-    batch_size: int = 16  # crops
-    crop_frames: int = 100  # token frames per crop
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=800, lr=2e-3, warmup_steps=30, validate_every=400)
-    )
+from voicegraft.tokenizers.semantic import SemanticTokenizer
 
 
 @dataclass(frozen=True)
@@ -61,68 +56,12 @@ class EvaluateTokenizerConfig:
     work: str = "runs/pocket"
     out: str = "runs/tokenizers"
     clips_per_speaker: int = 300  # training clips; phones and pitch are probed with all recordings besides
-    judged: str = "kathleen"  # speaker whose held-back clips are spoken again and recognised
+    voice: str = "kathleen"  # whose held-back clips are spoken again and recognised
+    other_voice: str = "LJ"  # in which they are spoken too
     kmeans: KMeansConfig = field(default_factory=KMeansConfig)
-    probe: probes.ProbeConfig = field(default_factory=probes.ProbeConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A stream to measure: codes ``[T, K]`` of a tokenizer, or features ``[T, D]`` (no spec)."""
-
-    name: str
-    stream: Callable[[Clip], np.ndarray]
-    spec: TokenizerSpec | None = None
-
-
-class Material:
-    """The clips that the measures share: all recordings, equally many of every voice, what is held back."""
-
-    def __init__(self, config: EvaluateTokenizerConfig):
-        work = Path(config.work)
-        rounds = sorted((work / "alignments").glob("round*/done"))
-        self.speech = PreparedSpeech(work, aligned=rounds[-1].parent if rounds else None)
-        draw = np.random.default_rng(config.seed)
-        self.balanced: list[Clip] = []
-        for speaker in self.speech.speakers:
-            clips = [c for c in self.speech.select("train") if c.utterance.speaker == speaker]
-            self.balanced += [clips[i] for i in draw.permutation(len(clips))[: config.clips_per_speaker]]
-        self.human = self.speech.select("train", synthetic=False)
-        self.train = self.human + [c for c in self.balanced if c.synthetic]
-        kinds = {"human": False, "synthetic": True}
-        held = {name: self.speech.select("val", synthetic) for name, synthetic in kinds.items()}
-        self.held = {name: clips for name, clips in held.items() if clips}
-        self.judged = [c for c in self.held.get("human", []) if c.utterance.speaker == config.judged]
-        if not self.judged:
-            raise VoicegraftError(
-                f"expected held-back clips of the speaker {config.judged!r}, found none; speakers: "
-                + ", ".join(self.speech.speakers)
-            )
-
-    def mel(self, clip: Clip) -> Tensor:
-        """Log-mel ``[1, M, T]``."""
-        return torch.from_numpy(self.speech.array(clip, "mel").astype(np.float32).T)[None]
-
-    def speaker(self, clip: Clip) -> int:
-        return self.speech.speakers.index(clip.utterance.speaker)
-
-
-class MelDecoder(nn.Module):
-    """Codes ``[B, T]``, speakers ``[B]`` -> log-mels ``[B, M, T * stride]``; sees both sides of a frame."""
-
-    def __init__(self, config: DecoderConfig, vocab_size: int, num_speakers: int, num_mels: int, stride: int):
-        super().__init__()
-        self.num_mels, self.stride = num_mels, stride
-        self.codes = nn.Embedding(vocab_size, config.width)
-        self.speakers = nn.Embedding(num_speakers, config.width)
-        self.blocks = nn.Sequential(*(ConvBlock(config.width, config.kernel, d) for d in config.dilations))
-        self.head = nn.Conv1d(config.width, num_mels * stride, 1)
-
-    def forward(self, codes: Tensor, speakers: Tensor) -> Tensor:
-        h = self.head(self.blocks((self.codes(codes) + self.speakers(speakers)[:, None]).mT)).float()
-        return h.unflatten(1, (self.num_mels, self.stride)).transpose(2, 3).flatten(2) * 3.0 - 5.0
 
 
 class Kept:
@@ -150,14 +89,18 @@ def main(argv: list[str] | None = None) -> None:
     evaluate_tokenizer(recipe_config(EvaluateTokenizerConfig, __doc__, argv))
 
 
-def evaluate_tokenizer(config: EvaluateTokenizerConfig, recognizer: Recognizer | None = None) -> dict[str, Any] | None:
+def evaluate_tokenizer(
+    config: EvaluateTokenizerConfig, recognizer: Recognizer | None = None, speaker_judge: SpeakerJudge | None = None
+) -> dict[str, Any] | None:
     """Measures everything and writes the reports; None when a signal stopped a decoder's training early.
 
-    Raises VoicegraftError if a trained part, its tokens, or clips of the judged speaker are missing.
+    Raises VoicegraftError if a trained part, its tokens, or clips of the two voices are missing.
     """
     work, out = Path(config.work), Path(config.out)
-    material = Material(config)
+    material = Material(work, config.clips_per_speaker, config.seed)
+    clips = {voice: material.held_by(voice) for voice in (config.voice, config.other_voice)}
     codec, semantic = Codec.load(work / "codec"), SemanticTokenizer.load(work / "semantic")
+    kept = Kept(out / "measures.json", {**to_dict(config), "out": "", "codec": codec.spec.fingerprint})
     kmeans = fit_kmeans(config, material, out / "kmeans")
 
     def codec_codes(clip: Clip) -> Tensor:
@@ -171,53 +114,65 @@ def evaluate_tokenizer(config: EvaluateTokenizerConfig, recognizer: Recognizer |
         Candidate("codec", lambda clip: codec_codes(clip)[0].T.numpy(), codec.spec),
         Candidate("log-mel, not quantised", lambda clip: pooled(material.mel(clip), codec.config.stride)),
     ]
+    prints = {c.name: c.spec.fingerprint for c in (*units, *references) if c.spec}
+    decoders = {}
     for unit in units:
         if unit.spec and unit.spec.hop != codec.spec.hop:
             raise VoicegraftError(f"{unit.name}: expected a hop of {codec.spec.hop}, got {unit.spec.hop}")
-    identity = {**to_dict(config), "out": "", "codec": codec.spec.fingerprint}
-    kept = Kept(out / "measures.json", identity)
-    decoders = {}
-    for candidate in units:
-        decoder = train_decoder(config, material, candidate, codec, out)
+        folder = out / f"decoder-{unit.name}-{prints[unit.name]}"
+        decoder = train_decoder(config.decoder, material, unit, codec, folder)
         if decoder is None:
             return None
-        decoders[candidate.name] = decoder
+        decoders[unit.name] = decoder
     told = {}
     for candidate in (*units, *references):
-        key = f"{candidate.name}/{candidate.spec.fingerprint if candidate.spec else ''}/probes"
-        measure = partial(measure_stream, config, material, candidate, codec.spec.frame_rate)
-        told[candidate.name] = kept.get(key, measure)
+        measure = partial(measure_stream, config.probe, material, candidate, codec.spec.frame_rate)
+        told[candidate.name] = kept.get(f"{candidate.name}/{prints.get(candidate.name, '')}/probes", measure)
+
     vocoder = Vocoder.load(work / "vocoder")
-    recognizer = recognizer or PocketSphinxRecognizer()
+    sound = fingerprint(vocoder.state_dict())
+    speaker_judge = speaker_judge or ResemblyzerJudge()
+    rate = codec.spec.sample_rate
+    held = {v: [SpokenClip(material.speech.samples(c), rate) for c in some] for v, some in clips.items()}
+    listeners = Listeners(recognizer or PocketSphinxRecognizer(), speaker_judge, mean_voices(held, speaker_judge))
 
     def spoken(codes: Tensor) -> np.ndarray:
         samples, _ = vocoder(codes)
         return samples[0].numpy()
 
-    def again(unit: Candidate, clip: Clip) -> np.ndarray:
-        codes = torch.from_numpy(unit.stream(clip).astype(np.int64))[None, :, 0]
-        mel = decoders[unit.name](codes, torch.tensor([material.speaker(clip)]))
-        return spoken(codec.encode_mel(mel))
+    def again(unit: Candidate, voice: str, clip: Clip) -> np.ndarray:
+        number = torch.tensor([material.speech.speakers.index(voice)])
+        return spoken(codec.encode_mel(decoders[unit.name](unit.codes(clip), number)))
 
-    makers: dict[str, Callable[[Clip], np.ndarray]] = {unit.name: partial(again, unit) for unit in units}
-    makers |= {"codec": lambda clip: spoken(codec_codes(clip)), "recordings": material.speech.samples}
-    prints = {c.name: c.spec.fingerprint for c in (*units, *references) if c.spec}
-    sound = fingerprint(vocoder.state_dict())
-    heard = {}
-    for name, make in makers.items():
-        key = f"{name}/{prints.get(name, '')}/{sound if name in prints else ''}/words"
-        heard[name] = kept.get(key, partial(hear, make, material.judged, codec.spec.sample_rate, recognizer))
+    makers: dict[tuple[str, str], Callable[[Clip], np.ndarray]] = {
+        (unit.name, voice): partial(again, unit, voice) for unit in units for voice in clips
+    }
+    makers["codec", config.voice] = lambda clip: spoken(codec_codes(clip))
+    makers["recordings", config.voice] = material.speech.samples
+    heard: dict[str, Any] = {}
+    for (name, voice), make in makers.items():
+        key = f"{name}/{prints.get(name, '')}/{sound if name in prints else ''}/as {voice}"
+        listen = partial(hear, make, clips[config.voice], rate, listeners)
+        heard.setdefault(name, {})["same voice" if voice == config.voice else "other voice"] = kept.get(key, listen)
     names = [*(c.name for c in (*units, *references)), "recordings"]
     report = {
-        "about": {**identity, "fingerprints": {**prints, "vocoder": sound}, "num_clips": {
-            "train": len(material.train), "balanced": len(material.balanced), "judged": len(material.judged),
-            **{f"held back, {name}": len(clips) for name, clips in material.held.items()}}},
+        "about": {
+            **kept.identity,
+            "fingerprints": {**prints, "vocoder": sound},
+            "num_clips": {
+                "train": len(material.train),
+                "balanced": len(material.balanced),
+                "spoken again": len(clips[config.voice]),
+                **{f"held back, {name}": len(some) for name, some in material.held.items()},
+            },
+        },
         "environment": environment(),
-        "rows": [{"name": name, **told.get(name, {}), **heard.get(name, {})} for name in names],
-    }  # fmt: skip
+        "rows": [{"name": name, **told.get(name, {}), "heard": heard.get(name, {})} for name in names],
+    }
+    table = to_markdown(report)
     write_text(out / "report.json", json.dumps(report, indent=1))
-    write_text(out / "report.md", to_markdown(report))
-    print(f"{out / 'report.md'}\n\n{to_markdown(report)}")
+    write_text(out / "report.md", table)
+    print(f"{out / 'report.md'}\n\n{table}")
     return report
 
 
@@ -237,138 +192,16 @@ def fit_kmeans(config: EvaluateTokenizerConfig, material: Material, folder: Path
     return KMeansTokenizer.load(folder)
 
 
-def measure_stream(
-    config: EvaluateTokenizerConfig, material: Material, candidate: Candidate, frame_rate: float
-) -> dict[str, Any]:
-    """Rates and use of codes, and what linear probes read: phone, pitch, the speaker by frame and by clip."""
-    spec, speech, context = candidate.spec, material.speech, config.probe.context
-    vocab_size = spec.vocab_size if spec else 0
-    groups = {**material.held, "all": [c for held in material.held.values() for c in held]}
-    small = np.int16 if spec else np.float16
-    clips = [*material.train, *groups["all"]]
-    bar = tqdm(clips, desc=f"{candidate.name}: streams", unit="clip", mininterval=5)
-    stream = {(clip.folder, clip.row): candidate.stream(clip).astype(small) for clip in bar}
-
-    def of(clip: Clip) -> np.ndarray:
-        return stream[clip.folder, clip.row]
-
-    def phones(clip: Clip) -> np.ndarray:
-        return frame_classes(clip.utterance, len(of(clip)), frame_rate)
-
-    def pitch(clip: Clip) -> np.ndarray:
-        return speech.array(clip, "pitch").astype(np.float32)
-
-    def speaker(clip: Clip) -> np.ndarray:
-        return np.full(len(of(clip)), material.speaker(clip))
-
-    def read(
-        clips: Sequence[Clip], targets: Callable[[Clip], np.ndarray], num_classes: int | None
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Trains a frame probe on the clips; what it predicts for each held-back group, and what is true."""
-        train = probes.join_frames(((of(c), targets(c)) for c in clips), context)
-        probe = probes.train_probe(train, vocab_size, num_classes, config.probe)
-        told = {}
-        for name, held in groups.items():
-            test = probes.join_frames(((of(c), targets(c)) for c in held), context)
-            told[name] = probes.predict(probe, test, context), test.targets
-        return told
-
-    def vectors(clips: Sequence[Clip]) -> np.ndarray:
-        return np.stack([probes.clip_vector(of(c), vocab_size) for c in clips])
-
-    def clip_recall(held: Sequence[Clip]) -> dict[str, float]:
-        """How well the clips tell their speaker, among the speakers of all of them."""
-        known = {material.speaker(c) for c in held}
-        train = [c for c in material.balanced if material.speaker(c) in known]
-        guessed = probes.clip_classes(vectors(train), [material.speaker(c) for c in train], vectors(held))
-        truth = torch.tensor([material.speaker(c) for c in held])
-        return {"recall": probes.mean_recall(torch.from_numpy(guessed), truth), "chance": 1 / len(known)}
-
-    measures: dict[str, Any] = {}
-    if spec:
-        use = {name: probes.code_use(map(of, clips), vocab_size) for name, clips in groups.items()}
-        rate = spec.frame_rate
-        measures = {
-            "frame_rate": rate,
-            "num_codebooks": spec.num_codebooks,
-            "vocab_size": spec.vocab_size,
-            "bits_per_sec": rate * spec.num_codebooks * float(np.log2(spec.vocab_size)),
-            "use": {n: {**asdict(u), "bits_per_sec": u.bits_per_frame * rate} for n, u in use.items()},
-        }
-    told = read(material.train, phones, SILENCE + 1)
-    melody = read(material.train, pitch, None)
-    who = read(material.balanced, speaker, len(speech.speakers))["all"]
-    return {
-        **measures,
-        "phone_accuracy": {n: probes.accuracy(*pair) for n, pair in told.items()},
-        "phone_accuracy_in_speech": {  # silence is easy
-            n: probes.accuracy(out[true != SILENCE], true[true != SILENCE]) for n, (out, true) in told.items()
-        },
-        "pitch_correlation": {n: probes.correlation(*pair) for n, pair in melody.items()},
-        "speaker_by_frame": {"recall": probes.mean_recall(*who), "chance": 1 / len(speech.speakers)},
-        "speaker_by_clip": {n: clip_recall(clips) for n, clips in groups.items()},
-    }
+def _wer(voice: str, row: Mapping[str, Any]) -> str:
+    return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["heard"][voice]["wer"])
 
 
-def train_decoder(
-    config: EvaluateTokenizerConfig, material: Material, candidate: Candidate, codec: Codec, out: Path
-) -> MelDecoder | None:
-    """Trains the candidate's decoder on the recordings, or goes on with it; None when a signal stopped it."""
-    c, spec, stride, hop = config.decoder, candidate.spec, codec.config.stride, codec.spec.hop
-    assert spec is not None
-    edge = stride * -(-codec.config.mel.num_fft // (2 * hop))  # mel frames that a crop's ends disturb
-    torch.manual_seed(config.seed)
-    model = MelDecoder(c, spec.vocab_size, len(material.speech.speakers), codec.config.mel.num_mels, stride)
-    clips = [m for m in material.human if len(material.speech.array(m, "pitch")) >= c.crop_frames]
-    if not clips:
-        raise VoicegraftError(f"no recording lasts {c.crop_frames} frames: lower decoder.crop_frames")
-    rows = [candidate.stream(clip)[:, 0].astype(np.int64) for clip in clips]
-
-    def batch_at(number: int) -> tuple[Tensor, Tensor, Tensor]:
-        draw = np.random.default_rng([config.seed, number])
-        codes, samples, speakers = [], [], []
-        for i in draw.integers(len(clips), size=c.batch_size):
-            start = int(draw.integers(len(rows[i]) - c.crop_frames + 1))
-            codes.append(rows[i][start : start + c.crop_frames])
-            samples.append(material.speech.samples(clips[i])[start * hop : (start + c.crop_frames) * hop])
-            speakers.append(material.speaker(clips[i]))
-        return torch.from_numpy(np.stack(codes)), torch.from_numpy(np.stack(samples)), torch.tensor(speakers)
-
-    def losses(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        made, real = players["decoder"](batch[0], batch[2]), codec.log_mel(batch[1])
-        return {"decoder": (made - real).abs()[..., edge:-edge].mean()}, {}
-
-    @torch.no_grad()
-    def validate(_: int) -> dict[str, float]:
-        errors = []
-        for clip in material.judged:
-            codes = torch.from_numpy(candidate.stream(clip).astype(np.int64))[None, :, 0]
-            made = model(codes, torch.tensor([material.speaker(clip)]))
-            real = codec.log_mel(torch.from_numpy(material.speech.samples(clip))[None])
-            errors.append(float((made - real[..., : made.shape[-1]]).abs().mean()))
-        return {"mel": float(np.mean(errors))}
-
-    folder = out / f"decoder-{candidate.name}-{spec.fingerprint}"
-    finished = run(c.loop, folder, {"decoder": model}, batch_at, losses, validate)
-    return model.requires_grad_(False) if finished else None
+def _cer(voice: str, row: Mapping[str, Any]) -> str:
+    return f"{row['heard'][voice]['cer']['value']:.3f}"
 
 
-def hear(
-    make: Callable[[Clip], np.ndarray], clips: Sequence[Clip], sample_rate: int, recognizer: Recognizer
-) -> dict[str, Any]:
-    """Word and character error rates over clips as ``make`` speaks them, and what was heard."""
-    rows = []
-    for clip in tqdm(clips, desc="listening", unit="clip", mininterval=5):
-        text, heard = clip.utterance.text, recognizer.transcribe(make(clip), sample_rate)
-        rows.append((heard, metrics.word_edits(text, heard), metrics.char_edits(text, heard)))
-    heard_texts, words, chars = zip(*rows, strict=True)
-    return {
-        "wer": asdict(metrics.bootstrap_ratio([e.errors for e in words], [e.length for e in words])),
-        "cer": asdict(metrics.bootstrap_ratio([e.errors for e in chars], [e.length for e in chars])),
-        "heard": {clip.utterance.id: text for clip, text in zip(clips, heard_texts, strict=True)},
-    }
+def _similarity(voice: str, row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in row["heard"][voice]["similarity"].items())
 
 
 _RECALL = "{recall:.2f} ({chance:.2f})"
@@ -387,8 +220,11 @@ _MEASURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "speaker by clip, all": lambda r: _RECALL.format(**r["speaker_by_clip"]["all"]),
     "speaker by clip, human": lambda r: _RECALL.format(**r["speaker_by_clip"]["human"]),
     "speaker by clip, synthetic": lambda r: _RECALL.format(**r["speaker_by_clip"]["synthetic"]),
-    "WER [95 %]": lambda r: "{value:.3f} [{low:.3f}, {high:.3f}]".format(**r["wer"]),
-    "CER": lambda r: f"{r['cer']['value']:.3f}",
+    **{
+        f"{title}, {voice}": partial(show, voice)
+        for voice in ("same voice", "other voice")
+        for title, show in (("WER [95 %]", _wer), ("CER", _cer), ("similarity", _similarity))
+    },
 }
 
 
