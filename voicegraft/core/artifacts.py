@@ -67,6 +67,7 @@ def save_artifact(
         stored[name] = kept.clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
     with atomic_folder(folder) as partial:
         save_file(stored, partial / WEIGHTS_NAME)
+        (partial / WEIGHTS_NAME).chmod(0o644)  # safetensors writes for the owner only; a pack is for everybody
         header = {
             "kind": kind,
             "format": FORMAT,
