@@ -73,7 +73,9 @@ class Adversary(nn.Module):
                 _, wanted = judge(real)
             verdict, features = judge(made)
             fooling = fooling - verdict.float().mean()
-            for have, want in zip(features, wanted, strict=True):
-                matching = matching + (have - want).abs().float().mean() / want.abs().float().mean().clamp(min=1e-3)
-            matching = matching / len(features)
+            distances = [
+                (have - want).abs().float().mean() / want.abs().float().mean().clamp(min=1e-3)
+                for have, want in zip(features, wanted, strict=True)
+            ]
+            matching = matching + torch.stack(distances).mean()
         return fooling / len(self.judges), matching / len(self.judges)

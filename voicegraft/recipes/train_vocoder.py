@@ -2,7 +2,7 @@
 
     python -m voicegraft.recipes.train_vocoder configs/pocket/vocoder.yaml work=runs/pocket
 
-Writes ``vocoder/`` after each of the two rounds.
+Writes ``vocoder/`` after both rounds.
 """
 
 from __future__ import annotations
@@ -151,7 +151,6 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         validate,
     ):
         return
-    model.save(work / "vocoder", {**provenance, "rounds": ["spectral"]})
     second = config.adversarial
     players: dict[str, nn.Module] = {"vocoder": model, "adversary": Adversary(config.adversary).to(device)}
     if run(
@@ -162,7 +161,7 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         against_adversary,
         validate,
     ):
-        model.save(work / "vocoder", {**provenance, "rounds": ["spectral", "adversarial"]})
+        model.save(work / "vocoder", provenance)
 
 
 def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> Callable[[Clip], np.ndarray]:
