@@ -24,6 +24,7 @@ from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
 
+PUSH_PER_FRAME = 0.5  # added to the logit of going on, per frame beyond SpeakOptions.long_unit_frames
 MOST_PHONES = 8  # of a letter: the name of W has seven
 
 
@@ -35,7 +36,8 @@ class SpeakOptions:
     acoustic_temperature: float = 0.0  # 0 takes the likeliest codes
     acoustic_history: bool = False  # whether a frame's codes are drawn in sight of the frame before
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
-    max_unit_frames: int = 40  # longest phone or pause
+    long_unit_frames: int = 15  # from here on, going on becomes likelier with every frame
+    max_unit_frames: int = 40  # longest phone or pause; reaching it is reported
     first_chunk_frames: int = 5  # frames rendered at once at the beginning of a sentence ...
     chunk_frames: int = 10  # ... and afterwards
 
@@ -85,7 +87,7 @@ class SentenceTokens:
                     break
                 logits = lm.rows.head(hidden)[0]
                 # A phone lasts a frame at least; a boundary may last none.
-                if (silent or spoken.num_frames) and self._goes_on(logits):
+                if (silent or spoken.num_frames) and self._goes_on(logits, spoken.num_frames):
                     break
                 token = vocabulary.first_code + draw(
                     logits[vocabulary.first_code :], self.options.semantic, self.generator
@@ -94,14 +96,16 @@ class SentenceTokens:
                 frame += 1
                 yield token - vocabulary.first_code
 
-    def _goes_on(self, logits: Tensor) -> bool:
+    def _goes_on(self, logits: Tensor, num_frames: int) -> bool:
         """Draws whether the next unit begins, always at temperature 1.
 
-        A lower one would shorten every unit: ADVANCE is one token and competes with the sum of many codes.
+        A lower one would shorten every unit: ADVANCE is one token and competes with the sum of many codes. A unit that
+        lasts longer than speech does is pushed on, harder with every frame: at such lengths the model has seen nothing.
         """
         first = self.lm.vocabulary.first_code
         stay = torch.logsumexp(logits[first:], 0)
-        chance = torch.sigmoid(logits[ADVANCE] + self.options.pace - stay)
+        push = PUSH_PER_FRAME * max(0, num_frames - self.options.long_unit_frames)
+        chance = torch.sigmoid(logits[ADVANCE] + self.options.pace + push - stay)
         return bool(torch.rand((), generator=self.generator, device=logits.device) < chance)
 
     def _think(self, cache: Any) -> list[str]:

@@ -90,7 +90,7 @@ def run(
         True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
     """
     on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=on_cpu)
+    accelerator = Accelerator(cpu=on_cpu)
     names = list(players)
     modules = dict(
         zip(
@@ -122,7 +122,7 @@ def run(
         for step in range(start, config.steps):
             torch.manual_seed(config.seed * 1_000_003 + step)
             batch = batch_at(step * accelerator.num_processes + accelerator.process_index)
-            with accelerator.autocast():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 losses, metrics = losses_of(modules, batch, step)
             for name, loss in losses.items():
                 if not torch.isfinite(loss):
