@@ -82,11 +82,7 @@ def safety_offences(source: str) -> list[tuple[int, str]]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value in ("trust_remote_code", "allow_pickle"):
                     offences.append((value.lineno, f"hides {key.value} in a dictionary"))
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("eval", "exec")
-        ):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec"):
             offences.append((node.lineno, f"calls {node.func.id}"))
     return sorted(set(offences))
 
@@ -124,9 +120,7 @@ def test_the_table_itself_has_no_circle() -> None:
 
 
 def test_nothing_runs_code_that_came_with_data() -> None:
-    offences = [
-        (path, line, complaint) for path in MODULES for line, complaint in safety_offences(path.read_text())
-    ]
+    offences = [(path, line, complaint) for path in MODULES for line, complaint in safety_offences(path.read_text())]
     assert not offences, report(offences)
 
 
@@ -145,9 +139,7 @@ def test_nothing_runs_code_that_came_with_data() -> None:
         ("from voicegraft.inference import speaker", "voicegraft", True, 1),
     ],
 )
-def test_the_layer_check_sees_each_kind_of_import(
-    source: str, module: str, is_package: bool, line: int | None
-) -> None:
+def test_the_layer_check_sees_each_kind_of_import(source: str, module: str, is_package: bool, line: int | None) -> None:
     lines = [offence[0] for offence in layer_offences(source, module, is_package)]
     assert lines == ([] if line is None else [line])
 
@@ -171,9 +163,7 @@ def test_the_safety_check_sees_each_kind_of_danger(source: str) -> None:
 
 
 def test_the_safety_check_lets_safe_loading_pass() -> None:
-    assert not safety_offences(
-        "import yaml\nyaml.safe_load(t)\nnumpy.load('x', allow_pickle=False)\nmodel.eval()"
-    )
+    assert not safety_offences("import yaml\nyaml.safe_load(t)\nnumpy.load('x', allow_pickle=False)\nmodel.eval()")
 
 
 def run_python(script: str, stdin: str = "") -> str:

@@ -96,9 +96,7 @@ def test_a_batch_with_padding_is_its_single_sequences(model: AcousticLM) -> None
         padded[row, length:] = model.beyond
     together = model(padded, codes, voice)
     for row, length in enumerate(lengths):
-        alone = model(
-            semantic[row : row + 1, :length], codes[row : row + 1, :, :length], voice[row : row + 1]
-        )
+        alone = model(semantic[row : row + 1, :length], codes[row : row + 1, :, :length], voice[row : row + 1])
         torch.testing.assert_close(together[row : row + 1, :, :length], alone, atol=1e-5, rtol=1e-4)
 
 

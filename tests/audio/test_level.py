@@ -51,7 +51,5 @@ def test_what_has_little_silence_keeps_it() -> None:
 
 def test_trimming_does_not_depend_on_the_level() -> None:
     random = np.random.default_rng(1)
-    samples = np.concatenate([1e-4 * random.standard_normal(RATE), tone(1, 0.2), np.zeros(RATE)]).astype(
-        np.float32
-    )
+    samples = np.concatenate([1e-4 * random.standard_normal(RATE), tone(1, 0.2), np.zeros(RATE)]).astype(np.float32)
     assert len(trim_silence(samples, RATE)) == len(trim_silence(samples * np.float32(0.25), RATE))

@@ -21,9 +21,7 @@ def utterance(number: int, split: str) -> Utterance:
     return Utterance(str(number), "", "text", "ann", split, 1.0)
 
 
-@pytest.mark.parametrize(
-    "text", ["Hello.", "naïve — “quoted”", "line\nbreak", "separators \u2028 \x85 \x0b of old"]
-)
+@pytest.mark.parametrize("text", ["Hello.", "naïve — “quoted”", "line\nbreak", "separators \u2028 \x85 \x0b of old"])
 def test_what_is_written_is_read(text: str, tmp_path: Path) -> None:
     rows = [
         Utterance("1", "clips/1.wav", text, "ann", "train", 1.5, ("^", "ah", "."), (0.1, 0.9, 1.5)),

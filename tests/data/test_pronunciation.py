@@ -89,9 +89,7 @@ def test_words_are_placed_by_hand() -> None:
 
 def test_words_that_sound_otherwise_in_context_are_still_placed() -> None:
     # "a" is ax here and "saw" has lost nothing; a phone too many goes to the word it stands in.
-    segments = [
-        (p, 0.1 * (i + 1)) for i, p in enumerate(["m", "ae", "ae", "n", "s", "ao", "ax", "k", "ae", "t"])
-    ]
+    segments = [(p, 0.1 * (i + 1)) for i, p in enumerate(["m", "ae", "ae", "n", "s", "ao", "ax", "k", "ae", "t"])]
     units, ends = place_words("Man saw a cat.", LEXICON, segments)  # type: ignore[misc]
     assert units == (START, *["m", "ae", "ae", "n", "|", "s", "ao", "|", "ax", "|", "k", "ae", "t", "."])
     assert ends[0] == 0.0 and ends[-1] == pytest.approx(1.0)

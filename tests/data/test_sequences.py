@@ -18,9 +18,7 @@ def unit_id(unit: str) -> int:
     return VOCABULARY.first_unit + VOCABULARY.unit_index[unit]
 
 
-def random_sequence(
-    seed: int, spoken: bool = True
-) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
+def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     units, words, sentence = [START], [], [1]
     for _ in range(int(random.integers(1, 5))):

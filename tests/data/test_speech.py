@@ -76,9 +76,7 @@ def test_the_arrays_of_a_clip_agree(work: Path) -> None:
 def test_aligned_manifests_take_the_place_of_the_shards_own(work: Path, tmp_path: Path) -> None:
     rows = read_manifest(work / "speech" / "ann")
     units = (START, "m", "ay", ".")
-    aligned = [
-        Utterance(**{**u.__dict__, "units": units, "unit_ends_sec": (0.0, 0.1, 0.2, 0.3)}) for u in rows
-    ]
+    aligned = [Utterance(**{**u.__dict__, "units": units, "unit_ends_sec": (0.0, 0.1, 0.2, 0.3)}) for u in rows]
     write_manifest(tmp_path / "ann", aligned)
     speech = PreparedSpeech(work, aligned=tmp_path)
     by_shard = {c.folder.name: c.utterance.units for c in speech.clips}

@@ -69,9 +69,7 @@ def test_every_stage_of_every_voice_is_judged(folders, prompts, speaker, judges,
     assert len(list((tmp_path / "out" / "audio").rglob("*.flac"))) == 3 * 2 * 2
 
 
-def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(
-    prompts, speaker, judges, tmp_path
-):
+def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(prompts, speaker, judges, tmp_path):
     def run(limit):
         speaker.said.clear()
         config = EvaluateSpeechConfig(tmp_path / "out", prompts, voices=("bob",), limit=limit)

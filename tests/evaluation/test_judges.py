@@ -26,9 +26,7 @@ NOTHING = np.zeros(0, np.float32)
 
 def test_every_judge_hears_the_same_level_and_rate():
     loud, quiet = vowel(120, (700, 1200)), 0.05 * vowel(120, (700, 1200))
-    np.testing.assert_allclose(
-        judges.judge_samples(loud, 16_000), judges.judge_samples(quiet, 16_000), atol=1e-4
-    )
+    np.testing.assert_allclose(judges.judge_samples(loud, 16_000), judges.judge_samples(quiet, 16_000), atol=1e-4)
     pytest.importorskip("soxr")
     assert len(judges.judge_samples(loud, 24_000)) == pytest.approx(len(loud) * 16 / 24, abs=1)
 

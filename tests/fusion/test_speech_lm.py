@@ -87,9 +87,7 @@ def test_cached_decoding_of_text_is_the_backbones_bit_for_bit(case: Case) -> Non
     ours, theirs = DynamicCache(config=case.untouched.config), DynamicCache(config=case.untouched.config)
     for piece in (IDS[:, :5], *IDS[:, 5:].split(1, dim=1)):
         logits = case.lm.text_logits(piece, past_key_values=ours, use_cache=True)
-        assert torch.equal(
-            logits, case.untouched(input_ids=piece, past_key_values=theirs, use_cache=True).logits
-        )
+        assert torch.equal(logits, case.untouched(input_ids=piece, past_key_values=theirs, use_cache=True).logits)
 
 
 @torch.inference_mode()
@@ -129,8 +127,7 @@ def test_cached_steps_with_the_expert_are_the_full_forward(case: Case) -> None:
     full = case.lm.hidden(embeddings)
     cache = case.lm.start_cache()
     pieces = [
-        case.lm.hidden(piece, cache)
-        for piece in (embeddings[:, :7], *embeddings[:, 7:].split([1] * 5 + [3, 1, 4], 1))
+        case.lm.hidden(piece, cache) for piece in (embeddings[:, :7], *embeddings[:, 7:].split([1] * 5 + [3, 1, 4], 1))
     ]
     torch.testing.assert_close(torch.cat(pieces, 1), full, atol=2e-4, rtol=1e-3)
 
@@ -154,9 +151,7 @@ def test_a_merged_copy_agrees_and_leaves_text_alone(case: Case) -> None:
     assert torch.equal(lm.text_logits(IDS), case.untouched(input_ids=IDS).logits)
     embeddings = lm.embed_text(IDS[:1])
     full, cache = case.lm.hidden(embeddings), lm.start_cache()
-    pieces = [
-        lm.hidden(piece, cache) for piece in (embeddings[:, :5], *embeddings[:, 5:].split([1, 1, 4, 1, 2], 1))
-    ]
+    pieces = [lm.hidden(piece, cache) for piece in (embeddings[:, :5], *embeddings[:, 5:].split([1, 1, 4, 1, 2], 1))]
     torch.testing.assert_close(torch.cat(pieces, 1), full, atol=2e-4, rtol=1e-3)
 
 
@@ -191,9 +186,7 @@ def sequences(lm: SpeechLM) -> list[SpeechSequence]:
         if number % 2:
             counts = np.arange(len(units)) % 3 + 1
             said = (np.arange(counts.sum()) % 27, counts)
-        made.append(
-            speech_sequence(lm.vocabulary, lm.text_ids(text), tiny.words_said(lm, text), "ben", units, *said)
-        )
+        made.append(speech_sequence(lm.vocabulary, lm.text_ids(text), tiny.words_said(lm, text), "ben", units, *said))
     return made
 
 
@@ -203,12 +196,8 @@ def test_a_batch_loses_what_its_single_sequences_lose(case: Case) -> None:
     together, parts = case.lm(collate(made, torch.device("cpu")))
     singles = [case.lm(collate([s], torch.device("cpu")))[0] for s in made]
     weights = torch.tensor([float((s.target != IGNORE).sum()) for s in made])
-    torch.testing.assert_close(
-        together, (torch.stack(singles) * weights).sum() / weights.sum(), atol=1e-4, rtol=1e-4
-    )
-    assert parts.keys() == {"think", "speak", "think_accuracy"} and all(
-        torch.isfinite(p) for p in parts.values()
-    )
+    torch.testing.assert_close(together, (torch.stack(singles) * weights).sum() / weights.sum(), atol=1e-4, rtol=1e-4)
+    assert parts.keys() == {"think", "speak", "think_accuracy"} and all(torch.isfinite(p) for p in parts.values())
 
 
 def test_training_moves_the_expert_and_the_rows_and_never_the_backbone() -> None:
@@ -257,9 +246,7 @@ def test_peft_loads_the_expert_and_hears_the_same(saved: Path) -> None:
     embeddings = ours.embed_text(IDS)
     hidden = theirs.get_base_model().base_model(inputs_embeds=embeddings).last_hidden_state
     assert torch.equal(ours.hidden(embeddings), hidden)
-    assert not torch.allclose(
-        hidden, tiny.llama().base_model(inputs_embeds=embeddings).last_hidden_state, atol=1e-3
-    )
+    assert not torch.allclose(hidden, tiny.llama().base_model(inputs_embeds=embeddings).last_hidden_state, atol=1e-3)
 
 
 @torch.inference_mode()
@@ -269,9 +256,7 @@ def test_what_is_loaded_is_what_was_saved_in_half_precision(saved: Path) -> None
     assert not after.training and not any(p.requires_grad for p in after.parameters())
     loaded = after.state_dict()
     for name, tensor in before.state_dict().items():
-        expected: Tensor = (
-            tensor if ".lora_" not in name and not name.startswith("rows.") else tensor.half().float()
-        )
+        expected: Tensor = tensor if ".lora_" not in name and not name.startswith("rows.") else tensor.half().float()
         assert torch.equal(loaded[name], expected), name
 
 
@@ -283,9 +268,7 @@ def test_training_can_go_on_from_an_expert(saved: Path, tmp_path: Path) -> None:
     lm.take_expert(saved / "expert")
     wanted = SpeechLM.load(saved / "backbone", saved / "expert").state_dict()
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in lm.state_dict().items())
-    wider = SpeechLM.new(
-        load_backbone(saved / "backbone")[0], tokenizer, tiny.VOCABULARY, "s", LoraSettings(rank=5)
-    )
+    wider = SpeechLM.new(load_backbone(saved / "backbone")[0], tokenizer, tiny.VOCABULARY, "s", LoraSettings(rank=5))
     with pytest.raises(VoicegraftError, match="another rank"):
         wider.take_expert(saved / "expert")
     other = SpeechLM.new(load_backbone(saved / "backbone")[0], tokenizer, tiny.VOCABULARY, "other", tiny.LORA)
@@ -299,9 +282,7 @@ def test_an_expert_of_another_backbone_is_refused(saved: Path, tmp_path: Path) -
         other.base_model.norm.weight[0] = 2.0
     other.save_pretrained(tmp_path / "other")
     tiny.byte_tokenizer().save_pretrained(tmp_path / "other")
-    with pytest.raises(
-        VoicegraftError, match=r"was trained on backbone .* use the backbone it was trained on"
-    ):
+    with pytest.raises(VoicegraftError, match=r"was trained on backbone .* use the backbone it was trained on"):
         SpeechLM.load(tmp_path / "other", saved / "expert")
 
 

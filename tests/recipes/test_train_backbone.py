@@ -82,10 +82,7 @@ def write_corpora(data: Path) -> None:
     boolq.mkdir(parents=True)
     for part in ("train", "test"):
         asked = [(f"is {part} thing {i} a thing", i % 3 == 0) for i in range(30)]
-        rows = [
-            {"instruction": f"Please answer, question: {q}?\n\nAnswer", "answer": str(a).lower()}
-            for q, a in asked
-        ]
+        rows = [{"instruction": f"Please answer, question: {q}?\n\nAnswer", "answer": str(a).lower()} for q, a in asked]
         (boolq / f"{part}.json").write_text(json.dumps(rows))
     (data / "prompts.txt").write_text(FORBIDDEN + "\n\n")
 
@@ -130,10 +127,7 @@ def test_the_folder_is_an_ordinary_hugging_face_model_with_tied_half_precision_w
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     tokenizer = AutoTokenizer.from_pretrained(trained)
-    assert (
-        json.loads((trained / "tokenizer_config.json").read_text())["chat_template"]
-        == tokenizer.chat_template
-    )
+    assert json.loads((trained / "tokenizer_config.json").read_text())["chat_template"] == tokenizer.chat_template
     assert (model.config.bos_token_id, model.config.pad_token_id) == (
         tokenizer.bos_token_id,
         tokenizer.pad_token_id,
@@ -179,19 +173,14 @@ def test_the_chat_template_and_the_encoder_of_training_agree(trained: Path) -> N
     messages = [{"role": r, "content": t} for r, t in chat]
     ids, answer = next(ChatEncoder(tokenizer).chats([chat]))
     assert tokenizer.apply_chat_template(messages, return_dict=False) == ids
-    assert (
-        tokenizer.decode([i for i, a in zip(ids, answer, strict=True) if a])
-        == " at the door<|end|> yes<|end|>"
-    )
+    assert tokenizer.decode([i for i, a in zip(ids, answer, strict=True) if a]) == " at the door<|end|> yes<|end|>"
     prompt = tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
     assert ids[: len(prompt)] == prompt and prompt[-1] == ids[len(prompt) - 1]
     with pytest.raises(Exception, match="roles are user and assistant"):
         tokenizer.apply_chat_template([{"role": "system", "content": "x"}])
 
 
-def test_rows_leave_out_what_an_evaluation_says_and_the_held_out_pieces(
-    config: BackboneConfig, trained: Path
-) -> None:
+def test_rows_leave_out_what_an_evaluation_says_and_the_held_out_pieces(config: BackboneConfig, trained: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(trained)
     rows = training_rows(config, tokenizer)
     text = tokenizer.decode(rows["text"].flatten().long(), skip_special_tokens=True)
@@ -222,9 +211,7 @@ def test_batches_depend_on_the_step_alone_and_visit_every_row(config: BackboneCo
     assert all(torch.equal(a, b) for a, b in zip(one(5), two(5), strict=True))
     assert one(0)[0].shape == (6, 48) and one(2)[0].shape == (3, 96)  # short steps cut rows in half
     num_rows = len(rows["text"])
-    seen = {
-        tuple(row.tolist()) for step in range(2, 2 + num_rows) for row in one(step)[0][: config.text_rows]
-    }
+    seen = {tuple(row.tolist()) for step in range(2, 2 + num_rows) for row in one(step)[0][: config.text_rows]}
     assert seen == {tuple(row) for row in rows["text"].tolist()}
 
 
@@ -277,9 +264,7 @@ def test_reading_answers_stand_in_the_context_and_new_names_never_in_training() 
     train = qa.make_up("reading", 4, 500, held_out=False)
     test = qa.make_up("reading", 4, 500, held_out=True)
     new = {q.answer for q in test if q.kind == "new names"}
-    assert (
-        new and {q.kind for q in test} == {"reading", "new names"} and {q.kind for q in train} == {"reading"}
-    )
+    assert new and {q.kind for q in test} == {"reading", "new names"} and {q.kind for q in train} == {"reading"}
     assert all(q.answer in q.text for q in train + test)
     assert not any(re.search(rf"\b{name}\b", q.text) for q in train for name in new)
 
@@ -312,9 +297,7 @@ def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity(trained
 def test_a_model_that_learnt_one_answer_gives_it_and_is_scored_by_words(trained: Path) -> None:
     tokenizer, model = evaluation.load_backbone(str(trained), torch.device("cpu"))
     asked = ["Who is at the door?", "Who is at the old door?", "Where is the river now?"]
-    chats = [
-        [{"role": "user", "content": t}, {"role": "assistant", "content": "the small house"}] for t in asked
-    ]
+    chats = [[{"role": "user", "content": t}, {"role": "assistant", "content": "the small house"}] for t in asked]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(40):
         for chat in chats:
@@ -325,15 +308,12 @@ def test_a_model_that_learnt_one_answer_gives_it_and_is_scored_by_words(trained:
     answers = evaluation.answer_all(model, tokenizer, asked, batch=2, max_tokens=8)
     assert [words_key(a) for a in answers] == ["the small house"] * 3
     questions = [
-        qa.Question("words", t, a, "word", True)
-        for t, a in zip(asked, ("The small house.", "b", "b"), strict=True)
+        qa.Question("words", t, a, "word", True) for t, a in zip(asked, ("The small house.", "b", "b"), strict=True)
     ]
     assert evaluation.accuracies(questions, answers) == {"words": evaluation.Accuracy(1 / 3, 2 / 3, 3)}
 
 
-def test_the_evaluation_covers_every_kind_with_held_out_questions(
-    config: BackboneConfig, trained: Path
-) -> None:
+def test_the_evaluation_covers_every_kind_with_held_out_questions(config: BackboneConfig, trained: Path) -> None:
     report = evaluation.evaluate_backbone(
         evaluation.EvaluateBackboneConfig(
             model=str(trained),

@@ -13,17 +13,13 @@ from voicegraft.recipes.evaluate_text import evaluate_text
 def cases(tmp_path: Path) -> Path:
     folder = tmp_path / "cases"
     folder.mkdir()
-    (folder / "test_cases_money.txt").write_text(
-        "$5~five dollars\n$7~Seven dollars.\nno case\n~\n", encoding="utf-8"
-    )
+    (folder / "test_cases_money.txt").write_text("$5~five dollars\n$7~Seven dollars.\nno case\n~\n", encoding="utf-8")
     (folder / "test_cases_word.txt").write_text("hello~goodbye\n", encoding="utf-8")
     (folder / "README.md").write_text("a~b\n", encoding="utf-8")
     return folder
 
 
-def test_counts_by_category_and_prints_a_table(
-    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_counts_by_category_and_prints_a_table(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shares = evaluate_text(cases, tmp_path / "out" / "report.json")
     money, everything = shares["money"], shares["all"]
     assert (money.num_cases, money.num_passed, money.num_exact) == (2, 2, 1)

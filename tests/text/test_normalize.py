@@ -15,9 +15,7 @@ SAYABLE = re.compile(r"[A-Za-z' .,?!;:-]*")
 CASES = {
     # numbers, money, dates, times
     "It costs $5.20.": "It costs five dollars twenty cents.",
-    "1,234,567.89": (
-        "one million two hundred thirty four thousand five hundred and sixty seven point eight nine"
-    ),
+    "1,234,567.89": ("one million two hundred thirty four thousand five hundred and sixty seven point eight nine"),
     "$1.5M": "one point five million dollars",
     "$100K": "one hundred thousand dollars",
     "13000 people": "thirteen thousand people",
@@ -35,8 +33,7 @@ CASES = {
     "1½ cups and ¼ tsp": "one and a half cups and one quarter teaspoons",
     # telephone, addresses, identifiers
     "Call 555-123-4567 at 5:30pm on 3/4/2024": (
-        "Call five five five, one two three, four five six seven at five thirty PM"
-        " on march fourth twenty twenty four"
+        "Call five five five, one two three, four five six seven at five thirty PM on march fourth twenty twenty four"
     ),
     "555-1234": "five five five, one two three four",
     "+44 20 7946 0958": "plus four four, two zero, seven nine four six, zero nine five eight",

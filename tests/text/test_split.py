@@ -47,9 +47,7 @@ def test_long_sentences_are_cut_where_a_reader_would_breathe() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["x" * 1000, "word " * 500, "a,b;c " * 300, "Mr. " * 300, "\n" * 1000, "", " \t\n"]
-)
+@pytest.mark.parametrize("text", ["x" * 1000, "word " * 500, "a,b;c " * 300, "Mr. " * 300, "\n" * 1000, "", " \t\n"])
 def test_nothing_is_longer_than_allowed_and_no_character_is_lost(text: str) -> None:
     pieces = split_sentences(text, 50)
     assert all(0 < len(piece) <= 50 for piece in pieces)

@@ -50,10 +50,7 @@ def test_every_codebook_shrinks_the_error() -> None:
 
 def test_training_lowers_the_error() -> None:
     x = clustered(seed=1000)
-    errors = [
-        float((rvq.decode(rvq.encode(x)) - x).square().mean())
-        for rvq in (trained(steps=1), trained(steps=60))
-    ]
+    errors = [float((rvq.decode(rvq.encode(x)) - x).square().mean()) for rvq in (trained(steps=1), trained(steps=60))]
     assert errors[1] < 0.9 * errors[0]
 
 

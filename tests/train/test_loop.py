@@ -96,9 +96,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_never_stopped(
     assert_same(weights(again), unbroken)
 
 
-def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(
-    tmp_path: Path, unbroken: dict[str, Tensor]
-) -> None:
+def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
     with pytest.raises(Killed):
         run(CONFIG, tmp_path, players(), batch_at, killed_at(4))
     (tmp_path / "resume").rename(tmp_path / ".resume.old")  # what a kill between two renames leaves
@@ -172,9 +170,7 @@ def test_a_loss_moves_its_own_player_only(mover: str, tmp_path: Path) -> None:
 
     run(replace(CONFIG, steps=1, warmup_steps=0), tmp_path, modules, batch_at, losses)
     after = weights(modules)
-    trained = (
-        {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if mover == "maker" else set()
-    )
+    trained = {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if mover == "maker" else set()
     trained |= {name for name, _ in modules["critic"].named_parameters()} if mover == "critic" else set()
     for name in before:
         player, _, key = name.partition(".")
