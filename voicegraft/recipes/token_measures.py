@@ -151,7 +151,7 @@ class DecoderConfig:
     batch_size: int = 16  # crops
     crop_frames: int = 100  # token frames per crop
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=2400, lr=2e-3, warmup_steps=30, validate_every=800)
+        default_factory=lambda: LoopConfig(steps=800, lr=2e-3, warmup_steps=30, validate_every=400)
     )
 
 
