@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from voicegraft.audio.chunks import Rechunker, Seams
+from voicegraft.audio.chunks import Seams
 
 RATE = 24_000  # Hz
 FADE = 120  # samples: 5 ms
@@ -85,26 +85,3 @@ def test_silence_comes_in_small_pieces_that_nobody_shares() -> None:
     pieces[0][:] = 1.0
     assert not pieces[1].any()
     assert list(Seams(RATE).silence(0.0)) == []
-
-
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("block_len", [1, 480, 5_000])
-def test_blocks_hold_the_same_samples_in_the_same_order(sizes: list[int], block_len: int) -> None:
-    samples, rechunker = noise(2_345), Rechunker(block_len)
-    blocks = [block for piece in cut(samples, sizes) for block in rechunker.push(piece)]
-    rest = rechunker.flush()
-    assert all(len(block) == block_len for block in blocks) and len(rest) < block_len
-    assert np.array_equal(np.concatenate([*blocks, rest]), samples)
-    assert len(rechunker.flush()) == 0
-
-
-def test_a_rechunker_keeps_only_what_it_owes() -> None:
-    """A view of the last piece would keep all of it alive: memory that grows with the largest chunk."""
-    rechunker = Rechunker(10)
-    rechunker.push(noise(100_005))
-    assert rechunker._rest.base is None and len(rechunker._rest) == 5
-
-
-def test_blocks_of_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        Rechunker(0)

@@ -2,8 +2,9 @@
 
 Both token streams run at the same rate, so frame ``t`` of the one is frame ``t`` of the other and alignment is free. A
 causal transformer with a sliding window reads, per frame, the semantic tokens around it (a few frames ahead), the voice,
-and what it made of the frame before. The K codes of a frame are drawn one after the other by a light head that sees the
-sum of the entries drawn so far: residual codes refine one another, and drawing them independently would lose that.
+and, unless told to forget it, what it made of the frame before. The K codes of a frame are drawn one after the other by
+a light head that sees the sum of the entries drawn so far: residual codes refine one another, and drawing them
+independently would lose that.
 
 Streaming state is a value: ``step`` turns the next semantic frame and the state into one frame of codes.
 """

@@ -59,28 +59,6 @@ class Seams:
             num_left -= len(block)
 
 
-class Rechunker:
-    """Turns pieces of any size into blocks of one size."""
-
-    def __init__(self, block_len: int) -> None:
-        if block_len < 1:
-            raise ValueError(f"expected blocks of at least 1 sample, got {block_len}")
-        self.block_len = block_len  # samples
-        self._rest = np.zeros(0, dtype=np.float32)
-
-    def push(self, chunk: Samples) -> list[Samples]:
-        """Takes `[T]`; returns the blocks `[block_len]` that are now full."""
-        joined = np.concatenate([self._rest, chunk])
-        end = len(joined) - len(joined) % self.block_len
-        self._rest = joined[end:].copy()  # a view would keep the whole chunk alive
-        return list(joined[:end].reshape(-1, self.block_len))
-
-    def flush(self) -> Samples:
-        """What is left, shorter than a block, perhaps empty; the next `push` begins anew."""
-        rest, self._rest = self._rest, np.zeros(0, dtype=np.float32)
-        return rest
-
-
 def _rising(num_samples: int) -> Samples:
     """Half a raised cosine, from just above 0 to just below 1; reversed it sums with itself to 1."""
     phase = (np.arange(num_samples) + 0.5) / max(1, num_samples)

@@ -141,7 +141,7 @@ class Speaker:
         options: SpeakOptions | None = None,
         on_sentence: Callable[[str], object] | None = None,
     ) -> SpeechStream:
-        """Speaks a text of any length in constant memory.
+        """Speaks a text of any length; no audio is kept, only the report grows, by its units.
 
         Args:
             text: the text, or pieces of it as they arrive.

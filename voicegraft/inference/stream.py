@@ -1,7 +1,7 @@
 """One sentence from text to sound, as a stream: three small machines, each handing on what is final.
 
 SentenceTokens    text -> units -> semantic tokens, one by one    (backbone with its speech expert)
-AcousticStream    semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
+acoustic_frames   semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
 render            codes -> samples                                (vocoder, its delay behind)
 """
 
