@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from voicegraft.core.artifacts import WEIGHTS_NAME
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.loop import LoopConfig, hidden_matrices, run
 
 CONFIG = LoopConfig(steps=7, lr=1e-2, warmup_steps=2, log_every=2, save_every=3, validate_every=4)
 
@@ -94,6 +94,35 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_never_stopped(
     again = players()
     assert run(CONFIG, tmp_path, again, batch_at, losses_of)
     assert_same(weights(again), unbroken)
+
+
+def test_muon_moves_hidden_matrices_and_resumes_exactly(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
+    config = replace(CONFIG, optimizer="muon")
+    whole = players()
+    assert run(config, tmp_path / "whole", whole, batch_at, losses_of)
+    with pytest.raises(Killed):
+        run(config, tmp_path / "killed", players(), batch_at, killed_at(5))
+    again = players()
+    assert run(config, tmp_path / "killed", again, batch_at, losses_of)
+    assert_same(weights(again), weights(whole))
+    assert not torch.equal(weights(whole)["maker.enter.weight"], unbroken["maker.enter.weight"])
+    with pytest.raises(VoicegraftError, match="another model"):  # AdamW's moments are no use to Muon
+        run(CONFIG, tmp_path / "killed", players(), batch_at, losses_of)
+
+
+def test_muon_leaves_rows_and_output_layers_to_adamw() -> None:
+    module = nn.ModuleDict(
+        {
+            "embed": nn.Embedding(5, 4),
+            "hidden": nn.Linear(4, 4),
+            "conv": nn.Conv1d(4, 4, 1),
+            "lm_head": nn.Linear(4, 5, bias=False),
+            "tied": nn.Linear(4, 5, bias=False),
+            "still": nn.Linear(4, 4).requires_grad_(False),
+        }
+    )
+    module["tied"].weight = module["embed"].weight
+    assert hidden_matrices(module) == {module["hidden"].weight}
 
 
 def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:

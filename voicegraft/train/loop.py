@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -38,6 +38,7 @@ class LoopConfig:
     warmup_steps: int = 50  # linear, from zero
     final_lr: float = 0.05  # share of the peak that the cosine ends at
     weight_decay: float = 0.01  # on matrices; vectors (norms, biases) have none
+    optimizer: str = "adamw"  # or "muon": Muon for hidden matrices, AdamW for the rest, at the same learning rate
     betas: tuple[float, float] = (0.9, 0.98)  # AdamW
     grad_clip: float = 1.0  # largest gradient norm per player
     precision: str = "bf16"  # "bf16" autocast or "no"
@@ -53,6 +54,8 @@ class LoopConfig:
             raise ValueError("log_every, save_every and validate_every count steps: each must be at least 1")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be bf16 or no, got {self.precision!r}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
 
     def lr_at(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, then half a cosine."""
@@ -81,7 +84,7 @@ def run(
     """Trains the parameters that require gradients, from the last checkpoint in ``folder`` if there is one.
 
     Args:
-        players: name -> module; each is moved by the loss of the same name, in its own AdamW.
+        players: name -> module; each is moved by the loss of the same name, by optimizers of its own.
         batch_at: step number (times processes, plus rank) -> batch on any device; must depend on the number alone.
         losses_of: (players, batch, step) -> (loss per player, metrics to log).
         validate: step -> numbers to log, called every ``validate_every`` steps and at the end.
@@ -99,7 +102,7 @@ def run(
             strict=True,
         )
     )
-    optimizers = {name: _adamw(module, config) for name, module in players.items()}
+    optimizers = {name: _optimizers(module, config) for name, module in players.items()}
     start = _resume(folder / "resume", config, players, optimizers)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if accelerator.is_main_process else None
     for module in players.values():
@@ -130,19 +133,17 @@ def run(
                         f"{folder.name}: the {name} loss is {loss.item()} at step {step}; lower the learning rate. The "
                         f"checkpoint in {folder / 'resume'} is from before"
                     )
-                parameters = [p for group in optimizers[name].param_groups for p in group["params"]]
+                parameters = list(moving_parameters(players[name]).values())
                 accelerator.backward(loss, inputs=parameters, retain_graph=len(losses) > 1)
-            for name, optimizer in optimizers.items():
-                if name not in losses:
-                    continue
-                for group in optimizer.param_groups:
-                    group["lr"] = config.lr * config.lr_at(step)
-                norm = torch.nn.utils.clip_grad_norm_(
-                    [p for group in optimizer.param_groups for p in group["params"]], config.grad_clip
+            for name in losses:
+                metrics[f"grad_norm/{name}"] = torch.nn.utils.clip_grad_norm_(
+                    moving_parameters(players[name]).values(), config.grad_clip
                 )
-                metrics[f"grad_norm/{name}"] = norm
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                for optimizer in optimizers[name]:
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.lr * config.lr_at(step)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
             for key, tensor in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
                 recent[key] = recent.get(key, 0.0) + float(tensor.detach())
             num_recent += 1
@@ -175,33 +176,61 @@ def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def _adamw(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+def hidden_matrices(module: nn.Module) -> set[nn.Parameter]:
+    """Weights of linear layers that require gradients, except output layers (``head``, ``lm_head``, ``phone_head``, ...).
+
+    These are what Muon is for; an output layer's rows, like an embedding's, are vectors on their own.
+    """
+    rows = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}  # a tied softmax is one too
+    linear = [m for name, m in module.named_modules() if isinstance(m, nn.Linear) and not name.endswith("head")]
+    return {cast(nn.Parameter, m.weight) for m in linear if m.weight.requires_grad and m.weight not in rows}
+
+
+def _optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    hidden = hidden_matrices(module) if config.optimizer == "muon" else set()
     parameters = list(moving_parameters(module).values())
+    others = [p for p in parameters if p not in hidden]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=1e-9)
+    made: list[torch.optim.Optimizer] = []
+    if others:
+        made.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=1e-9))
+    if hidden:
+        matrices = [p for p in parameters if p in hidden]
+        decay = config.weight_decay
+        made.append(torch.optim.Muon(matrices, config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return made
 
 
 def _live_tensors(
-    players: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+    players: Mapping[str, nn.Module], optimizers: Mapping[str, list[torch.optim.Optimizer]]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Everything that changes while training: moving parameters, buffers, and AdamW's moments."""
+    """Everything that changes while training: moving parameters, buffers, and the optimizers' moments."""
     for player, module in players.items():
         moving = moving_parameters(module)
         frozen = {name for name, _ in module.named_parameters()} - set(moving)
         for name, tensor in module.state_dict().items():
             if name not in frozen:
                 yield f"{player}/model/{name}", tensor
-        for name, parameter in moving.items():
-            state = optimizers[player].state[parameter]
-            if not state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"] = torch.zeros_like(parameter)
-                state["exp_avg_sq"] = torch.zeros_like(parameter)
-            for moment in ("step", "exp_avg", "exp_avg_sq"):
-                yield f"{player}/adamw/{name}/{moment}", state[moment]
+        names = {parameter: name for name, parameter in moving.items()}
+        for optimizer in optimizers[player]:
+            kind = type(optimizer).__name__.lower()
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                state = optimizer.state[parameter]
+                if not state:
+                    state.update(_fresh_state(optimizer, parameter))
+                for moment, tensor in state.items():
+                    yield f"{player}/{kind}/{names[parameter]}/{moment}", tensor
+
+
+def _fresh_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What the optimizer would make at its first step: there must be something to load a checkpoint into."""
+    zeros = torch.zeros_like
+    if isinstance(optimizer, torch.optim.Muon):
+        return {"momentum_buffer": zeros(parameter)}
+    return {"step": torch.tensor(0.0), "exp_avg": zeros(parameter), "exp_avg_sq": zeros(parameter)}
 
 
 def _save(
@@ -209,7 +238,7 @@ def _save(
     config: LoopConfig,
     step: int,
     players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, list[torch.optim.Optimizer]],
 ) -> None:
     save_artifact(folder, "checkpoint", Progress(step, config.steps), dict(_live_tensors(players, optimizers)))
 
@@ -218,7 +247,7 @@ def _resume(
     folder: Path,
     config: LoopConfig,
     players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer],
+    optimizers: Mapping[str, list[torch.optim.Optimizer]],
 ) -> int:
     if not artifact_exists(folder):
         return 0
