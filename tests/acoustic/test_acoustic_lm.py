@@ -148,8 +148,9 @@ def test_the_same_seed_draws_the_same_codes() -> None:
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
-    model = tiny.acoustic_lm("semantic-id", "codec-id").half().float()
+    model = tiny.acoustic_lm("semantic-id", "codec-id")
     model.save(tmp_path / "acoustic", {})
     loaded = AcousticLM.load(tmp_path / "acoustic")
     assert loaded.config == model.config
-    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items())
+    for name, tensor in model.state_dict().items():
+        assert (loaded.state_dict()[name] - tensor).abs().max() <= tensor.abs().max() / 250, name  # int8 on disk

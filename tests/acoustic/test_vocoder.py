@@ -143,11 +143,11 @@ def test_every_parameter_is_trained() -> None:
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     model = random_vocoder(tiny.VOCODER)
-    model.half().float()
     model.save(tmp_path / "vocoder", {})
     loaded = Vocoder.load(tmp_path / "vocoder")
     assert loaded.config == model.config
-    assert all(torch.equal(t, loaded.state_dict()[n]) for n, t in model.state_dict().items())
+    for name, tensor in model.state_dict().items():
+        assert (loaded.state_dict()[name] - tensor).abs().max() <= tensor.abs().max() / 250, name  # int8 on disk
 
 
 @pytest.mark.parametrize("wrong", [{"hop": 481}, {"num_fft": 1000}])

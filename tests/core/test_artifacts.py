@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from voicegraft.core import artifacts
-from voicegraft.core.artifacts import atomic_folder, fingerprint, load_artifact, save_artifact
+from voicegraft.core.artifacts import WEIGHTS_NAME, atomic_folder, fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 
 
@@ -54,6 +54,33 @@ def test_half_precision_is_stored_small_and_loaded_as_float32(tmp_path: Path) ->
     assert torch.equal(artifact.tensors["table"], tensors["table"])
     assert artifact.fingerprint == fingerprint({**tensors, "weight": tensors["weight"].bfloat16()})
     assert (tmp_path / "a" / "weights.safetensors").stat().st_size < 2600
+
+
+def test_int8_keeps_every_value_to_half_a_step_of_its_row(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    size = torch.logspace(-3, 3, 10)
+    tensors = {
+        "long": torch.randn(10, 200, generator=generator) * size[:, None],
+        "books": torch.randn(3, 10, 64, generator=generator) * size[:, None],
+        "kernel": torch.randn(10, 16, 5, generator=generator) * size[:, None, None],
+        "zero": torch.zeros(4, 100),
+        "bias": torch.randn(50, generator=generator),
+        "count": torch.arange(300),
+    }
+    save_artifact(tmp_path / "a", "toy", Config(), tensors, dtype=torch.int8)
+    loaded = load_artifact(tmp_path / "a", "toy", Config).tensors
+    assert set(loaded) == set(tensors)
+    for name, row in (("long", (1,)), ("books", (2,)), ("kernel", (1, 2))):
+        step = tensors[name].abs().amax(row, keepdim=True) / 127
+        assert loaded[name].dtype == torch.float32 and ((loaded[name] - tensors[name]).abs() <= 0.501 * step).all()
+    assert not loaded["zero"].any()
+    assert torch.equal(loaded["bias"], tensors["bias"].half().float()) and torch.equal(
+        loaded["count"], tensors["count"]
+    )
+    save_artifact(tmp_path / "plain", "toy", Config(), {"long": tensors["long"]}, dtype=torch.float16)
+    save_artifact(tmp_path / "small", "toy", Config(), {"long": tensors["long"]}, dtype=torch.int8)
+    sizes = [(tmp_path / name / WEIGHTS_NAME).stat().st_size for name in ("plain", "small")]
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_tied_and_strided_tensors_are_saved(tmp_path: Path) -> None:

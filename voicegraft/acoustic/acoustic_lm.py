@@ -185,7 +185,7 @@ class AcousticLM(nn.Module):
         return torch.stack(codes, 1), state
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "acoustic-lm", self.config, self.state_dict(), provenance, torch.float16)
+        save_artifact(folder, "acoustic-lm", self.config, self.state_dict(), provenance, torch.int8)
 
     @staticmethod
     def load(folder: Path) -> AcousticLM:

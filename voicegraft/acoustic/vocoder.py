@@ -253,7 +253,7 @@ class Vocoder(nn.Module):
         return [m for m in (*self.slow, *self.fast) if isinstance(m, VocoderBlock)]
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "vocoder", self.config, self.state_dict(), provenance, torch.float16)
+        save_artifact(folder, "vocoder", self.config, self.state_dict(), provenance, torch.int8)
 
     @staticmethod
     def load(folder: Path) -> Vocoder:

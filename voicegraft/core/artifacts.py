@@ -28,6 +28,8 @@ C = TypeVar("C")
 FORMAT = 1  # raised when an older program could no longer read what this one writes
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "weights.safetensors"
+_SCALE = "::scale"  # of a tensor stored as int8; no module's tensor can have such a name
+_SHORT_ROW = 64  # values; a scale for each would be bytes wasted
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,9 @@ def save_artifact(
         config: a config dataclass.
         tensors: any devices and layouts; tensors that share memory are stored separately.
         provenance: JSON values.
-        dtype: stores floating tensors in this type, e.g. `torch.bfloat16` for half the bytes.
+        dtype: stores floating tensors in this type, e.g. `torch.bfloat16` for half the bytes. With `torch.int8`
+            matrices become integers with a scale per row (or per first index, where rows are short), and the rest
+            `torch.float16`; loading turns them back.
 
     Raises:
         VoicegraftError: the folder is not an artifact, not writable, or the disk is full.
@@ -62,7 +66,12 @@ def save_artifact(
     stored = {}
     for name, tensor in tensors.items():
         kept = tensor.detach().cpu()
-        if dtype is not None and kept.is_floating_point():
+        if kept.is_floating_point() and dtype == torch.int8:
+            if kept.ndim > 1:
+                kept, stored[name + _SCALE] = _to_int8(kept.float())
+            else:
+                kept = kept.half()
+        elif kept.is_floating_point() and dtype is not None:
             kept = kept.to(dtype)
         stored[name] = kept.clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
     with atomic_folder(folder) as partial:
@@ -94,9 +103,14 @@ def load_artifact(folder: Path | str, kind: str, config_cls: type[C]) -> Artifac
             raise VoicegraftError(f"{weights} is damaged: its digest differs from {CONFIG_NAME}; get it anew")
         with safe_open(weights, framework="pt", device="cpu") as file:
             # Copies: a tensor that maps the file would crash the process when somebody truncates the file.
-            tensors = {name: _to_memory(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            stored = {name: _to_memory(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise VoicegraftError(f"cannot read {weights}: {error}") from error
+    tensors = {
+        name: tensor * stored[name + _SCALE] if name + _SCALE in stored else tensor
+        for name, tensor in stored.items()
+        if not name.endswith(_SCALE)
+    }
     return Artifact(config, tensors, header["provenance"], fingerprint(tensors))
 
 
@@ -188,6 +202,13 @@ def _survivor(folder: Path) -> Path:
 def _sibling(folder: Path, role: str) -> Path:
     folder = Path(os.path.abspath(folder))
     return folder.parent / f".{folder.name}.{role}"
+
+
+def _to_int8(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers of the same shape, and scales that broadcast to it: their product is the tensor, nearly."""
+    shared = (-1,) if tensor.shape[-1] >= _SHORT_ROW else tuple(range(1, tensor.ndim))
+    scale = (tensor.abs().amax(shared, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return (tensor / scale).round().to(torch.int8), scale
 
 
 def _to_memory(tensor: Tensor) -> Tensor:
