@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,8 @@ def read_manifest(folder: Path) -> list[Utterance]:
 
 
 def write_manifest(folder: Path, utterances: Iterable[Utterance]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(asdict(u), ensure_ascii=False) for u in utterances)
-    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(folder / "manifest.jsonl", "\n".join(lines))
 
 
 def held_back(utterances: list[Utterance], num_last: int = 20) -> tuple[list[Utterance], list[Utterance]]:

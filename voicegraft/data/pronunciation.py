@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
 
 PHONES = (
     *(
@@ -106,7 +107,7 @@ class Lexicon:
         return units if words else None
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({w: " ".join(p) for w, p in sorted(self.entries.items())}, indent=0))
+        write_text(path, json.dumps({w: " ".join(p) for w, p in sorted(self.entries.items())}, indent=0))
 
     @staticmethod
     def load(path: Path) -> Lexicon:

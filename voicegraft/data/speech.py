@@ -13,6 +13,7 @@ from voicegraft.data.manifest import Utterance, read_manifest
 from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START
 from voicegraft.data.shards import RaggedArray
 
+DONE = "done"  # file that closes a folder of alignments
 SILENCE = len(PHONES)  # class of every boundary unit
 UNIT_CLASS = {p: i for i, p in enumerate(PHONES)} | dict.fromkeys((START, *BOUNDARIES), SILENCE)
 
@@ -67,6 +68,12 @@ class PreparedSpeech:
     def samples(self, clip: Clip) -> np.ndarray:
         """Float samples ``[T]`` in [-1, 1]."""
         return self.array(clip, "audio") / np.float32(32768)
+
+
+def newest_alignments(work: Path) -> Path | None:
+    """The manifests with timed units of the last finished round of the tokenizer's training, if there is one."""
+    rounds = [path.parent for path in (work / "alignments").glob(f"round*/{DONE}")]
+    return max(rounds, key=lambda folder: int(folder.name.removeprefix("round")), default=None)
 
 
 def frame_counts(utterance: Utterance, num_frames: int, frame_rate: float) -> np.ndarray:

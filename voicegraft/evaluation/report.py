@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import voicegraft
+from voicegraft.core.files import write_text
 from voicegraft.evaluation.judges import MOS_KEYS
 from voicegraft.evaluation.metrics import bootstrap_mean, bootstrap_ratio
 from voicegraft.evaluation.speech import STAGES, Row
@@ -124,14 +125,8 @@ def write_report(out: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> di
         "summary": summarize(rows),
         "rows": list(rows),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in {
-        "report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n",
-        "report.md": to_markdown(report),
-    }.items():
-        part = out / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out / name)
+    write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
+    write_text(out / "report.md", to_markdown(report))
     return report
 
 

@@ -12,7 +12,6 @@ goes on.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +27,7 @@ from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.speech import Clip
 from voicegraft.evaluation.judges import PocketSphinxRecognizer, Recognizer, ResemblyzerJudge, SpeakerJudge
@@ -240,14 +240,6 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     lines = [[title, *(cell(show, row) for row in report["rows"])] for title, show in _MEASURES.items()]
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces the file in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

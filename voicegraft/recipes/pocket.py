@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.inference.pack import PackHeader, weight_bytes, write_pack
 from voicegraft.inference.stream import SpeakOptions
@@ -110,8 +111,7 @@ def _timed(work: Path, name: str, stage: Callable[[], object]) -> None:
             raise VoicegraftError(f"stage {name} stopped before its end; the same command goes on from there")
     finally:
         entry["minutes"] = round(entry["minutes"] + (time.monotonic() - started) / 60, 1)
-        work.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(cost, indent=2) + "\n")
+        write_text(path, json.dumps(cost, indent=2))
 
 
 def _provenance() -> dict[str, Any]:

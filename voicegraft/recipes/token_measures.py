@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.speech import SILENCE, Clip, PreparedSpeech, frame_classes
+from voicegraft.data.speech import SILENCE, Clip, PreparedSpeech, frame_classes, newest_alignments
 from voicegraft.evaluation import metrics, probes
 from voicegraft.evaluation.judges import Recognizer, SpeakerJudge
 from voicegraft.tokenizers.base import TokenizerSpec
@@ -39,8 +39,7 @@ class Material:
     """The clips that the measures share: all recordings, equally many of every voice, what is held back."""
 
     def __init__(self, work: Path, clips_per_speaker: int, seed: int):
-        rounds = sorted((work / "alignments").glob("round*/done"))
-        self.speech = PreparedSpeech(work, aligned=rounds[-1].parent if rounds else None)
+        self.speech = PreparedSpeech(work, aligned=newest_alignments(work))
         draw = np.random.default_rng(seed)
         self.balanced: list[Clip] = []
         for speaker in self.speech.speakers:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from voicegraft.core.artifacts import fingerprint
+from voicegraft.core.files import write_text
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.manifest import Utterance, write_manifest
 from voicegraft.data.pronunciation import BOUNDARIES, START, Lexicon
-from voicegraft.data.speech import UNIT_CLASS, Clip, PreparedSpeech, frame_classes
+from voicegraft.data.speech import DONE, UNIT_CLASS, Clip, PreparedSpeech, frame_classes
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.alignment import force_align
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
@@ -117,7 +118,7 @@ def train_semantic(config: TrainSemanticConfig) -> None:
         if not run(loop, work / "semantic-training" / f"round{number}", {"semantic": model}, batches, losses, validate):
             return
         aligned = work / "alignments" / f"round{number}"
-        if not (aligned / "done").is_file():
+        if not (aligned / DONE).is_file():
             align_recordings(model, batches.speech, lexicon, aligned, device)
     tokenizer = model.tokenizer.half().float()  # what is shipped, and what the tokens of all later stages come from
     tokenizer.save(work / "semantic", {"recipe": "train_semantic", "speakers": batches.speech.speakers})
@@ -170,7 +171,7 @@ def align_recordings(
             by_shard.setdefault(clip.folder.name, []).append(replace(u, units=tuple(units), unit_ends_sec=ends))
     for name, rows in by_shard.items():
         write_manifest(out / name, rows)
-    (out / "done").write_text(f"{len(human) - failures} of {len(human)} aligned\n")
+    write_text(out / DONE, f"{len(human) - failures} of {len(human)} aligned")
     model.train()
 
 
