@@ -53,7 +53,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tiny.VOCODER,
             AdversaryConfig(window_lengths=(384,), channels=2),
             spectral=LOOP,
-            adversarial=LOOP,
+            adversarial=(LOOP, LOOP),
             batch_size=2,
             adversarial_batch_size=2,
             crop_frames=16,
@@ -74,6 +74,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rounds=(Round(LOOP, 0.3, 0.4), Round(LOOP, 0.6, 0.3)),
             batch_positions=512,
             num_pronunciations=6,
+            num_word_lists=4,
             device="cpu",
         )
     )

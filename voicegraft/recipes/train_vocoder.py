@@ -1,14 +1,15 @@
-"""Trains the vocoder on the codec's codes of the recordings: first by spectra alone, then against discriminators.
+"""Trains the vocoder on the codec's codes of the recordings: first by spectra alone, then in rounds against discriminators.
 
     python -m voicegraft.recipes.train_vocoder configs/pocket/vocoder.yaml work=runs/pocket
 
-Writes ``vocoder/`` after both rounds.
+Writes ``vocoder/`` after the last round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class TrainVocoderConfig:
     model: VocoderConfig = field(default_factory=VocoderConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     spectral: LoopConfig = field(default_factory=LoopConfig)
-    adversarial: LoopConfig = field(default_factory=LoopConfig)
+    adversarial: tuple[LoopConfig, ...] = (LoopConfig(),)  # rounds, one after the other
     batch_size: int = 16  # crops, spectral round
     adversarial_batch_size: int = 8  # crops, adversarial round
     crop_frames: int = 40  # code frames per crop
@@ -146,22 +147,23 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         first,
         folder / "spectral",
         {"vocoder": model},
-        lambda n: crops(n, first.seed, config.batch_size),
+        partial(crops, seed=first.seed, batch_size=config.batch_size),
         by_spectra,
         validate,
     ):
         return
-    second = config.adversarial
     players: dict[str, nn.Module] = {"vocoder": model, "adversary": Adversary(config.adversary).to(device)}
-    if run(
-        second,
-        folder / "adversarial",
-        players,
-        lambda n: crops(n, second.seed + 1, config.adversarial_batch_size),
-        against_adversary,
-        validate,
-    ):
-        model.save(work / "vocoder", provenance)
+    for number, loop in enumerate(config.adversarial):
+        if not run(
+            loop,
+            folder / f"adversarial{number}",
+            players,
+            partial(crops, seed=loop.seed + 1, batch_size=config.adversarial_batch_size),
+            against_adversary,
+            validate,
+        ):
+            return
+    model.save(work / "vocoder", provenance)
 
 
 def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> Callable[[Clip], np.ndarray]:
