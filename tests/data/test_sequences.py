@@ -7,11 +7,13 @@ import torch
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, WordSpelling, speech_sequence
-from voicegraft.data.spelling import WINDOW, windows
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
+from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, WordSpelling, speech_sequence, unit_window
+from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
+from voicegraft.data.windows import Window
+from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN, SAY, SpeechVocabulary
 
 VOCABULARY = SpeechVocabulary(("ann", "ben"), UNITS, 100)
+AROUND = unit_window(VOCABULARY)
 
 
 def unit_id(unit: str) -> int:
@@ -34,11 +36,25 @@ def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, lis
 
 
 def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
-    ids = [SAY, ADVANCE, *(VOCABULARY.voice_id(v) for v in ("ann", "ben")), *map(unit_id, UNITS)]
+    ids = [SAY, ADVANCE, HIDDEN, *(VOCABULARY.voice_id(v) for v in ("ann", "ben")), *map(unit_id, UNITS)]
     ids += range(VOCABULARY.first_code, VOCABULARY.size)
     assert ids == list(range(VOCABULARY.size))
     with pytest.raises(VoicegraftError, match="no voice 'eve'; this model speaks as: ann, ben"):
         VOCABULARY.voice_id("eve")
+
+
+def test_a_window_has_a_row_for_every_kind_at_every_place() -> None:
+    window = Window(before=1, after=2, num_kinds=3)
+    assert window.width == 4 and window.num_rows == 13 and window.none == (0, 0, 0, 0)
+    assert window.rows([2, 0]) == [[0, 3 + 3, 6 + 1, 0], [3, 3 + 1, 0, 0]]
+    shown = {row for kind in range(3) for rows in window.rows([kind] * 4) for row in rows}
+    assert shown == set(range(13))
+
+
+def unit_being_said(s: SpeechSequence) -> list[int]:
+    """Index of the unit of each position plus one, 0 where none is said."""
+    own = s.units[:, AROUND.before]
+    return np.where(own > 0, own - AROUND.before * AROUND.num_kinds, 0).tolist()
 
 
 def test_a_sequence_by_hand() -> None:
@@ -47,34 +63,34 @@ def test_a_sequence_by_hand() -> None:
     s = speech_sequence(VOCABULARY, [7, 8], words, "ann", units, np.array([5, 6, 7]), np.array([0, 1, 2, 0]))
     code = VOCABULARY.first_code
     hh, ay = unit_id("hh"), unit_id("ay")
-    rows = [  # text, token, target, now, following, elapsed, letter
-        (7, -1, IGNORE, 0, 0, 0, None),
-        (8, -1, IGNORE, 0, 0, 0, None),
-        (-1, VOCABULARY.voice_id("ann"), IGNORE, 0, 0, 0, None),
-        (9, -1, IGNORE, 0, 0, 0, None),
-        (8, -1, IGNORE, 0, 0, 0, None),
-        (-1, ADVANCE, hh, 0, 0, 0, 0),
-        (-1, hh, ADVANCE, 0, 0, 1, 0),
-        (-1, ADVANCE, ay, 0, 0, 0, 1),
-        (-1, ay, ADVANCE, 0, 0, 1, 1),
-        (-1, ADVANCE, ADVANCE, 0, 0, 0, 2),
-        (-1, SAY, ADVANCE, START, "hh", 0, None),
-        (-1, ADVANCE, code + 5, "hh", "ay", 0, None),
-        (-1, code + 5, ADVANCE, "hh", "ay", 1, None),
-        (-1, ADVANCE, code + 6, "ay", ".", 0, None),
-        (-1, code + 6, code + 7, "ay", ".", 1, None),
-        (-1, code + 7, ADVANCE, "ay", ".", 2, None),
-        (-1, ADVANCE, ADVANCE, ".", None, 0, None),
+    rows = [  # text, token, target, unit, elapsed, letter
+        (7, -1, IGNORE, None, 0, None),
+        (8, -1, IGNORE, None, 0, None),
+        (-1, VOCABULARY.voice_id("ann"), IGNORE, None, 0, None),
+        (9, -1, IGNORE, None, 0, None),
+        (8, -1, IGNORE, None, 0, None),
+        (-1, ADVANCE, hh, None, 0, 0),
+        (-1, hh, ADVANCE, None, 1, 0),
+        (-1, ADVANCE, ay, None, 0, 1),
+        (-1, ay, ADVANCE, None, 1, 1),
+        (-1, ADVANCE, ADVANCE, None, 0, 2),
+        (-1, SAY, ADVANCE, 0, 0, None),
+        (-1, ADVANCE, code + 5, 1, 0, None),
+        (-1, code + 5, ADVANCE, 1, 1, None),
+        (-1, ADVANCE, code + 6, 2, 0, None),
+        (-1, code + 6, code + 7, 2, 1, None),
+        (-1, code + 7, ADVANCE, 2, 2, None),
+        (-1, ADVANCE, ADVANCE, 3, 0, None),
     ]
-    plus_one = {u: i + 1 for u, i in VOCABULARY.unit_index.items()} | {None: 0, 0: 0}
-    shown = windows("hie")
+    around = AROUND.rows([VOCABULARY.unit_index[u] for u in units])
+    shown = letter_windows("hie")
     assert s.text.tolist() == [r[0] for r in rows]
     assert s.token.tolist() == [r[1] for r in rows]
     assert s.target.tolist() == [r[2] for r in rows]
-    assert s.now.tolist() == [plus_one[r[3]] for r in rows]
-    assert s.following.tolist() == [plus_one[r[4]] for r in rows]
-    assert s.elapsed.tolist() == [r[5] for r in rows]
-    assert s.letters.tolist() == [[0] * WINDOW if r[6] is None else list(shown[r[6]]) for r in rows]
+    assert s.units.tolist() == [list(AROUND.none) if r[3] is None else around[r[3]] for r in rows]
+    assert s.elapsed.tolist() == [r[4] for r in rows]
+    assert s.letters.tolist() == [list(LETTER_WINDOW.none) if r[5] is None else shown[r[5]] for r in rows]
+    assert (s.voice == VOCABULARY.voice_id("ann")).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -89,21 +105,21 @@ def test_what_is_trained_at_a_position_is_the_token_of_the_next(seed: int, spoke
         known = s.text[i + 1] >= 0 or s.token[i + 1] == SAY
         assert s.target[i] == (ADVANCE if known else s.token[i + 1])
     # Every phone is spelt once, in order, and nothing else is trained before speaking but going on.
-    spelling = (s.target != IGNORE) & (s.now == 0)
+    spelling = (s.target != IGNORE) & ~s.units.any(1)
     spelt = s.target[spelling]
     assert spelt[spelt != ADVANCE].tolist() == [unit_id(u) for u in units if u in PHONES]
     assert (s.letters[spelling].any(1)).all() and not s.letters[~spelling].any()
     if spoken:
-        talking = s.now > 0
+        talking = s.units.any(1)
         said = s.target[talking]
         assert (said[said != ADVANCE] - VOCABULARY.first_code).tolist() == codes.tolist()
         assert (said == ADVANCE).sum() == len(units)
         assert talking.sum() == len(units) + counts.sum()
         assert s.elapsed.max() <= MAX_ELAPSED
         begins = talking & np.isin(s.token, (SAY, ADVANCE))
-        assert [UNITS[i - 1] for i in s.now[begins]] == units
+        assert [UNITS[i - 1] for i in np.asarray(unit_being_said(s))[begins]] == units
     else:
-        assert not s.now.any() and not s.following.any()
+        assert not s.units.any()
 
 
 def test_collating_pads_on_the_right_and_changes_nothing() -> None:

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from voicegraft.data.spelling import LETTERS, MOST_PHONES, NUM_LETTERS, WINDOW, Speller, windows
+from voicegraft.data.spelling import LETTER_WINDOW, LETTERS, MOST_PHONES, NUM_LETTERS, Speller, letter_windows
 
 WORDS = {
     "cat": "k ae t", "can": "k ae n", "cot": "k aa t", "knot": "n aa t", "not": "n aa t", "fox": "f aa k s",
@@ -44,15 +44,15 @@ def test_silent_words_have_silent_letters() -> None:
 
 
 def test_a_window_shows_a_letter_with_its_neighbours() -> None:
-    rows = windows("Don't")
-    assert len(rows) == 5 and all(len(row) == WINDOW for row in rows)
-    assert rows[0][:2] == [0, 0] and rows[4][3:] == [0, 0, 0, 0]  # beyond the word
+    rows = letter_windows("Don't")
+    assert len(rows) == 5 and all(len(row) == LETTER_WINDOW.width for row in rows)
+    assert rows[0][:3] == [0, 0, 0] and rows[4][4:] == [0, 0, 0, 0]  # beyond the word
     # The "n" is seen from every letter, at another place of the window each: another row each.
-    seen = [row[2 + 2 - i] for i, row in enumerate(rows)]
+    seen = [row[LETTER_WINDOW.before + 2 - i] for i, row in enumerate(rows)]
     assert len(set(seen)) == 5 and len({(r - 1) % NUM_LETTERS for r in seen}) == 1
-    assert all(0 < r <= WINDOW * NUM_LETTERS for r in seen)
+    assert all(0 < r < LETTER_WINDOW.num_rows for r in seen)
 
 
 def test_every_letter_and_place_has_a_row_of_its_own() -> None:
-    rows = [windows(letter)[0][2] for letter in (*LETTERS, *LETTERS[:26].upper())]
-    assert len(set(rows)) == 53 and min(rows) > 0 and max(rows) <= WINDOW * NUM_LETTERS
+    rows = [letter_windows(letter)[0][LETTER_WINDOW.before] for letter in (*LETTERS, *LETTERS[:26].upper())]
+    assert len(set(rows)) == 53 and min(rows) > 0 and max(rows) < LETTER_WINDOW.num_rows

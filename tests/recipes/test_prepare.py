@@ -7,14 +7,14 @@ import pytest
 
 from tests import tiny
 from voicegraft.audio.io import write_audio
-from voicegraft.data.corpora import words_key
+from voicegraft.data.corpora import dictionary_words, words_key
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
 from voicegraft.data.synthetic import SyntheticConfig
 from voicegraft.recipes.prepare import PrepareConfig, choose_sentences, ingest_recordings
 
 CONFIG = PrepareConfig(
-    recordings=("ann",), mel=tiny.MEL, dialogue_share=0.5, synthetic=SyntheticConfig(num_utterances=6)
+    recordings=("ann",), dictionary="", mel=tiny.MEL, dialogue_share=0.5, synthetic=SyntheticConfig(num_utterances=6)
 )
 
 
@@ -55,6 +55,14 @@ def test_nothing_that_an_evaluation_will_say_is_trained_on(work: Path) -> None:
     # The first ones, to be synthesised, are mixed as configured.
     assert sum(k.startswith("i want") for k in keys[:6]) == 3
     assert choose_sentences(config, Path("gone"), work, recordings) == sentences  # kept
+
+
+def test_a_dictionary_gives_its_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "cmudict.dict"
+    path.write_text(
+        "'bout B AW1 T\na AH0\na(2) EY1\ndon't D OW1 N T\na.m. EY2 EH1 M\n\nyacht Y AA1 T # boat\nyacht(2) Y AO1 T\n"
+    )
+    assert dictionary_words(path) == ["don't", "yacht"]
 
 
 def test_recordings_are_trimmed_levelled_and_their_test_split_held_back(work: Path) -> None:

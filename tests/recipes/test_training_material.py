@@ -16,9 +16,19 @@ from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
 from voicegraft.recipes.train_acoustic import Damage, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
-from voicegraft.recipes.train_speech import Material, Round, Spelling, vary
+from voicegraft.recipes.train_speech import (
+    WORDS_PER_LIST,
+    Material,
+    Round,
+    Spelling,
+    TrainSpeechConfig,
+    damaged,
+    vary,
+    word_lists,
+)
 from voicegraft.recipes.train_vocoder import pitch_tracks
 from voicegraft.tokenizers.fsq import FSQ
+from voicegraft.tokenizers.vocabulary import HIDDEN
 
 CPU = torch.device("cpu")
 
@@ -111,6 +121,38 @@ def test_damage_is_as_rare_and_as_small_as_configured() -> None:
     assert torch.equal(damaged[ids == 105], ids[ids == 105]) and (damaged[ids < 105] < 105).all()
     steps = (fsq.digits(damaged[ids < 105]) - fsq.digits(ids[ids < 105])).abs()
     assert steps.max() == 1 and 0.05 < (steps > 0).float().mean() < 0.1  # those at an edge stay
+
+
+def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None:
+    torch.manual_seed(0)
+    fsq = FSQ(tiny.SEMANTIC.levels)
+    first = tiny.VOCABULARY.first_code
+    token = torch.randint(-1, first + fsq.vocab_size, (40, 200))
+    batch = {"token": token, "target": torch.randint(9, (40, 200))}
+    made = damaged(batch, tiny.VOCABULARY, fsq, TrainSpeechConfig(hidden_codes=0.3, wrong_digits=0.1))
+    codes = token >= first
+    assert torch.equal(made["token"][~codes], token[~codes]) and torch.equal(made["target"], batch["target"])
+    before, after = token[codes], made["token"][codes]
+    hidden = after == HIDDEN
+    assert hidden.float().mean() == pytest.approx(0.3, abs=0.02)
+    assert (after[~hidden] >= first).all()
+    steps = (fsq.digits(after[~hidden] - first) - fsq.digits(before[~hidden] - first)).abs()
+    assert steps.max() == 1 and 0.04 < (steps > 0).float().mean() < 0.1
+    same = damaged(batch, tiny.VOCABULARY, fsq, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
+    assert torch.equal(same["token"], token)
+
+
+def test_word_lists_show_rare_words_often() -> None:
+    lexicon = Lexicon({"the": ("dh", "ax"), "owl": ("aw", "l"), "yacht": ("y", "aa", "t")})
+    sentences = ["The owl."] + ["The the the."] * 33
+    lists = word_lists(lexicon, sentences, 2000, seed=0)
+    assert lists == word_lists(lexicon, sentences, 2000, seed=0) != word_lists(lexicon, sentences, 2000, seed=1)
+    words = [w.lower().strip(".") for text in lists for w in text.split()]
+    assert len(words) == 2000 * WORDS_PER_LIST and all(t[0].isupper() and t.endswith(".") for t in lists)
+    said = {word: words.count(word) / len(words) for word in lexicon.entries}
+    whole = 101**0.5 + 2**0.5 + 1
+    for word, share in {"the": 101**0.5, "owl": 2**0.5, "yacht": 1}.items():
+        assert said[word] == pytest.approx(share / whole, abs=0.01)
 
 
 def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:

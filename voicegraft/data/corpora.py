@@ -82,6 +82,12 @@ def readable_sentences(texts: Iterable[str], min_words: int = 4, max_words: int 
                 yield sentence
 
 
+def dictionary_words(path: Path) -> list[str]:
+    """The plain words that a pronouncing dictionary lists, one entry a line: letters and inner apostrophes, two or more."""
+    first = (line.split(maxsplit=1)[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return sorted({word for word in first if re.fullmatch(r"[a-z]+(?:'[a-z]+)*", word) and len(word) > 1})
+
+
 def words_key(text: str) -> str:
     """Text reduced to its words: two texts with the same key say the same."""
     return " ".join(re.findall(r"[a-z']+", text.lower()))

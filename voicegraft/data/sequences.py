@@ -5,8 +5,8 @@
 
 Text stands in the backbone's own tokens: the whole sentence first, and then each word again (``w1``) right before it is
 spelt. Spelling and speaking work alike. Each letter's phones follow one another until ADVANCE (``.`` above) goes on to the next
-letter; each unit's semantic codes follow one another until ADVANCE begins the next unit. Every position is told where it
-is: the letter with its neighbours, or the unit and the next one, and how many phones or frames it has had so far. So letters
+letter; each unit's semantic codes follow one another until ADVANCE begins the next unit. Every position is told the voice
+and where it is: the letter or the unit with its neighbours, and how many phones or frames it has had so far. So letters
 and units come in order, each once, and the last unit's ADVANCE is the end: alignment, progress and the end hold by
 construction. The units that are spoken are ``^`` (the silence before), and each word's phones and boundary.
 """
@@ -18,11 +18,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voicegraft.data.spelling import WINDOW, windows
+from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
+from voicegraft.data.windows import Window
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
 
 IGNORE = -100  # target of a position that is not trained
 MAX_ELAPSED = 24  # frames of a unit that are told apart
+
+
+def unit_window(vocabulary: SpeechVocabulary) -> Window:
+    """What is told of the units around the one being said."""
+    return Window(before=2, after=3, num_kinds=len(vocabulary.units))
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,14 @@ class SpeechSequence:
 
     text: np.ndarray  # backbone id, or -1 at speech positions
     token: np.ndarray  # speech id, or -1 at text positions
-    now: np.ndarray  # index of the unit being said plus one, 0 outside speech
-    following: np.ndarray  # index of the unit after it plus one, 0 if there is none
+    voice: np.ndarray  # speech id of the voice
+    units: np.ndarray  # [L, width] rows of the unit being said and its neighbours, 0 outside speech
     elapsed: np.ndarray  # phones of the letter, or frames of the unit, so far; at most MAX_ELAPSED
-    letters: np.ndarray  # [L, WINDOW] rows of the letter being spelt and its neighbours, 0 outside spelling
+    letters: np.ndarray  # [L, width] rows of the letter being spelt and its neighbours, 0 outside spelling
     target: np.ndarray  # speech id that follows, or IGNORE
 
     def __len__(self) -> int:
         return len(self.text)
-
-
-NO_LETTERS = (0,) * WINDOW
 
 
 def speech_sequence(
@@ -70,51 +73,55 @@ def speech_sequence(
         codes: semantic codes ``[T]``; None leaves speaking out (a sequence that only trains pronunciation).
         counts: frames of each unit ``[num_units]``, summing to T.
     """
-    column = _Columns()
+    window = unit_window(vocabulary)
+    column = _Columns(vocabulary.voice_id(voice), window)
     column.text(sentence)
     column.speech(vocabulary.voice_id(voice), IGNORE)
     for word in words:
         column.text(word.ids)
-        for window, group in zip(windows(word.letters), word.groups, strict=True):
+        for letters, group in zip(letter_windows(word.letters), word.groups, strict=True):
             made = [vocabulary.first_unit + vocabulary.unit_index[phone] for phone in group]
             for elapsed, (token, target) in enumerate(zip([ADVANCE, *made], [*made, ADVANCE], strict=True)):
-                column.speech(token, target, elapsed=min(elapsed, MAX_ELAPSED), letters=window)
+                column.speech(token, target, elapsed=min(elapsed, MAX_ELAPSED), letters=letters)
     if codes is not None and counts is not None:
-        index = [vocabulary.unit_index[unit] + 1 for unit in units]
+        around = window.rows([vocabulary.unit_index[unit] for unit in units])
         frame = 0
-        for n, (now, following, count) in enumerate(zip(index, [*index[1:], 0], counts, strict=True)):
+        for n, (rows, count) in enumerate(zip(around, counts, strict=True)):
             said = [vocabulary.first_code + int(c) for c in codes[frame : frame + count]]
             frame += int(count)
             begin = ADVANCE if n else SAY
             for elapsed, (token, target) in enumerate(zip([begin, *said], [*said, ADVANCE], strict=True)):
-                column.speech(token, target, now, following, min(elapsed, MAX_ELAPSED))
+                column.speech(token, target, min(elapsed, MAX_ELAPSED), units=rows)
     return column.sequence()
 
 
 class _Columns:
     """The fields of a sequence while it grows."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, int, int, int]] = []
+    def __init__(self, voice: int, window: Window) -> None:
+        self.voice, self.window = voice, window
+        self.rows: list[tuple[int, int, int, int]] = []
+        self.units: list[Sequence[int]] = []
         self.letters: list[Sequence[int]] = []
 
     def text(self, ids: Sequence[int]) -> None:
-        self.rows += [(i, -1, 0, 0, 0, IGNORE) for i in ids]
-        self.letters += [NO_LETTERS] * len(ids)
+        self.rows += [(i, -1, 0, IGNORE) for i in ids]
+        self.units += [self.window.none] * len(ids)
+        self.letters += [LETTER_WINDOW.none] * len(ids)
 
     def speech(
         self,
         token: int,
         target: int,
-        now: int = 0,
-        following: int = 0,
         elapsed: int = 0,
-        letters: Sequence[int] = NO_LETTERS,
+        units: Sequence[int] | None = None,
+        letters: Sequence[int] = LETTER_WINDOW.none,
     ) -> None:
-        self.rows.append((-1, token, now, following, elapsed, target))
+        self.rows.append((-1, token, elapsed, target))
+        self.units.append(self.window.none if units is None else units)
         self.letters.append(letters)
 
     def sequence(self) -> SpeechSequence:
-        text, token, now, following, elapsed, target = np.asarray(self.rows, dtype=np.int32).T
-        letters = np.asarray(self.letters, dtype=np.int16)
-        return SpeechSequence(text, token, now, following, elapsed, letters, target)
+        text, token, elapsed, target = np.asarray(self.rows, dtype=np.int32).T
+        units, letters = (np.asarray(rows, dtype=np.int16) for rows in (self.units, self.letters))
+        return SpeechSequence(text, token, np.full_like(token, self.voice), units, elapsed, letters, target)

@@ -12,6 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
 
+from voicegraft.data.windows import Window
+
 Groups = tuple[tuple[str, ...], ...]  # phones of each letter
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
@@ -65,20 +67,10 @@ class Speller:
         return tuple(reversed(groups))
 
 
-BEFORE, AFTER = 2, 4  # neighbours of a letter that are told with it
-WINDOW = BEFORE + 1 + AFTER
 NUM_LETTERS = 2 * len(LETTERS)  # capitals count: they tell an initialism
+LETTER_WINDOW = Window(before=3, after=4, num_kinds=NUM_LETTERS)
 
 
-def windows(letters: str) -> list[list[int]]:
-    """For each letter the rows ``[WINDOW]`` of itself and its neighbours, 0 beyond the word.
-
-    A letter has another row at every place of the window, ``1 + place * NUM_LETTERS + number``.
-    """
-    numbers = [LETTERS.index(c.lower()) + (len(LETTERS) if c.isupper() else 0) for c in letters]
-    rows = []
-    for i in range(len(letters)):
-        places = range(i - BEFORE, i + AFTER + 1)
-        inside = [numbers[at] if 0 <= at < len(numbers) else None for at in places]
-        rows.append([0 if n is None else 1 + place * NUM_LETTERS + n for place, n in enumerate(inside)])
-    return rows
+def letter_windows(letters: str) -> list[list[int]]:
+    """For each letter of a word the rows of itself and its neighbours (see ``Window``)."""
+    return LETTER_WINDOW.rows([LETTERS.index(c.lower()) + (len(LETTERS) if c.isupper() else 0) for c in letters])

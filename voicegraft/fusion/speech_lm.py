@@ -26,8 +26,8 @@ from transformers.utils import logging as hf_logging
 
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED
-from voicegraft.data.spelling import NUM_LETTERS, WINDOW
+from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, unit_window
+from voicegraft.data.spelling import LETTER_WINDOW
 from voicegraft.fusion.step_decoder import StepDecoder
 from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
@@ -50,40 +50,46 @@ class RowsConfig:
 
     vocabulary: SpeechVocabulary
     width: int  # D of the backbone
+    place_width: int  # hidden units of what works out a position's place
     backbone: str  # fingerprint of the backbone's weights
     semantic: str  # fingerprint of the semantic tokenizer
 
 
 class SpeechRows(nn.Module):
-    """Embedding and output rows of the speech vocabulary."""
+    """Embedding and output rows of the speech vocabulary, and of the places where its tokens stand."""
 
     def __init__(self, config: RowsConfig):
         super().__init__()
         self.config = config
-        num_units = len(config.vocabulary.units)
-        self.token = nn.Embedding(config.vocabulary.size, config.width)
-        self.now = nn.Embedding(num_units + 1, config.width)
-        self.following = nn.Embedding(num_units + 1, config.width)
-        self.elapsed = nn.Embedding(MAX_ELAPSED + 1, config.width)
-        self.letters = nn.Embedding(1 + WINDOW * NUM_LETTERS, config.width, padding_idx=0)
-        self.head = nn.Linear(config.width, config.vocabulary.size)
+        width = config.width
+        self.token = nn.Embedding(config.vocabulary.size, width)
+        self.units = nn.Embedding(unit_window(config.vocabulary).num_rows, width, padding_idx=0)
+        self.elapsed = nn.Embedding(MAX_ELAPSED + 1, width)
+        self.letters = nn.Embedding(LETTER_WINDOW.num_rows, width, padding_idx=0)
+        # Neighbours mean something together ("ch", "igh"), which a sum of rows cannot tell, nor a frozen backbone well.
+        self.place = nn.Sequential(
+            nn.RMSNorm(width), nn.Linear(width, config.place_width), nn.GELU(), nn.Linear(config.place_width, width)
+        )
+        self.head = nn.Linear(width, config.vocabulary.size)
 
     def initialise(self, std: float, levels: tuple[int, ...] | None = None) -> None:
         """Rows as large as the backbone's; codes that differ in one FSQ digit (``levels``) begin as neighbours."""
-        for table in (self.token, self.now, self.following, self.elapsed, self.letters, self.head):
+        for table in (self.token, self.units, self.elapsed, self.letters, self.head):
             nn.init.normal_(table.weight, std=std)
-        nn.init.zeros_(self.head.bias)
-        nn.init.zeros_(self.letters.weight[0])
+        leave = cast(nn.Linear, self.place[-1])
+        nn.init.normal_(leave.weight, std=std * leave.in_features**-0.5)
+        for zero in (self.head.bias, leave.bias, self.units.weight[0], self.letters.weight[0]):
+            nn.init.zeros_(zero)
         if levels is not None:
             first = self.config.vocabulary.first_code
             with torch.no_grad():
                 self.token.weight[first:] = structured_rows(levels, self.config.width, std)
                 self.head.weight[first:] = structured_rows(levels, self.config.width, std)
 
-    def embed(self, token: Tensor, now: Tensor, following: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
-        """Ids ``[B, T]`` each, letters ``[B, T, WINDOW]`` (see ``data.sequences``) -> ``[B, T, D]``."""
-        where = self.now(now) + self.following(following) + self.elapsed(elapsed)
-        return self.token(token) + where + self.letters(letters).sum(-2)
+    def where(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
+        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.sequences``) -> what tells a place ``[..., D]``."""
+        rows = self.units(units).sum(-2) + self.elapsed(elapsed) + self.letters(letters).sum(-2) + self.token(voice)
+        return rows + self.place(rows)
 
 
 class SpeechLM(nn.Module):
@@ -107,7 +113,8 @@ class SpeechLM(nn.Module):
     ) -> SpeechLM:
         """A fresh expert on a backbone, which is frozen from here on."""
         embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
-        rows = SpeechRows(RowsConfig(vocabulary, embedding.shape[1], backbone_fingerprint(backbone), semantic))
+        width = embedding.shape[1]
+        rows = SpeechRows(RowsConfig(vocabulary, width, 2 * width, backbone_fingerprint(backbone), semantic))
         rows.initialise(float(embedding.detach().float().std()), levels)
         settings = LoraConfig(
             r=lora.rank,
@@ -161,11 +168,15 @@ class SpeechLM(nn.Module):
         out = inner(inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None)
         return out.last_hidden_state
 
+    def take_back(self, cache: Any, num_positions: int) -> None:
+        """Removes the last positions from a cache of ``merge_for_speed``'s."""
+        cache.length -= num_positions
+
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss on a batch of ``data.sequences`` fields ``[B, L]``: mean cross-entropy, and its parts."""
         speech = batch["token"] >= 0
-        places = (batch[name] for name in ("now", "following", "elapsed", "letters"))
-        rows = self.rows.embed(batch["token"].clamp(min=0), *places)
+        places = (batch[name] for name in ("voice", "units", "elapsed", "letters"))
+        rows = self.rows.token(batch["token"].clamp(min=0)) + self.rows.where(*places)
         text = self.embed_text(batch["text"].clamp(min=0))
         hidden = self.hidden(torch.where(speech[..., None], rows, text))
         wanted = batch["target"] != IGNORE
@@ -173,7 +184,7 @@ class SpeechLM(nn.Module):
         target = batch["target"][wanted]
         each = F.cross_entropy(logits, target, reduction="none")
         with torch.no_grad():
-            spoken = batch["now"][wanted] > 0
+            spoken = batch["units"][wanted].any(-1)
             right = (logits.argmax(-1) == target).float()
             parts = {
                 "think": each[~spoken].mean(),
@@ -202,6 +213,7 @@ class SpeechLM(nn.Module):
         settings.base_model_name_or_path = Path(settings.base_model_name_or_path or "").name
         halves = {name: tensor.detach().half() for name, tensor in adapter.items()}
         self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
+        (folder / EXPERT / ADAPTER_WEIGHTS).chmod(0o644)  # comes readable to its owner alone, is to be shared
         save_artifact(
             folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16
         )

@@ -24,8 +24,9 @@ from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.audio.mel import LogMel, MelConfig
 from voicegraft.audio.pitch import relative_pitch
+from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
-from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
+from voicegraft.data.corpora import book_paragraphs, dialogues, dictionary_words, readable_sentences, unpack, words_key
 from voicegraft.data.manifest import Utterance, held_back, read_manifest, write_manifest
 from voicegraft.data.pronunciation import Lexicon, flite_lexicon, refine_with_context, words_of
 from voicegraft.data.shards import RaggedArray, write_ragged
@@ -39,6 +40,9 @@ class PrepareConfig:
     work: str = "runs/pocket"  # folder that receives everything
     recordings: tuple[str, ...] = ("kathleen", "ljspeech-part")  # corpora with manifest.jsonl: the human voices
     never_say: tuple[str, ...] = ("prompts/harvard_001-360.txt",)  # evaluation prompts, kept out of all training
+    dictionary: str = (
+        "cmudict/cmudict.dict"  # its words are pronounced too, as many a user's word is in no book; "": none
+    )
     dialogue_share: float = 0.25  # of the sentences to synthesise, the rest comes from books
     num_workers: int = 2  # processes
     shard_size: int = 1000  # synthetic utterances per shard
@@ -52,10 +56,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare(config: PrepareConfig) -> None:
     data, work = Path(config.data), Path(config.work)
-    unpack(data, work / "corpora", (*config.recordings, "books-pd", "sgd-dialogues"))
+    corpora = [*config.recordings, "books-pd", "sgd-dialogues", *Path(config.dictionary).parts[:1]]
+    unpack(data, work / "corpora", corpora)
     recordings = {name: read_manifest(work / "corpora" / name) for name in config.recordings}
     sentences = choose_sentences(config, data, work, recordings)
-    lexicon = base_lexicon(work, [*sentences, *(u.text for rows in recordings.values() for u in rows)])
+    more = dictionary_words(work / "corpora" / config.dictionary) if config.dictionary else []
+    lexicon = base_lexicon(work, [*sentences, *(u.text for rows in recordings.values() for u in rows), *more])
     synthesise(config, work, sentences[: config.synthetic.num_utterances], lexicon)
     refined = work / "lexicon.json"
     if not refined.is_file():
@@ -102,7 +108,7 @@ def choose_sentences(
     rest = books[num_books:] + spoken[num_spoken:]
     draw.shuffle(first)
     draw.shuffle(rest)
-    path.write_text("\n".join(first + rest) + "\n")
+    write_text(path, "\n".join(first + rest))
     return first + rest
 
 

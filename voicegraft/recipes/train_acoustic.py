@@ -149,13 +149,9 @@ class Damage(nn.Module):
 
     def semantic(self, ids: Tensor) -> Tensor:
         """``[B, T]`` with some digits off by one; ids beyond the vocabulary stay."""
-        levels = torch.tensor(self.fsq.levels, device=ids.device)
         inside = ids < self.fsq.vocab_size
-        digits = self.fsq.digits(ids.clamp(max=self.fsq.vocab_size - 1))
-        off = torch.randint(0, 2, digits.shape, device=ids.device) * 2 - 1
-        off = off * (torch.rand(digits.shape, device=ids.device) < self.config.wrong_digits)
-        digits = (digits + off).clamp(min=0).minimum(levels - 1)
-        return torch.where(inside, (digits * self.fsq.radix).sum(-1), ids)
+        nudged = self.fsq.nudge(ids.clamp(max=self.fsq.vocab_size - 1), self.config.wrong_digits)
+        return torch.where(inside, nudged, ids)
 
 
 if __name__ == "__main__":

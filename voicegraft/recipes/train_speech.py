@@ -2,13 +2,15 @@
 
     python -m voicegraft.recipes.train_speech configs/pocket/speech.yaml work=runs/pocket
 
-Three kinds of sequences are mixed: recordings, synthetic speech, and pronunciation alone (text -> units, unlimited).
+Three kinds of sequences are mixed: recordings, synthetic speech, and pronunciation alone (text -> units, unlimited):
+sentences, and lists of words in which rare words are frequent.
 Each round has its own mixture; the last one leans on the recordings. Writes ``expert/``.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +24,17 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.pronunciation import UNITS, Lexicon, phones_by_word, words_of
 from voicegraft.data.sequences import SpeechSequence, WordSpelling, speech_sequence
-from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts
+from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts, newest_alignments
 from voicegraft.data.spelling import Speller
 from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
+from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticTokenizer
-from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
 from voicegraft.train.loop import LoopConfig, run
+
+WORDS_PER_LIST = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,10 @@ class TrainSpeechConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     rounds: tuple[Round, ...] = (Round(),)
     batch_positions: int = 4096  # positions per batch
+    hidden_codes: float = 0.2  # share of the codes said so far that are not shown
+    wrong_digits: float = 0.05  # share of the digits of those that are, off by one
     num_pronunciations: int = 40_000  # sentences that are only pronounced
+    num_word_lists: int = 20_000  # lists of words that are only pronounced
     max_frames: int = 500  # longer utterances are left out
     device: str = "auto"
 
@@ -81,8 +89,7 @@ def main(argv: list[str] | None = None) -> None:
 def train_speech(config: TrainSpeechConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     semantic = SemanticTokenizer.load(work / "semantic")
-    aligned = Path(config.aligned) if config.aligned else sorted((work / "alignments").iterdir())[-1]
-    speech = PreparedSpeech(work, aligned=aligned)
+    speech = PreparedSpeech(work, aligned=Path(config.aligned) if config.aligned else newest_alignments(work))
     vocabulary = SpeechVocabulary(tuple(speech.speakers), UNITS, semantic.spec.vocab_size)
     backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
     torch.manual_seed(0)
@@ -92,13 +99,16 @@ def train_speech(config: TrainSpeechConfig) -> None:
         model.take_expert(Path(config.start_from))
     model.to(device)
     tokens = Tokens(work, "semantic", fingerprint)
-    train = material(config, model, speech, tokens, "train", config.num_pronunciations)
-    held = material(config, model, speech, tokens, "val", 200)
+    spelling = Spelling(model, Lexicon.load(work / "lexicon.json"))
+    train = material(config, spelling, speech, tokens, "train", config.num_pronunciations, config.num_word_lists)
+    held = material(config, spelling, speech, tokens, "val", 200, 100)
+
+    fsq = FSQ(semantic.config.levels).to(device)
 
     def losses(
         players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["speech"](batch)
+        loss, parts = players["speech"](damaged(batch, vocabulary, fsq, config))
         return {"speech": loss}, parts
 
     @torch.inference_mode()
@@ -125,6 +135,20 @@ def train_speech(config: TrainSpeechConfig) -> None:
         ):
             return
     model.save_expert(work / "expert", {"recipe": "train_speech", "rounds": len(config.rounds)})
+
+
+def damaged(
+    batch: Mapping[str, Tensor], vocabulary: SpeechVocabulary, fsq: FSQ, config: TrainSpeechConfig
+) -> dict[str, Tensor]:
+    """The batch with some of its codes hidden and some nudged, as input; the targets stay.
+
+    What the expert said itself is less reliable than recordings are: it must not lean on every frame of it.
+    """
+    token = batch["token"]
+    nudged = fsq.nudge((token - vocabulary.first_code).clamp(min=0), config.wrong_digits)
+    hide = torch.rand(token.shape, device=token.device) < config.hidden_codes
+    shown = torch.where(hide, HIDDEN, vocabulary.first_code + nudged)
+    return {**batch, "token": torch.where(token >= vocabulary.first_code, shown, token)}
 
 
 class Spelling:
@@ -154,13 +178,18 @@ class Spelling:
 
 
 def material(
-    config: TrainSpeechConfig, model: SpeechLM, speech: PreparedSpeech, tokens: Tokens, split: str, num_plain: int
+    config: TrainSpeechConfig,
+    spelling: Spelling,
+    speech: PreparedSpeech,
+    tokens: Tokens,
+    split: str,
+    num_plain: int,
+    num_lists: int,
 ) -> Material:
     """Builds all sequences of a split; sentences that are only pronounced come after those that are synthesised."""
     work = Path(config.work)
+    model, lexicon = spelling.model, spelling.lexicon
     vocabulary = model.vocabulary
-    lexicon = Lexicon.load(work / "lexicon.json")
-    spelling = Spelling(model, lexicon)
     rate = SemanticTokenizer.load(work / "semantic").spec.frame_rate
 
     def of_clip(clip: Clip) -> SpeechSequence | None:
@@ -195,8 +224,22 @@ def material(
 
     sentences = (work / "sentences.txt").read_text().splitlines()
     last = -config.num_pronunciations if split == "train" else -config.num_pronunciations - num_plain
-    plain = (of_text(number, text) for number, text in enumerate(sentences[last:][:num_plain]))
+    lists = word_lists(lexicon, sentences, num_lists, seed=split == "train")
+    plain = (of_text(number, text) for number, text in enumerate([*sentences[last:][:num_plain], *lists]))
     return Material(of_clips(False), of_clips(True), [s for s in plain if s is not None])
+
+
+def word_lists(lexicon: Lexicon, sentences: Sequence[str], count: int, seed: int) -> list[str]:
+    """Lists of words, each drawn by the square root of how often the sentences say it, plus one.
+
+    Running text would show a rare word once in a training, or never.
+    """
+    said = Counter(word.key for text in sentences for word in words_of(text))
+    words = sorted(lexicon.entries)
+    weights = np.sqrt([said[word] + 1 for word in words])
+    draw = np.random.default_rng(seed)
+    chosen = draw.choice(words, size=(count, WORDS_PER_LIST), p=weights / weights.sum())
+    return [" ".join(row).capitalize() + "." for row in chosen]
 
 
 def vary(text: str, key: str) -> str:

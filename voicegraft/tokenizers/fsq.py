@@ -49,6 +49,14 @@ class FSQ(nn.Module):
         levels = torch.tensor(self.levels, device=codes.device)
         return codes[..., None] // self.radix % levels
 
+    def nudge(self, codes: Tensor, share: float) -> Tensor:
+        """Codes ``[...]`` with this share of their digits off by one: the errors that generation makes, in miniature."""
+        digits = self.digits(codes)
+        off = torch.randint(0, 2, digits.shape, device=codes.device) * 2 - 1
+        off = off * (torch.rand(digits.shape, device=codes.device) < share)
+        levels = torch.tensor(self.levels, device=codes.device)
+        return ((digits + off).clamp(min=0).minimum(levels - 1) * self.radix).sum(-1)
+
     def values(self, codes: Tensor) -> Tensor:
         """Codes ``[...]`` -> quantised values ``[..., D]`` in [-1, 1], as ``forward`` returned them."""
         return self.digits(codes) / self.reach - 1

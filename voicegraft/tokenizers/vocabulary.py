@@ -12,7 +12,8 @@ from voicegraft.core.errors import VoicegraftError
 
 SAY = 0  # the pronunciation is complete, speaking begins
 ADVANCE = 1  # the next unit begins
-NUM_CONTROLS = 2
+HIDDEN = 2  # stands for a code that training does not show
+NUM_CONTROLS = 3
 
 
 @dataclass(frozen=True)
