@@ -132,6 +132,24 @@ def test_codes_are_drawn_from_the_softmax(temperature: float) -> None:
 
 
 @torch.inference_mode()
+def test_a_blended_frame_is_the_mean_over_the_codes(model: AcousticLM) -> None:
+    semantic, _, voice = tokens(4)
+    span = around(model, semantic, 1)
+    hard, after = model.step(span, voice, model.start(), 0.0)
+    torch.testing.assert_close(after.previous, model.entries(hard[..., None]).sum(0)[:, 0])
+    same, state = model.step(span, voice, model.start(), 0.0, blend=True)
+    assert torch.equal(same, hard) and torch.equal(
+        state.previous, after.previous
+    )  # at 0 the mean is the likeliest entry
+    _, sharp = model.step(span, voice, model.start(), 1e-3, blend=True)
+    torch.testing.assert_close(sharp.previous, after.previous, atol=1e-3, rtol=1e-3)
+    _, even = model.step(span, voice, model.start(), 1e6, blend=True)
+    torch.testing.assert_close(even.previous, model.codebooks.mean(1).sum(0)[None], atol=1e-3, rtol=1e-3)
+    _, between = model.step(span, voice, model.start(), 1.0, blend=True)
+    assert between.previous.norm() < after.previous.norm()
+
+
+@torch.inference_mode()
 def test_the_same_seed_draws_the_same_codes() -> None:
     model = tiny.acoustic_lm()
     semantic, _, voice = tokens(4)

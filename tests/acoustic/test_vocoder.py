@@ -37,8 +37,9 @@ def vocoder(request: pytest.FixtureRequest) -> Vocoder:
 def streamed(vocoder: Vocoder, codes: Tensor, chunk: int) -> list[Tensor]:
     """The pieces of sound of each step, and of the end."""
     state, pieces = vocoder.start(len(codes)), []
+    latents = vocoder.latents(codes)
     for start in range(0, codes.shape[-1], chunk):
-        samples, state = vocoder.step(codes[..., start : start + chunk], state)
+        samples, state = vocoder.step(latents[..., start : start + chunk], state)
         pieces.append(samples)
     return [*pieces, vocoder.finish(state)]
 
@@ -85,10 +86,10 @@ def test_a_batch_is_its_single_sequences(vocoder: Vocoder) -> None:
 
 @torch.inference_mode()
 def test_a_state_is_a_value_and_can_be_used_twice(vocoder: Vocoder) -> None:
-    codes = random_codes(8)
-    _, state = vocoder.step(codes[..., :4], vocoder.start())
-    first, _ = vocoder.step(codes[..., 4:], state)
-    second, _ = vocoder.step(codes[..., 4:], state)
+    latents = vocoder.latents(random_codes(8))
+    _, state = vocoder.step(latents[..., :4], vocoder.start())
+    first, _ = vocoder.step(latents[..., 4:], state)
+    second, _ = vocoder.step(latents[..., 4:], state)
     assert torch.equal(first, second)
 
 

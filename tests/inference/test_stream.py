@@ -47,8 +47,8 @@ def test_the_same_seed_says_the_same(pack: Pack) -> None:
     assert one == same != other
 
 
-def test_the_likeliest_codes_need_no_seed(pack: Pack) -> None:
-    options = replace(OPTIONS, semantic=Sampling(0.0, 1.0), pace=1e9)  # only how long a unit lasts is left to chance
+def test_the_likeliest_codes_and_lengths_need_no_seed(pack: Pack) -> None:
+    options = replace(OPTIONS, semantic=Sampling(0.0, 1.0), length_spread=0.0)
     one, other = (list(SentenceTokens(pack.lm, TEXT, "ann", options, generator(s))) for s in (1, 2))
     assert one == other
 
@@ -67,7 +67,7 @@ def test_the_merged_copy_says_the_same_as_the_expert(pack: Pack) -> None:
 
 def test_units_last_as_long_as_the_model_says_whatever_the_temperature_of_the_codes(pack: Pack) -> None:
     for temperature in (0.1, 2.0):
-        options = replace(OPTIONS, max_unit_frames=40, semantic=Sampling(temperature, 1.0))
+        options = replace(OPTIONS, max_unit_frames=40, semantic=Sampling(temperature, 1.0), length_spread=1.0)
         spoken = [SentenceTokens(pack.lm, TEXT, "ann", options, generator(seed)) for seed in range(6)]
         mean = np.mean([len(list(tokens)) / len(tokens.units) for tokens in spoken])
         # Going on has logit 4 against 27 codes around 0: about two chances in three.
@@ -93,6 +93,31 @@ def wanting_to_go_on(pack: Pack, much: float) -> Iterator[None]:
         bias.copy_(before)
 
 
+def test_a_unit_lasts_as_long_as_the_middle_of_the_models_distribution(pack: Pack) -> None:
+    options = replace(OPTIONS, max_unit_frames=400, long_unit_frames=400, length_spread=0.0)
+    head = pack.lm.rows.head
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    with torch.no_grad():
+        for tensor in head.state_dict().values():
+            tensor.zero_()  # going on is as likely as each of the 27 codes, always
+    try:
+
+        def lengths(spread: float, seed: int) -> list[int]:
+            some = replace(options, length_spread=spread)
+            tokens = SentenceTokens(pack.lm, "We go.", "ann", some, generator(seed))
+            list(tokens)
+            return [s.num_frames for s in tokens.spoken if s.unit not in (START, *BOUNDARIES)]
+
+        median = next(n for n in range(100) if (27 / 28) ** n <= 0.5)
+        assert set(lengths(0.0, 0)) == {median}
+        drawn = [n for seed in range(40) for n in lengths(1.0, seed)]
+        assert len(drawn) == 80 and np.mean(drawn) == pytest.approx(28, rel=0.25) and np.std(drawn) > 20
+        narrow = [n for seed in range(8) for n in lengths(0.2, seed)]
+        assert np.std(narrow) < 6 and np.median(narrow) == pytest.approx(median, abs=2)
+    finally:
+        head.load_state_dict(before)
+
+
 def test_every_sentence_ends_even_if_the_model_never_wants_to(pack: Pack) -> None:
     with wanting_to_go_on(pack, -1e9):
         tokens = SentenceTokens(pack.lm, "We go.", "ann", OPTIONS, generator())
@@ -116,14 +141,14 @@ def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack
 
 @torch.inference_mode()
 def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget: bool) -> Tensor:
-    """All frames at once known: explicit padding, greedy."""
+    """All frames at once known: explicit padding."""
     c = model.config
     padded = [model.beyond] * c.past + semantic + [model.beyond] * c.ahead
     state, frames = model.start(), []
     for t in range(len(semantic)):
         ids = torch.tensor([padded[t : t + c.past + 1 + c.ahead]])
-        codes, state = model.step(ids, torch.tensor([voice]), state, temperature=0.0, forget=forget)
-        frames.append(codes)
+        _, state = model.step(ids, torch.tensor([voice]), state, 0.7, forget=forget, blend=True)
+        frames.append(state.previous)
     return torch.stack(frames) if frames else torch.zeros(0)
 
 
@@ -134,7 +159,7 @@ def test_there_is_a_frame_for_every_token(shape: tuple[int, int]) -> None:
     model.codebooks.normal_()
     for num_tokens in range(11):
         semantic = torch.randint(27, (num_tokens,), generator=generator(num_tokens)).tolist()
-        options = SpeakOptions(acoustic_temperature=0.0, acoustic_history=num_tokens % 2 == 0)
+        options = SpeakOptions(acoustic_temperature=0.7, acoustic_history=num_tokens % 2 == 0)
         frames = list(acoustic_frames(model, semantic, "ben", options))
         assert len(frames) == num_tokens
         if frames:
@@ -159,9 +184,13 @@ def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
 # Sound
 
 
+def random_frame(pack: Pack, seed: int) -> Tensor:
+    return pack.vocoder.latents(torch.randint(16, (1, 3, 1), generator=generator(seed)))[..., 0]
+
+
 @pytest.mark.parametrize("num_frames", [0, 1, 2, 3, 7, 20])
 def test_the_sound_is_as_long_as_its_frames_whatever_the_chunks(pack: Pack, num_frames: int) -> None:
-    frames = [torch.randint(16, (1, 3), generator=generator(i)) for i in range(num_frames)]
+    frames = [random_frame(pack, i) for i in range(num_frames)]
     whole = None
     for first, chunk in ((5, 10), (1, 1), (3, 7), (100, 100), (2, 50)):
         pieces = list(render(pack.vocoder, frames, first, chunk))
@@ -177,7 +206,7 @@ def test_the_first_sound_comes_with_the_first_chunk(pack: Pack) -> None:
     def frames() -> Iterator[Tensor]:
         for i in range(30):
             read.append(i)
-            yield torch.randint(16, (1, 3), generator=generator(i))
+            yield random_frame(pack, i)
 
     sound = render(pack.vocoder, frames(), 4, 10)
     next(sound)

@@ -48,7 +48,7 @@ class AcousticState:
     position: int  # frames made
     keys: tuple[Tensor, ...]  # per layer [B, H, <= window, D / H]
     values: tuple[Tensor, ...]
-    previous: Tensor  # [B, code_width], the last frame's sum of entries
+    previous: Tensor  # [B, code_width], the last frame: the sum of its entries
 
 
 class Layer(nn.Module):
@@ -149,6 +149,7 @@ class AcousticLM(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         forget: bool = False,
+        blend: bool = False,
     ) -> tuple[Tensor, AcousticState]:
         """One frame.
 
@@ -156,9 +157,11 @@ class AcousticLM(nn.Module):
             semantic: ``[B, past + 1 + ahead]`` ids around the frame, ``beyond`` where there is none.
             temperature: 0 takes the likeliest code.
             forget: leaves the frame before out, as training often does; what remains is the semantic context.
+            blend: the frame is not the sum of the drawn entries but of every codebook's mean entry under the softmax at
+                ``temperature``. The finer codebooks are nearly unpredictable: one of their entries is noise, the mean is not.
 
         Returns:
-            Codes ``[B, K]`` and the state after them.
+            Codes ``[B, K]`` and the state after them, whose ``previous`` is the frame itself.
         """
         c = self.config
         previous = torch.zeros_like(state.previous) if forget else state.previous
@@ -180,7 +183,10 @@ class AcousticLM(nn.Module):
             logits = F.gelu(hidden[:, book] + total @ self.head_sum[book]) @ self.head_out[book]
             code = (logits + noise[:, book]).argmax(-1)
             codes.append(code)
-            total = total + F.embedding(code, self.codebooks[book])
+            if blend and temperature > 0:
+                total = total + torch.softmax(logits / temperature, -1) @ self.codebooks[book]
+            else:
+                total = total + F.embedding(code, self.codebooks[book])
         state = AcousticState(state.position + 1, tuple(keys), tuple(values), total)
         return torch.stack(codes, 1), state
 

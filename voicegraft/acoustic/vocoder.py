@@ -7,8 +7,8 @@ homomorphic vocoder, Liu et al. 2020, with an inverse-STFT as in Vocos, arXiv 23
 phase, spectral losses alone train it a long way, which is what a CPU can afford; discriminators refine it.
 
 A sample is final once every window over it has come, so the sound lags the codes by ``delay`` samples and nothing that
-was handed out ever changes. Streaming state is a value: ``step(codes, state) -> (samples, state)``; ``forward`` is the same
-computation in one go.
+was handed out ever changes. Streaming state is a value: ``step(latents, state) -> (samples, state)``; ``forward`` is the same
+computation in one go, from codes.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Vocoder(nn.Module):
         """
         c = self.config
         state = self.start(len(codes), noise_position)
-        samples, state, predicted = self._advance(codes, state, log_pitch)
+        samples, state, predicted = self._advance(self.latents(codes), state, log_pitch)
         samples = torch.cat([samples, self.finish(state)], -1)
         return samples[:, : codes.shape[-1] * c.hop], predicted
 
@@ -158,9 +158,13 @@ class Vocoder(nn.Module):
             lead=c.delay // 2,
         )
 
-    def step(self, codes: Tensor, state: VocoderState) -> tuple[Tensor, VocoderState]:
-        """Next codes ``[B, K, T]`` -> the samples that became final ``[B, <= T * hop]``, new state."""
-        samples, state, _ = self._advance(codes, state)
+    def latents(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, K, T]`` -> what they stand for, the sum of their codebook entries, ``[B, code_width, T]``."""
+        return torch.stack([F.embedding(codes[:, k], book) for k, book in enumerate(self.codebooks)]).sum(0).mT
+
+    def step(self, latents: Tensor, state: VocoderState) -> tuple[Tensor, VocoderState]:
+        """Next frames ``[B, code_width, T]`` -> the samples that became final ``[B, <= T * hop]``, new state."""
+        samples, state, _ = self._advance(latents, state)
         return samples, state
 
     def finish(self, state: VocoderState) -> Tensor:
@@ -168,10 +172,9 @@ class Vocoder(nn.Module):
         return state.tail[:, state.lead : self.config.delay // 2]
 
     def _advance(
-        self, codes: Tensor, state: VocoderState, log_pitch: Tensor | None = None
+        self, latents: Tensor, state: VocoderState, log_pitch: Tensor | None = None
     ) -> tuple[Tensor, VocoderState, Tensor]:
-        entries = [F.embedding(codes[:, k], book) for k, book in enumerate(self.codebooks)]
-        h, first = self.enter.step(torch.stack(entries).sum(0).mT, state.convolutions[0])
+        h, first = self.enter.step(latents, state.convolutions[0])
         convolutions = [first]
         for i, (block, held) in enumerate(zip(self._blocks(), state.convolutions[1:], strict=True)):
             if i == len(self.slow):  # every frame becomes two neighbours

@@ -10,8 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    temperature: float = 0.6  # 0 takes the likeliest
-    top_p: float = 0.9  # nucleus: smallest set of tokens with this probability (Holtzman et al. 2019)
+    temperature: float = 0.4  # 0 takes the likeliest
+    top_p: float = 0.8  # nucleus: smallest set of tokens with this probability (Holtzman et al. 2019)
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1:

@@ -1,8 +1,8 @@
 """One sentence from text to sound, as a stream: three small machines, each handing on what is final.
 
 SentenceTokens    text -> units -> semantic tokens, one by one    (backbone with its speech expert)
-acoustic_frames   semantic tokens -> frames of acoustic codes     (acoustic LM, a few frames behind)
-render            codes -> samples                                (vocoder, its delay behind)
+acoustic_frames   semantic tokens -> acoustic frames              (acoustic LM, a few frames behind)
+render            frames -> samples                               (vocoder, its delay behind)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
-from voicegraft.data.sequences import MAX_ELAPSED, NO_LETTERS
-from voicegraft.data.spelling import windows
+from voicegraft.data.sequences import MAX_ELAPSED, unit_window
+from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
@@ -33,8 +33,10 @@ class SpeakOptions:
     """How to speak; the defaults are a pack's own business (``pack.json``)."""
 
     semantic: Sampling = field(default_factory=Sampling)
-    acoustic_temperature: float = 0.0  # 0 takes the likeliest codes
+    acoustic_blend: bool = True  # frames are means over all codes by their probability; False draws codes
+    acoustic_temperature: float = 0.5  # 0 takes the likeliest codes
     acoustic_history: bool = False  # whether a frame's codes are drawn in sight of the frame before
+    length_spread: float = 0.2  # of a unit: 0 takes the median of the model's distribution, 1 draws from all of it
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
     long_unit_frames: int = 15  # from here on, going on becomes likelier with every frame
     max_unit_frames: int = 40  # longest phone or pause; reaching it is reported
@@ -47,6 +49,14 @@ class SpokenUnit:
     unit: str
     start_frame: int
     num_frames: int = 0
+
+
+@dataclass(frozen=True)
+class _Letter:
+    begin: Tensor  # [1, T, D] what goes before it, if anything, and the token that begins it
+    places: Tensor  # [MOST_PHONES + 1, D]
+    boundary: str  # of its word
+    closes_word: bool
 
 
 class SentenceTokens:
@@ -70,25 +80,26 @@ class SentenceTokens:
         lm, vocabulary = self.lm, self.lm.vocabulary
         cache = lm.start_cache()
         self.units = self._think(cache)
-        index = [vocabulary.unit_index[unit] for unit in self.units]
+        around = unit_window(vocabulary).rows([vocabulary.unit_index[unit] for unit in self.units])
         frame = 0
-        for n, unit in enumerate(self.units):
-            now, following = index[n] + 1, index[n + 1] + 1 if n + 1 < len(index) else 0
+        for n, (unit, rows) in enumerate(zip(self.units, around, strict=True)):
             spoken = SpokenUnit(unit, frame)
             self.spoken.append(spoken)
             silent = unit == START or unit in BOUNDARIES
+            places = self._places(MAX_ELAPSED, units=rows)
             token = ADVANCE if n else SAY
+            lasts, limit = 1.0, self._length_quantile()
             while True:
-                hidden = lm.hidden(self._embed(token, now, following, min(spoken.num_frames, MAX_ELAPSED)), cache)[
-                    :, -1
-                ]
+                hidden = lm.hidden(self._at(token, places, spoken.num_frames), cache)[:, -1]
                 if spoken.num_frames >= self.options.max_unit_frames:
                     self.cut = True
                     break
                 logits = lm.rows.head(hidden)[0]
                 # A phone lasts a frame at least; a boundary may last none.
-                if (silent or spoken.num_frames) and self._goes_on(logits, spoken.num_frames):
-                    break
+                if silent or spoken.num_frames:
+                    lasts *= 1 - self._chance_of_going_on(logits, spoken.num_frames)
+                    if lasts <= limit:
+                        break
                 token = vocabulary.first_code + draw(
                     logits[vocabulary.first_code :], self.options.semantic, self.generator
                 )
@@ -96,60 +107,105 @@ class SentenceTokens:
                 frame += 1
                 yield token - vocabulary.first_code
 
-    def _goes_on(self, logits: Tensor, num_frames: int) -> bool:
-        """Draws whether the next unit begins, always at temperature 1.
+    def _length_quantile(self) -> float:
+        """The unit ends when the model's probability that it lasts on has fallen to this.
 
-        A lower one would shorten every unit: ADVANCE is one token and competes with the sum of many codes. A unit that
-        lasts longer than speech does is pushed on, harder with every frame: at such lengths the model has seen nothing.
+        Drawing at every frame would be a draw from the whole distribution of lengths, and the model's has all the variety of
+        speech without all of its reasons: such speech is jerky. The middle of the distribution is what listeners follow.
+        """
+        spread = self.options.length_spread
+        return 0.5 + spread * (float(torch.rand((), generator=self.generator, device=self._device)) - 0.5)
+
+    def _chance_of_going_on(self, logits: Tensor, num_frames: int) -> float:
+        """That the next unit begins now, at temperature 1: a lower one would shorten every unit, since ADVANCE is one
+        token and competes with the sum of many codes.
+
+        A unit that lasts longer than speech does is pushed on, harder with every frame: at such lengths the model has seen
+        nothing.
         """
         first = self.lm.vocabulary.first_code
         stay = torch.logsumexp(logits[first:], 0)
         push = PUSH_PER_FRAME * max(0, num_frames - self.options.long_unit_frames)
-        chance = torch.sigmoid(logits[ADVANCE] + self.options.pace + push - stay)
-        return bool(torch.rand((), generator=self.generator, device=logits.device) < chance)
+        return float(torch.sigmoid(logits[ADVANCE] + self.options.pace + push - stay))
 
     def _think(self, cache: Any) -> list[str]:
-        """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY."""
+        """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY.
+
+        Most letters make one phone or none, so where positions can be taken back, a phone and the beginning of the next letter
+        go through the model together, and the latter is taken back if the letter makes more. That halves the steps.
+        """
         lm, vocabulary = self.lm, self.lm.vocabulary
         first, last = vocabulary.first_unit, vocabulary.first_code
-        allowed = torch.full((vocabulary.size,), -torch.inf, device=lm.rows.token.weight.device)
+        allowed = torch.full((vocabulary.size,), -torch.inf, device=self._device)
         allowed[first:last] = 0.0
         for mark in (START, *BOUNDARIES):
             allowed[first + vocabulary.unit_index[mark]] = -torch.inf
         units = [START]
-        pending = torch.cat([self._text(lm.text_ids(self.text)), self._embed(vocabulary.voice_id(self.voice))], 1)
-        for word in words_of(self.text):
-            pending = torch.cat([pending, self._text(lm.word_ids(word.written))], 1)
-            silent_so_far = True
-            for place, window in enumerate(windows(word.letters), start=1):
-                token, count = ADVANCE, 0
-                while True:
-                    here = self._embed(token, elapsed=min(count, MAX_ELAPSED), letters=window)
-                    hidden = lm.hidden(torch.cat([pending, here], 1), cache)[:, -1]
-                    pending = pending[:, :0]
-                    if count == MOST_PHONES:
-                        self.cut = True
-                        break
-                    # Letters may be silent, but not all letters of a word.
-                    allowed[ADVANCE] = -torch.inf if silent_so_far and place == len(word.letters) else 0.0
-                    token = int((lm.rows.head(hidden)[0] + allowed).argmax())
-                    if token == ADVANCE:
-                        break
-                    units.append(vocabulary.units[token - first])
-                    silent_so_far = False
-                    count += 1
-            units.append(word.boundary)  # the text tells
+        letters = self._letters()
+        begun: Tensor | None = None  # the hidden state at the beginning of a letter, when it is known already
+        for n, letter in enumerate(letters):
+            hidden = lm.hidden(letter.begin, cache)[:, -1] if begun is None else begun
+            begun, count = None, 0
+            ahead = None if lm.fast is None or n + 1 == len(letters) else letters[n + 1].begin
+            while True:
+                # Letters may be silent, but not all letters of a word.
+                allowed[ADVANCE] = -torch.inf if letter.closes_word and units[-1] in (START, *BOUNDARIES) else 0.0
+                token = int((lm.rows.head(hidden)[0] + allowed).argmax())
+                if token == ADVANCE:
+                    break
+                if begun is not None and ahead is not None:
+                    lm.take_back(cache, ahead.shape[1])
+                    begun = None
+                units.append(vocabulary.units[token - first])
+                count += 1
+                said = self._at(token, letter.places, count)
+                if ahead is None or count == MOST_PHONES:
+                    hidden = lm.hidden(said, cache)[:, -1]
+                else:
+                    out = lm.hidden(torch.cat([said, ahead], 1), cache)
+                    hidden, begun = out[:, 0], out[:, -1]
+                if count == MOST_PHONES:
+                    self.cut = True
+                    break
+            if letter.closes_word:
+                units.append(letter.boundary)  # the text tells
         return units
 
-    def _text(self, ids: list[int]) -> Tensor:
-        return self.lm.embed_text(torch.tensor([ids], device=self.lm.rows.token.weight.device))
+    def _letters(self) -> list[_Letter]:
+        """All letters of the text, the first with the sentence before it."""
+        lm = self.lm
+        nowhere = self._places(0)
+        before = [self._text(lm.text_ids(self.text)), self._at(lm.vocabulary.voice_id(self.voice), nowhere, 0)]
+        letters = []
+        for word in words_of(self.text):
+            before.append(self._text(lm.word_ids(word.written)))
+            for place, window in enumerate(letter_windows(word.letters), start=1):
+                places = self._places(MOST_PHONES, letters=window)
+                begin = torch.cat([*before, self._at(ADVANCE, places, 0)], 1)
+                letters.append(_Letter(begin, places, word.boundary, place == len(word.letters)))
+                before = []
+        return letters
 
-    def _embed(
-        self, token: int, now: int = 0, following: int = 0, elapsed: int = 0, letters: Sequence[int] = NO_LETTERS
+    @property
+    def _device(self) -> torch.device:
+        return self.lm.rows.token.weight.device
+
+    def _text(self, ids: list[int]) -> Tensor:
+        return self.lm.embed_text(torch.tensor([ids], device=self._device))
+
+    def _places(
+        self, last: int, units: Sequence[int] | None = None, letters: Sequence[int] = LETTER_WINDOW.none
     ) -> Tensor:
-        device = self.lm.rows.token.weight.device
-        one, two, three, four = torch.tensor([[[token]], [[now]], [[following]], [[elapsed]]], device=device)
-        return self.lm.rows.embed(one, two, three, four, torch.tensor([[list(letters)]], device=device))
+        """What tells the places of one unit or letter after 0 to ``last`` frames or phones, ``[last + 1, D]``."""
+        vocabulary, device = self.lm.vocabulary, self._device
+        near = torch.tensor(unit_window(vocabulary).none if units is None else units, device=device)
+        elapsed = torch.arange(last + 1, device=device)
+        voice = torch.tensor(vocabulary.voice_id(self.voice), device=device)
+        return self.lm.rows.where(voice, near, elapsed, torch.tensor(letters, device=device))
+
+    def _at(self, token: int, places: Tensor, elapsed: int) -> Tensor:
+        """A token's embedding ``[1, 1, D]`` at one of the places."""
+        return (self.lm.rows.token.weight[token] + places[min(elapsed, len(places) - 1)])[None, None]
 
 
 @torch.inference_mode()
@@ -160,7 +216,7 @@ def acoustic_frames(
     options: SpeakOptions,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """Semantic tokens -> codes ``[1, K]`` per frame, ``ahead`` frames behind the tokens, all frames in the end."""
+    """Semantic tokens -> frames ``[1, code_width]``, ``ahead`` frames behind the tokens, all frames in the end."""
     c = model.config
     device = model.codebooks.device
     voice_number = torch.tensor([c.voices.index(voice)], device=device)
@@ -171,11 +227,17 @@ def acoustic_frames(
     def step() -> Tensor:
         nonlocal state
         ids = torch.tensor([recent[:span]], device=device)
-        codes, state = model.step(
-            ids, voice_number, state, options.acoustic_temperature, generator, not options.acoustic_history
+        _, state = model.step(
+            ids,
+            voice_number,
+            state,
+            options.acoustic_temperature,
+            generator,
+            forget=not options.acoustic_history,
+            blend=options.acoustic_blend,
         )
         del recent[0]
-        return codes
+        return state.previous
 
     for token in semantic:
         recent.append(token)
@@ -183,22 +245,22 @@ def acoustic_frames(
             yield step()
     while len(recent) > c.past:
         recent += [model.beyond] * (span - len(recent))
-        codes = step()
+        frame = step()
         # What was appended stands for the end and is not spoken.
         while recent and recent[-1] == model.beyond and len(recent) > c.past:
             del recent[-1]
-        yield codes
+        yield frame
 
 
 @torch.inference_mode()
 def render(vocoder: Vocoder, frames: Iterable[Tensor], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
-    """Codes ``[1, K]`` per frame -> float32 samples, rendered some frames at a time."""
+    """Frames ``[1, code_width]`` -> float32 samples, rendered some frames at a time."""
     state = vocoder.start()
     waiting: list[Tensor] = []
     size = first_chunk
     heard = False
-    for codes in frames:
-        waiting.append(codes)
+    for frame in frames:
+        waiting.append(frame)
         if len(waiting) == size:
             samples, state = vocoder.step(torch.stack(waiting, -1), state)
             waiting, size, heard = [], chunk, True
