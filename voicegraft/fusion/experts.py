@@ -17,7 +17,7 @@ from torch import Tensor
 
 from voicegraft.core.errors import VoicegraftError
 
-WEIGHTS_NAME = "adapter_model.safetensors"  # PEFT's file name
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
 _PREFIX = "base_model.model."
 
 
@@ -43,9 +43,9 @@ class Expert:
         Raises:
             VoicegraftError: not such a folder, damaged, or an adapter that is more than a sum of low-rank products.
         """
-        weights = folder / WEIGHTS_NAME
+        weights = folder / ADAPTER_WEIGHTS
         if not weights.is_file():
-            raise VoicegraftError(f"no PEFT adapter in {folder}: expected {WEIGHTS_NAME}; check the path")
+            raise VoicegraftError(f"no PEFT adapter in {folder}: expected {ADAPTER_WEIGHTS}; check the path")
         try:
             config = PeftConfig.from_pretrained(str(folder))
             tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}

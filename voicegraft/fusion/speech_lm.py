@@ -28,12 +28,12 @@ from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, unit_window
 from voicegraft.data.spelling import LETTER_WINDOW
+from voicegraft.fusion.experts import ADAPTER_WEIGHTS
 from voicegraft.fusion.step_decoder import StepDecoder
 from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 EXPERT = "speech"  # the adapter's name in PEFT
-ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
 
 
 @dataclass(frozen=True)
