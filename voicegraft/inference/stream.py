@@ -132,7 +132,7 @@ class SentenceTokens:
         """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY.
 
         Most letters make one phone or none, so where positions can be taken back, a phone and the beginning of the next letter
-        go through the model together, and the latter is taken back if the letter makes more. That halves the steps.
+        go through the model together, and the latter is taken back if the letter makes more. It saves a step for most letters.
         """
         lm, vocabulary = self.lm, self.lm.vocabulary
         first, last = vocabulary.first_unit, vocabulary.first_code

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from voicegraft.core.runtime import single_thread
+from voicegraft.data.pronunciation import words_of
 from voicegraft.inference.speaker import Speaker
 from voicegraft.inference.stream import SentenceTokens, acoustic_frames, render
 from voicegraft.recipes.command import recipe_config
@@ -95,7 +96,10 @@ def _steps(speaker: Speaker, rounds: int) -> tuple[float, float]:
             started = time.perf_counter()
             num_codes = len(list(tokens))
             ours += time.perf_counter() - started
-            num_ours += num_codes + 2 * len(tokens.units) + 1
+            # A letter and a unit begin with a position each, and a phone and a code take one more.
+            words = words_of(text)
+            num_phones = len(tokens.units) - 1 - len(words)
+            num_ours += sum(len(w.letters) for w in words) + num_phones + len(tokens.units) + num_codes
         ids = torch.tensor([pack.lm.text_ids(SENTENCES[seed % len(SENTENCES)])])
         with pack.lm.peft_model.disable_adapter(), torch.inference_mode():
             started = time.perf_counter()
