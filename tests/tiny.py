@@ -1,6 +1,8 @@
 """Tiny random models and made-up speech, written by the real functions: a work folder and a pack."""
 
+import copy
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +15,16 @@ from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
 from voicegraft.audio.mel import MelConfig
 from voicegraft.audio.pitch import relative_pitch
+from voicegraft.data.chat import encode
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.pronunciation import PHONES, UNITS, Lexicon, words_of
 from voicegraft.data.sequences import WordSpelling
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.experts import Expert, LoraSettings
+from voicegraft.fusion.lora_training import SpeechExpertTraining
+from voicegraft.fusion.mole import MoLE
+from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.stream import SpeakOptions
 from voicegraft.recipes.prepare import write_speech
@@ -109,29 +116,34 @@ def write_backbone(folder: Path) -> None:
     byte_tokenizer().save_pretrained(folder)
 
 
-def shake(lm: SpeechLM, seed: int = 0, size: float = 0.3) -> SpeechLM:
-    """Makes the expert's weights non-zero, as if trained: a fresh LoRA does nothing."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in lm.named_parameters():
-            if ".lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
-    return lm.eval()
-
-
-def speech_lm(backbone: PreTrainedModel, semantic: str = "s") -> SpeechLM:
+def trained_expert(backbone: PreTrainedModel, semantic: str = "s", **options: bool) -> SpeechExpertTraining:
+    """A speech expert whose weights are not zero, as if trained: a fresh LoRA does nothing."""
     torch.manual_seed(2)
-    lm = SpeechLM.new(backbone, byte_tokenizer(), VOCABULARY, semantic, LORA, SEMANTIC.levels)
-    return shake(lm)
+    training = SpeechExpertTraining(backbone, byte_tokenizer(), VOCABULARY, semantic, LORA, SEMANTIC.levels, **options)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in training.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return training.eval()
 
 
-def words_said(lm: SpeechLM, text: str) -> list[WordSpelling]:
+def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: bool) -> SpeechLM:
+    """The fused model: the identity that writes, an expert that speaks."""
+    training = trained_expert(copy.deepcopy(backbone), semantic, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        training.save(Path(folder), {})
+        expert = Expert.load(Path(folder) / "speech")
+    return SpeechLM(MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.rows).eval()
+
+
+def words_said(text: str) -> list[WordSpelling]:
     """The words of a sentence of the lexicon, each phone on a letter of its own."""
     spelt = []
     for word in words_of(text):
         phones = LEXICON.entries[word.key]
         groups = [(phones[i],) if i < len(phones) else () for i in range(len(word.letters))]
-        spelt.append(WordSpelling(lm.word_ids(word.written), word.letters, groups))
+        spelt.append(WordSpelling(encode(byte_tokenizer(), word.written), word.letters, groups))
     return spelt
 
 
@@ -169,14 +181,14 @@ def write_parts(work: Path) -> None:
     acoustic_lm(semantic_id, codec_id).save(work / "acoustic", {})
     vocoder(codec_id).save(work / "vocoder", {})
     backbone, _ = load_backbone(work / "backbone")
-    lm = speech_lm(backbone, semantic_id)
+    lm = trained_expert(backbone, semantic_id)
     with torch.no_grad():
         # Hidden states have a norm of about 6, so logits scatter by about 0.1 * 6.
         lm.rows.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
         lm.rows.head.bias[ADVANCE] = 4.0
         # Some letters make sounds, some do not.
         lm.rows.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
-    lm.save_expert(work / "expert", {})
+    lm.save(work / "expert", {})
 
 
 OPTIONS = SpeakOptions(max_unit_frames=8)

@@ -1,10 +1,10 @@
 """Nothing is forgotten, and the ways to compute the same thing agree, for every backbone family."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -15,8 +15,9 @@ from transformers import DynamicCache, PreTrainedModel
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
-from voicegraft.data.sequences import IGNORE, SpeechSequence, speech_sequence
-from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, backbone_fingerprint, load_backbone
+from voicegraft.data.sequences import speech_sequence
+from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
+from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.fusion.step_decoder import StepDecoder
 
 SIZES: dict[str, Any] = {
@@ -107,29 +108,32 @@ def test_generated_text_is_the_backbones(case: Case) -> None:
     for sampled in (False, True):
         torch.manual_seed(0)
         expected = case.untouched.generate(IDS, do_sample=sampled, **options)
-        with case.lm.peft_model.disable_adapter():
+        with case.lm.mole.gated(case.lm.writing()):
             torch.manual_seed(0)
             assert torch.equal(case.lm.backbone.generate(IDS, do_sample=sampled, **options), expected)
 
 
 @torch.inference_mode()
-def test_a_fresh_expert_hears_text_as_the_backbone_does(case: Case) -> None:
-    """Embeddings handed in are treated as the model treats its own, whatever its family scales them by."""
-    with case.lm.peft_model.disable_adapter():
-        hidden = case.lm.hidden(case.lm.embed_text(IDS))
+def test_embeddings_handed_in_are_treated_as_the_models_own(case: Case) -> None:
+    """Whatever its family scales them by."""
+    with case.lm.mole.gated(None):
+        hidden = case.lm.backbone.base_model(inputs_embeds=case.lm.embed_text(IDS)).last_hidden_state
     torch.testing.assert_close(hidden, case.untouched.base_model(IDS).last_hidden_state)
+
+
+def in_steps(lm: SpeechLM, embeddings: Tensor, *steps: int) -> Tensor:
+    """Hidden states ``[1, T, D]`` from the marker at position 6 on, decoded step by step after a prompt."""
+    state = lm.begin(embeddings[:, :6], embeddings[:, 6:7])
+    return torch.cat([lm.hidden(piece, state) for piece in embeddings[:, 7:].split(list(steps), 1)], 1)
 
 
 @torch.inference_mode()
 def test_cached_steps_with_the_expert_are_the_full_forward(case: Case) -> None:
-    rows = case.lm.rows.token(torch.randint(0, 20, (1, 6), generator=torch.Generator().manual_seed(3)))
-    embeddings = torch.cat([case.lm.embed_text(IDS[:1]), rows], 1)
+    rows = case.lm.rows.token(torch.randint(0, 20, (1, 14), generator=torch.Generator().manual_seed(3)))
+    embeddings = torch.cat([case.lm.embed_text(IDS[:1, :6]), rows], 1)
     full = case.lm.hidden(embeddings)
-    cache = case.lm.start_cache()
-    pieces = [
-        case.lm.hidden(piece, cache) for piece in (embeddings[:, :7], *embeddings[:, 7:].split([1] * 5 + [3, 1, 4], 1))
-    ]
-    torch.testing.assert_close(torch.cat(pieces, 1), full, atol=2e-4, rtol=1e-3)
+    steps = in_steps(case.lm, embeddings, *[1] * 5, 3, 1, 4)
+    torch.testing.assert_close(steps, full[:, 7:], atol=2e-4, rtol=1e-3)
 
 
 @torch.inference_mode()
@@ -147,12 +151,11 @@ def test_a_merged_copy_agrees_and_leaves_text_alone(case: Case) -> None:
     lm.merge_for_speed()
     family = case.untouched.config.model_type
     plain = family in MERGED and not getattr(case.untouched.config, "sliding_window", None)
-    assert (lm.fast is not None) == plain
+    assert lm.merges == plain
     assert torch.equal(lm.text_logits(IDS), case.untouched(input_ids=IDS).logits)
     embeddings = lm.embed_text(IDS[:1])
-    full, cache = case.lm.hidden(embeddings), lm.start_cache()
-    pieces = [lm.hidden(piece, cache) for piece in (embeddings[:, :5], *embeddings[:, 5:].split([1, 1, 4, 1, 2], 1))]
-    torch.testing.assert_close(torch.cat(pieces, 1), full, atol=2e-4, rtol=1e-3)
+    full = case.lm.hidden(embeddings)
+    torch.testing.assert_close(in_steps(lm, embeddings, 1, 1, 4, 1), full[:, 7:], atol=2e-4, rtol=1e-3)
 
 
 @torch.inference_mode()
@@ -161,9 +164,8 @@ def test_the_fast_copy_outgrows_its_buffers() -> None:
     embeddings = torch.randn(1, 700, 32, generator=torch.Generator().manual_seed(0))
     full = lm.hidden(embeddings)
     lm.merge_for_speed()
-    cache = lm.start_cache()
-    pieces = [lm.hidden(piece, cache) for piece in embeddings.split([250, 1, 1, 10, 1, 260, 177], 1)]
-    torch.testing.assert_close(torch.cat(pieces, 1), full, atol=2e-4, rtol=1e-3)
+    steps = in_steps(lm, embeddings, 243, 1, 1, 10, 1, 260, 177)
+    torch.testing.assert_close(steps, full[:, 7:], atol=2e-4, rtol=1e-3)
 
 
 def test_scaled_rotary_embeddings_are_left_to_transformers() -> None:
@@ -172,50 +174,6 @@ def test_scaled_rotary_embeddings_are_left_to_transformers() -> None:
     config = transformers.LlamaConfig(**SIZES, rope_scaling=scaled)
     assert not StepDecoder.supports(transformers.LlamaModel(config))
     assert StepDecoder.supports(tiny.llama().base_model)
-
-
-# Batches and losses
-
-
-def sequences(lm: SpeechLM) -> list[SpeechSequence]:
-    made = []
-    for number, text in enumerate(tiny.SENTENCES):
-        units = tiny.LEXICON.units(text)
-        assert units is not None
-        said: tuple[Any, ...] = ()
-        if number % 2:
-            counts = np.arange(len(units)) % 3 + 1
-            said = (np.arange(counts.sum()) % 27, counts)
-        made.append(speech_sequence(lm.vocabulary, lm.text_ids(text), tiny.words_said(lm, text), "ben", units, *said))
-    return made
-
-
-@torch.inference_mode()
-def test_a_batch_loses_what_its_single_sequences_lose(case: Case) -> None:
-    made = sequences(case.lm)
-    together, parts = case.lm(collate(made, torch.device("cpu")))
-    singles = [case.lm(collate([s], torch.device("cpu")))[0] for s in made]
-    weights = torch.tensor([float((s.target != IGNORE).sum()) for s in made])
-    torch.testing.assert_close(together, (torch.stack(singles) * weights).sum() / weights.sum(), atol=1e-4, rtol=1e-4)
-    assert parts.keys() == {"think", "speak", "think_accuracy"} and all(torch.isfinite(p) for p in parts.values())
-
-
-def test_training_moves_the_expert_and_the_rows_and_never_the_backbone() -> None:
-    lm = tiny.speech_lm(tiny.llama()).train()
-    moving = {n for n, p in lm.named_parameters() if p.requires_grad}
-    assert moving and all(".lora_" in n or n.startswith("rows.") for n in moving)
-    before = backbone_fingerprint(lm.backbone)
-    adam = torch.optim.Adam([p for p in lm.parameters() if p.requires_grad], lr=1e-2)
-    batch, losses = collate(sequences(lm), torch.device("cpu")), []
-    for _ in range(12):
-        adam.zero_grad()
-        loss, _ = lm(batch)
-        loss.backward()
-        adam.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.8 * losses[0]
-    assert backbone_fingerprint(lm.backbone) == before
-    assert torch.equal(lm.eval().text_logits(IDS), tiny.llama()(input_ids=IDS).logits)
 
 
 def test_text_begins_with_the_begin_token_if_there_is_one() -> None:
@@ -235,7 +193,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     tiny.write_backbone(folder / "backbone")
     backbone, _ = load_backbone(folder / "backbone")
-    tiny.speech_lm(backbone).save_expert(folder / "expert", {"recipe": "test"})
+    tiny.trained_expert(backbone).save(folder / "expert", {"recipe": "test"})
     return folder
 
 
@@ -249,31 +207,16 @@ def test_peft_loads_the_expert_and_hears_the_same(saved: Path) -> None:
     assert not torch.allclose(hidden, tiny.llama().base_model(inputs_embeds=embeddings).last_hidden_state, atol=1e-3)
 
 
-@torch.inference_mode()
 def test_what_is_loaded_is_what_was_saved_in_half_precision(saved: Path) -> None:
-    backbone, _ = load_backbone(saved / "backbone")
-    before, after = tiny.speech_lm(backbone), SpeechLM.load(saved / "backbone", saved / "expert")
+    before = tiny.trained_expert(load_backbone(saved / "backbone")[0])
+    after = SpeechLM.load(saved / "backbone", saved / "expert")
     assert not after.training and not any(p.requires_grad for p in after.parameters())
-    loaded = after.state_dict()
-    for name, tensor in before.state_dict().items():
-        expected: Tensor = tensor if ".lora_" not in name and not name.startswith("rows.") else tensor.half().float()
-        assert torch.equal(loaded[name], expected), name
-
-
-@torch.inference_mode()
-def test_training_can_go_on_from_an_expert(saved: Path, tmp_path: Path) -> None:
-    backbone, tokenizer = load_backbone(saved / "backbone")
-    torch.manual_seed(8)
-    lm = SpeechLM.new(backbone, tokenizer, tiny.VOCABULARY, "s", tiny.LORA)
-    lm.take_expert(saved / "expert")
-    wanted = SpeechLM.load(saved / "backbone", saved / "expert").state_dict()
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in lm.state_dict().items())
-    wider = SpeechLM.new(load_backbone(saved / "backbone")[0], tokenizer, tiny.VOCABULARY, "s", LoraSettings(rank=5))
-    with pytest.raises(VoicegraftError, match="another rank"):
-        wider.take_expert(saved / "expert")
-    other = SpeechLM.new(load_backbone(saved / "backbone")[0], tokenizer, tiny.VOCABULARY, "other", tiny.LORA)
-    with pytest.raises(VoicegraftError, match="another vocabulary"):
-        other.take_expert(saved / "expert")
+    rows = after.rows.state_dict()
+    assert all(torch.equal(rows[name], tensor.half().float()) for name, tensor in before.rows.state_dict().items())
+    for name, layer in after.mole.layers():
+        lora = before.backbone.get_submodule(name)
+        for own, matrix in ((layer.down, lora.lora_A["speech"].weight), (layer.up, lora.lora_B["speech"].weight)):
+            assert torch.equal(own, matrix.half().float()), name
 
 
 def test_an_expert_of_another_backbone_is_refused(saved: Path, tmp_path: Path) -> None:
@@ -298,3 +241,64 @@ def test_pickled_backbones_are_refused(tmp_path: Path) -> None:
     torch.save(tiny.llama().state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(VoicegraftError, match=r"expected config\.json, safetensors weights"):
         load_backbone(tmp_path)
+
+
+def test_an_expert_of_another_text_tokenizer_is_refused(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "backbone", tmp_path / "other")
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(VoicegraftError, match=r"trained with the text tokenizer .* use the text tokenizer it was"):
+        SpeechLM.load(tmp_path / "other", saved / "expert")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "tampered"])
+def test_a_damaged_expert_is_refused(saved: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(saved / "expert", tmp_path / "expert")
+    weights = tmp_path / "expert" / "speech" / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data[: len(data) // 2] if damage == "truncated" else data)
+    with pytest.raises(VoicegraftError, match=r"is damaged: its digest differs from expert\.json"):
+        SpeechLM.load(saved / "backbone", tmp_path / "expert")
+
+
+def test_weights_of_another_rank_than_the_configuration_says_are_refused(saved: Path, tmp_path: Path) -> None:
+    shutil.copytree(saved / "expert", tmp_path / "expert")
+    tiny.edit_json(tmp_path / "expert" / "speech" / "adapter_config.json", r=8)
+    with pytest.raises(VoicegraftError, match=r"says rank 8, but its weights have rank 4"):
+        SpeechLM.load(saved / "backbone", tmp_path / "expert")
+
+
+# Where the expert acts
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("activated", [False, True])
+def test_the_expert_acts_in_speaking_where_it_did_in_training(activated: bool, merged: bool) -> None:
+    """On the whole sequence, or from the voice's marker on, while the text before keeps the backbone's keys and values."""
+    training = tiny.trained_expert(tiny.llama(), activated=activated)
+    lm = tiny.speech_lm(tiny.llama(), activated=activated)
+    if merged:
+        lm.merge_for_speed()
+    text = "We see."
+    units = tiny.LEXICON.units(text)
+    assert units is not None
+    sequence = speech_sequence(tiny.VOCABULARY, lm.text_ids(text), tiny.words_said(text), "ben", units)
+    batch = collate([sequence], torch.device("cpu"))
+    expected, _ = training(batch)
+    embeddings = lm.rows.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))
+    begin = len(lm.text_ids(text))
+    state = lm.begin(embeddings[:, :begin], embeddings[:, begin : begin + 1])
+    steps = [lm.hidden(piece, state) for piece in embeddings[:, begin + 1 :].split(3, 1)]
+    later = {name: values[:, begin + 1 :] for name, values in batch.items()}
+    ours, _ = lm.rows.loss(torch.cat(steps, 1), later)
+    torch.testing.assert_close(ours, expected, atol=2e-3, rtol=2e-3)  # the expert was saved in half precision
+    prompt = lm.embed_text(batch["text"][:, :begin])
+    with lm.mole.gated(None if activated else "speech"):
+        keys = DynamicCache()
+        lm.backbone.base_model(inputs_embeds=prompt, past_key_values=keys, use_cache=True)
+    wanted = keys.layers[1].keys
+    held = state.cache.buffer[1, 0][None, :, :begin] if merged else state.cache.layers[1].keys[:, :, :begin]
+    torch.testing.assert_close(held, wanted, atol=1e-4, rtol=1e-4)

@@ -9,6 +9,7 @@ import torch
 
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.chat import sentence_ids
 from voicegraft.data.pronunciation import PHONES, Lexicon
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.data.speech import PreparedSpeech
@@ -164,12 +165,12 @@ def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
 
 
 def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    tokenizer = tiny.byte_tokenizer()
 
     def sequences(texts: tuple[str, ...]) -> list:
         units = [tiny.LEXICON.units(t) for t in texts]
         return [
-            speech_sequence(lm.vocabulary, lm.text_ids(t), tiny.words_said(lm, t), "ann", u)
+            speech_sequence(tiny.VOCABULARY, sentence_ids(tokenizer, t), tiny.words_said(t), "ann", u)
             for t, u in zip(texts, units, strict=True)
             if u is not None
         ]
@@ -191,24 +192,24 @@ def test_some_texts_are_written_carelessly_and_always_the_same_ones() -> None:
 
 
 def test_initialisms_are_spelt_in_letters_whose_names_are_known() -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    tokenizer = tiny.byte_tokenizer()
     names = {"b": ("b", "iy"), "f": ("eh", "f"), "i": ("ay",)}
-    spelling = Spelling(lm, Lexicon({**tiny.LEXICON.entries, **names}))
+    spelling = Spelling(tokenizer, Lexicon({**tiny.LEXICON.entries, **names}))
     for seed in range(40):
         letters, word, phones = spelling.initialism(random.Random(seed))
         assert 2 <= len(letters) <= 4 and set(letters) <= set("ABFIQ")
         assert word.letters == letters and [p for group in word.groups for p in group] == phones
-        assert lm.tokenizer.decode(word.ids) == letters
+        assert tokenizer.decode(word.ids) == letters
 
 
 def test_a_text_is_spelt_word_by_word() -> None:
-    lm = tiny.speech_lm(tiny.llama())
-    spelling = Spelling(lm, tiny.LEXICON)
+    tokenizer = tiny.byte_tokenizer()
+    spelling = Spelling(tokenizer, tiny.LEXICON)
     for text in tiny.SENTENCES:
         units = tiny.LEXICON.units(text)
         words = spelling.words(text, units or [])
         assert words is not None
-        assert " ".join(lm.tokenizer.decode(word.ids) for word in words) == text
+        assert " ".join(tokenizer.decode(word.ids) for word in words) == text
         spelt = [p for word in words for group in word.groups for p in group]
         assert spelt == [u for u in units or [] if u in PHONES]
         assert all(len(word.groups) == len(word.letters) for word in words)

@@ -82,7 +82,7 @@ def save_artifact(
             "format": FORMAT,
             "config": to_dict(config),
             "provenance": dict(provenance or {}),
-            "sha256": _file_digest(partial / WEIGHTS_NAME),
+            "sha256": file_digest(partial / WEIGHTS_NAME),
         }
         (partial / CONFIG_NAME).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
@@ -99,7 +99,7 @@ def load_artifact(folder: Path | str, kind: str, config_cls: type[C]) -> Artifac
     weights = folder / WEIGHTS_NAME
     config = from_dict(config_cls, header["config"], origin=str(folder / CONFIG_NAME))
     try:
-        if _file_digest(weights) != header["sha256"]:
+        if file_digest(weights) != header["sha256"]:
             raise VoicegraftError(f"{weights} is damaged: its digest differs from {CONFIG_NAME}; get it anew")
         with safe_open(weights, framework="pt", device="cpu") as file:
             # Copies: a tensor that maps the file would crash the process when somebody truncates the file.
@@ -215,7 +215,8 @@ def _to_memory(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

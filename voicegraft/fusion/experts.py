@@ -1,24 +1,117 @@
 """Experts: LoRA adapters as PEFT trains and saves them, read as plain matrices.
 
 Only what a sum of ``scale * B A x`` can hold is taken; anything else that PEFT can do (DoRA, biases, new embeddings) is
-refused rather than dropped.
+refused rather than dropped. Beside PEFT's two files an expert trained here has ``expert.json``, which says what it belongs to.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from peft import LoraConfig, PeftConfig
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from voicegraft.core.artifacts import file_digest
+from voicegraft.core.config import from_dict, to_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.fusion.backbone import backbone_fingerprint, one_line, tokenizer_fingerprint
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
+IDENTITY = "expert.json"
 _PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    rank: int = 64
+    alpha: int = 64  # the product B A is scaled by alpha / rank
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("all-linear",)  # module names, or all-linear: every linear but the text softmax
+
+
+@dataclass(frozen=True)
+class Belongs:
+    """What an expert was trained for; fingerprints."""
+
+    backbone: str
+    tokenizer: str
+
+    @staticmethod
+    def to(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Belongs:
+        return Belongs(backbone_fingerprint(backbone), tokenizer_fingerprint(tokenizer))
+
+
+def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str) -> PeftModel:
+    """A fresh LoRA, to be trained, on a backbone that is frozen from here on."""
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear" if settings.targets == ("all-linear",) else list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(backbone, config, adapter_name=name)
+
+
+def adapter_state(model: PeftModel, name: str) -> dict[str, Tensor]:
+    """The adapter's weights by the names in PEFT's files."""
+    return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+
+
+def save_lora(model: PeftModel, name: str, folder: Path, belongs: Belongs) -> None:
+    """Writes the adapter as PEFT's folder ``folder/name`` in half precision, and what it belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # PEFT notes where the backbone lay on this machine; nobody else has it there.
+    settings = model.peft_config[name]
+    settings.base_model_name_or_path = Path(settings.base_model_name_or_path or "").name
+    halves = {key: tensor.detach().half() for key, tensor in adapter_state(model, name).items()}
+    model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
+    weights = folder / name / ADAPTER_WEIGHTS
+    weights.chmod(0o644)  # comes readable to its owner alone, is to be shared
+    identity = {**to_dict(belongs), "sha256": file_digest(weights)}
+    write_text(folder / name / IDENTITY, json.dumps(identity, indent=2))
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """``expert.json``."""
+
+    backbone: str
+    tokenizer: str
+    sha256: str  # of the weights file
+
+
+def check_identity(folder: Path, belongs: Belongs) -> None:
+    """Raises VoicegraftError if the expert says that it is altered, or of another backbone or text tokenizer.
+
+    An adapter that PEFT alone trained says nothing; only its shapes are checked then, when it is put on a backbone.
+    """
+    path = folder / IDENTITY
+    if not path.is_file():
+        return
+    try:
+        identity = from_dict(_Identity, json.loads(path.read_text(encoding="utf-8")), origin=str(path))
+        digest = file_digest(folder / ADAPTER_WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise VoicegraftError(f"cannot read the expert in {folder}: {one_line(error)}; get it anew") from error
+    if digest != identity.sha256:
+        raise VoicegraftError(f"{folder / ADAPTER_WEIGHTS} is damaged: its digest differs from {IDENTITY}; get it anew")
+    for what, own, wanted in (
+        ("backbone", belongs.backbone, identity.backbone),
+        ("text tokenizer", belongs.tokenizer, identity.tokenizer),
+    ):
+        if own != wanted:
+            raise VoicegraftError(
+                f"the expert in {folder} was trained with the {what} {wanted}, this one is {own}: use the {what} it was "
+                "trained with, or train an expert for this one"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +130,27 @@ class Expert:
     layers: Mapping[str, LowRank]
 
     @staticmethod
-    def load(folder: Path) -> Expert:
+    def load(folder: Path, belongs: Belongs | None = None) -> Expert:
         """Reads an adapter folder of PEFT (``adapter_config.json`` and safetensors weights).
 
+        Args:
+            belongs: the backbone and tokenizer that it must have been trained for.
+
         Raises:
-            VoicegraftError: not such a folder, damaged, or an adapter that is more than a sum of low-rank products.
+            VoicegraftError: not such a folder, damaged, of another backbone, or more than a sum of low-rank products.
         """
         weights = folder / ADAPTER_WEIGHTS
         if not weights.is_file():
             raise VoicegraftError(f"no PEFT adapter in {folder}: expected {ADAPTER_WEIGHTS}; check the path")
+        if belongs is not None:
+            check_identity(folder, belongs)
         try:
             config = PeftConfig.from_pretrained(str(folder))
             tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            raise VoicegraftError(f"cannot read the PEFT adapter in {folder}: {reason}; get it anew") from error
+            raise VoicegraftError(
+                f"cannot read the PEFT adapter in {folder}: {one_line(error)}; get it anew"
+            ) from error
         if not isinstance(config, LoraConfig):
             raise VoicegraftError(f"the adapter in {folder} is a {type(config).__name__}: experts are plain LoRA")
         odd = [
@@ -78,6 +177,11 @@ class Expert:
             up = tensors.get(name.replace(".lora_A.", ".lora_B."))
             if up is None or up.ndim != 2 or down.ndim != 2 or up.shape[1] != down.shape[0]:
                 raise VoicegraftError(f"the adapter in {folder} is incomplete at {module}; get it anew")
+            if len(down) != config.r:
+                raise VoicegraftError(
+                    f"the adapter in {folder} says rank {config.r}, but its weights have rank {len(down)} at {module}: "
+                    "configuration and weights are of two experts; get it anew"
+                )
             layers[module] = LowRank(down, up, scale)
         if not layers:
             raise VoicegraftError(f"the adapter in {folder} holds no LoRA weights; get it anew")

@@ -15,6 +15,8 @@ Gates are given for a ``with`` block, per thread and task, so streams with diffe
         backbone(ids)
     with mole.gated(weights):            # [B, T, E]: any mixture, another one at every position
         backbone(ids)
+    with mole.gated(router.start()):     # a learned mixture, worked out while the sequence passes (fusion/router.py)
+        backbone(ids)
 
 An expert that is ``None`` is the identity and costs nothing. The fused layer follows Mixture of LoRA Experts
 (Wu et al. 2024, arXiv 2404.13628) with the gates outside of the layers, as MoLE-Llama (arXiv 2410.20336) routes by input.
@@ -22,10 +24,11 @@ An expert that is ``None`` is the identity and costs nothing. The fused layer fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +41,64 @@ from voicegraft.fusion.experts import Expert, LowRank
 Gates = int | Tensor | None  # one expert alone, weights [..., E] of all, or the bare backbone
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """Where the gates of a model stand while it runs."""
+class Routing(Protocol):
+    """Works gates out while a sequence passes; holds what it must remember of it."""
 
-    gates: ContextVar[Gates]
+    def at(self, layer: int, hidden: Tensor) -> Gates:
+        """The gates of a decoder layer whose input is ``hidden`` ``[B, T, D]``; called layer by layer."""
+
+
+class _Slot:
+    """Where the gates of a model stand while it runs: per thread and task."""
+
+    def __init__(self) -> None:
+        self.gates: ContextVar[int | _Weights | None] = ContextVar("gates", default=None)
+        self.routing: ContextVar[Routing | None] = ContextVar("routing", default=None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Slot:
+        return memo.setdefault(id(self), _Slot())
+
+
+class _Weights:
+    """Weights ``[..., E]`` of all experts, spread over the rows of a layer's low-rank product.
+
+    Most layers have the same experts of the same ranks, so decoding spreads them once and not in every layer. While gradients are
+    recorded nothing is kept: every backward needs a graph of its own.
+    """
+
+    def __init__(self, weights: Tensor):
+        self.weights = weights
+        self._spread: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+
+    def over(self, layer: MoleLinear, x: Tensor) -> Tensor:
+        """``[..., sum of ranks]`` in the type and on the device of the layer's input."""
+        if torch.is_grad_enabled():
+            return self.weights.to(x)[..., layer.owners]
+        key = (layer.pattern, x.dtype, x.device)
+        spread = self._spread.get(key)
+        if spread is None:
+            spread = self._spread[key] = self.weights.to(x)[..., layer.owners]
+        return spread
+
+
+def _ready(gates: Gates, before: int | _Weights | None = None) -> int | _Weights | None:
+    """Gates as the layers take them; those that stand there already go on."""
+    if not isinstance(gates, Tensor):
+        return gates
+    return before if isinstance(before, _Weights) and before.weights is gates else _Weights(gates)
+
+
+class _AskRouter:
+    """Runs before a decoder layer."""
+
+    def __init__(self, slot: _Slot, layer: int):
+        self.slot, self.layer = slot, layer
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        routing = self.slot.routing.get()
+        if routing is not None:
+            gates = routing.at(self.layer, args[0] if args else kwargs["hidden_states"])
+            self.slot.gates.set(_ready(gates, self.slot.gates.get()))
 
 
 class MoleLinear(nn.Module):
@@ -50,41 +106,52 @@ class MoleLinear(nn.Module):
 
     down: Tensor  # [sum of ranks, in]
     up: Tensor  # [out, sum of ranks]
+    mix: Tensor  # [sum of ranks, out], scaled: at one position this order of a narrow matrix takes a third of the time
     owners: Tensor  # [sum of ranks] the expert that a row belongs to
-    scales: Tensor  # [sum of ranks]
 
-    def __init__(self, base: nn.Linear, experts: Sequence[LowRank | None], slot: _Slot):
+    def __init__(self, base: nn.Linear, experts: Sequence[LowRank | None], slot: _Slot, layer: int):
         super().__init__()
         self.base = base
+        # The same product without the call of a second module, which a small model's step would feel.
+        self.plain = type(base) is nn.Linear
         self.slot = slot
+        self.layer = layer  # of the decoder
         like = base.weight
         present = [(i, expert) for i, expert in enumerate(experts) if expert is not None]
-        ranks = torch.tensor([len(expert.down) for _, expert in present])
+        ranks = [len(expert.down) for _, expert in present]
         self.register_buffer("down", torch.cat([e.down for _, e in present]).to(like), persistent=False)
         self.register_buffer("up", torch.cat([e.up for _, e in present], 1).to(like), persistent=False)
-        owners = torch.tensor([i for i, _ in present]).repeat_interleave(ranks).to(like.device)
+        owners = torch.tensor([i for i, _ in present]).repeat_interleave(torch.tensor(ranks)).to(like.device)
         self.register_buffer("owners", owners, persistent=False)
-        scales = torch.tensor([e.scale for _, e in present]).repeat_interleave(ranks).to(like)
-        self.register_buffer("scales", scales, persistent=False)
-        # Alone, an expert is computed from its own contiguous matrices, in PEFT's order: the same numbers to the last bit.
-        self.alone = {i: LowRank(e.down.to(like), e.up.to(like), e.scale) for i, e in present}
+        mix = torch.cat([e.up.T * e.scale for _, e in present]).to(like)
+        self.register_buffer("mix", mix, persistent=False)
+        self.pattern = " ".join(f"{i}x{rank}" for (i, _), rank in zip(present, ranks, strict=True))
+        # Alone, an expert is computed from its own matrices, in PEFT's order: the same numbers to the last bit.
+        self.alone: dict[int, tuple[slice, float]] = {}
+        begin = 0
+        for (i, expert), rank in zip(present, ranks, strict=True):
+            self.alone[i] = (slice(begin, begin + rank), expert.scale)
+            begin += rank
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., in]`` -> ``[..., out]`` under the gates of the running ``gated`` block."""
-        out: Tensor = self.base(x)
+        base = self.base
+        out: Tensor = F.linear(x, base.weight, base.bias) if self.plain else base(x)
         gates = self.slot.gates.get()
         if gates is None:
             return out
         if isinstance(gates, int):
             only = self.alone.get(gates)
-            return out if only is None else out + F.linear(F.linear(x, only.down), only.up) * only.scale
-        low = F.linear(x, self.down) * (gates.to(x)[..., self.owners] * self.scales)
-        return out + F.linear(low, self.up)
+            if only is None:
+                return out
+            rows, scale = only
+            return out + F.linear(F.linear(x, self.down[rows]), self.up[:, rows]) * scale
+        return out + (F.linear(x, self.down) * gates.over(self, x)) @ self.mix
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        super()._apply(fn, recurse)
-        self.alone = {i: LowRank(fn(e.down), fn(e.up), e.scale) for i, e in self.alone.items()}
-        return self
+    def merged(self, gates: Tensor) -> Tensor:
+        """The one matrix ``[out, in]`` that does the same under gates ``[E]``."""
+        weight = self.base.weight
+        return weight + (self.mix.T * gates.to(weight)[self.owners]) @ self.down
 
 
 class MoLE:
@@ -103,9 +170,11 @@ class MoLE:
             raise VoicegraftError("expected at least one expert; None stands for the identity")
         self.backbone = backbone
         self.names = tuple(experts)
-        self._slot = _Slot(ContextVar("gates", default=None))
+        self.identities = frozenset(name for name, expert in experts.items() if expert is None)
+        self._slot = _Slot()
         modules = dict(backbone.named_modules())
         adapted = {name for expert in experts.values() if expert is not None for name in expert.layers}
+        blocks = _decoder_layers(backbone)
         for name in sorted(adapted):
             base = modules.get(name)
             if not isinstance(base, nn.Linear):
@@ -122,36 +191,71 @@ class MoLE:
                         f"{base.weight.shape[0]} x {base.weight.shape[1]}: it was trained for another backbone"
                     )
             parent, _, own = name.rpartition(".")
-            setattr(modules[parent], own, MoleLinear(base, parts, self._slot))
+            layer = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), 0)
+            setattr(modules[parent], own, MoleLinear(base, parts, self._slot, layer))
+        self.num_layers = len(blocks)
+        for i, block in enumerate(blocks):
+            modules[block].register_forward_pre_hook(_AskRouter(self._slot, i), with_kwargs=True)
 
     @contextmanager
-    def gated(self, gates: str | Tensor | None) -> Iterator[None]:
+    def gated(self, gates: str | Tensor | Routing | None) -> Iterator[None]:
         """The gates of every forward (and backward) in the block.
 
         Args:
             gates: an expert's name (it alone acts), weights ``[E]``, ``[B, 1, E]`` or ``[B, T, E]`` that broadcast over the
-                positions of a forward, or None for the bare backbone.
+                positions of a forward, what a router works out, or None for the bare backbone.
 
         Raises:
             VoicegraftError: no such expert, or weights for another number of experts.
         """
-        chosen: Gates = None
+        chosen: int | _Weights | None = None
+        routing: Routing | None = None
         if isinstance(gates, str):
             if gates not in self.names:
                 raise VoicegraftError(f"no expert {gates!r}; there are: {', '.join(self.names)}")
             chosen = self.names.index(gates)
-        elif gates is not None:
+        elif isinstance(gates, Tensor):
             if gates.shape[-1:] != (len(self.names),):
                 raise VoicegraftError(
                     f"expected weights of {len(self.names)} experts ({', '.join(self.names)}), got {tuple(gates.shape)}"
                 )
-            chosen = gates
-        token = self._slot.gates.set(chosen)
+            chosen = _Weights(gates)
+        else:
+            routing = gates
+        tokens = self._slot.gates.set(chosen), self._slot.routing.set(routing)
         try:
             yield
         finally:
-            self._slot.gates.reset(token)
+            self._slot.gates.reset(tokens[0])
+            self._slot.routing.reset(tokens[1])
 
     def layers(self) -> Iterator[tuple[str, MoleLinear]]:
         """The fused layers by their names in the backbone."""
         return ((name, module) for name, module in self.backbone.named_modules() if isinstance(module, MoleLinear))
+
+    def merged(self, gates: str | Tensor) -> Callable[[nn.Module], Tensor]:
+        """Linear layer -> its weight with the experts folded in, for gates that stay the same over a whole sequence.
+
+        Args:
+            gates: an expert's name, or weights ``[E]`` or ``[num_layers, E]``.
+        """
+        if isinstance(gates, str):
+            weights = torch.tensor([float(name == gates) for name in self.names])
+        else:
+            weights = gates.detach()
+
+        def weight_of(module: nn.Module) -> Tensor:
+            if not isinstance(module, MoleLinear):
+                return module.weight  # type: ignore[return-value]
+            return module.merged(weights if weights.ndim == 1 else weights[module.layer])
+
+        return weight_of
+
+
+def _decoder_layers(backbone: nn.Module) -> list[str]:
+    """Names of the decoder's layers in their order: ``model.layers.0`` and so on, whatever the family calls them."""
+    found = [name for name, _ in backbone.named_modules() if re.fullmatch(r"[^0-9]*\.\d+", name)]
+    lists: dict[str, list[str]] = {}
+    for name in found:
+        lists.setdefault(name.rpartition(".")[0], []).append(name)
+    return max(lists.values(), key=len, default=[])

@@ -1,313 +1,214 @@
-"""A frozen text LLM with a speech expert: a PEFT LoRA, and rows for the speech vocabulary beside the backbone's own.
+"""The fused model: a frozen text LLM, a text expert, a speech expert with its rows, and the router that chooses.
 
-``text_logits`` is the untouched backbone, bit for bit: the LoRA is switched off and the text embedding and softmax were
-never changed. ``hidden`` runs the backbone with the expert on embeddings, which are the backbone's for text positions
-and the speech rows' for speech positions; ``SpeechRows.head`` then scores the speech vocabulary only.
+``text_logits`` is the untouched backbone, bit for bit, where the text expert is the identity: experts stand beside its weights
+and the text embedding and softmax were never changed. ``hidden`` runs the backbone on embeddings to speak, which are the
+backbone's own for text positions and the speech rows' for speech positions; ``SpeechRows.head`` then scores the speech
+vocabulary only.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as hf_logging
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
+from voicegraft.core.artifacts import load_artifact
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, unit_window
-from voicegraft.data.spelling import LETTER_WINDOW
-from voicegraft.fusion.experts import ADAPTER_WEIGHTS
+from voicegraft.data.chat import encode, sentence_ids
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.experts import Belongs, Expert
+from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.fusion.mole import MoLE, Routing
+from voicegraft.fusion.router import Router
+from voicegraft.fusion.speech_rows import RowsConfig, SpeechRows
 from voicegraft.fusion.step_decoder import StepDecoder
-from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
-EXPERT = "speech"  # the adapter's name in PEFT
+_MERGED = 4  # mixtures whose merged copies are kept
 
 
-@dataclass(frozen=True)
-class LoraSettings:
-    rank: int = 64
-    alpha: int = 64  # the product B A is scaled by alpha / rank
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ("all-linear",)  # module names, or all-linear: every linear but the text softmax
+@dataclass
+class LmState:
+    """One sequence that is being spoken: its cache, and the gates that hold for it."""
 
-
-@dataclass(frozen=True)
-class RowsConfig:
-    """What the speech rows belong to; checked when an expert is put on a backbone."""
-
-    vocabulary: SpeechVocabulary
-    width: int  # D of the backbone
-    place_width: int  # hidden units of what works out a position's place
-    backbone: str  # fingerprint of the backbone's weights
-    semantic: str  # fingerprint of the semantic tokenizer
-
-
-class SpeechRows(nn.Module):
-    """Embedding and output rows of the speech vocabulary, and of the places where its tokens stand."""
-
-    def __init__(self, config: RowsConfig):
-        super().__init__()
-        self.config = config
-        width = config.width
-        self.token = nn.Embedding(config.vocabulary.size, width)
-        self.units = nn.Embedding(unit_window(config.vocabulary).num_rows, width, padding_idx=0)
-        self.elapsed = nn.Embedding(MAX_ELAPSED + 1, width)
-        self.letters = nn.Embedding(LETTER_WINDOW.num_rows, width, padding_idx=0)
-        # Neighbours mean something together ("ch", "igh"), which a sum of rows cannot tell, nor a frozen backbone well.
-        self.place = nn.Sequential(
-            nn.RMSNorm(width), nn.Linear(width, config.place_width), nn.GELU(), nn.Linear(config.place_width, width)
-        )
-        self.head = nn.Linear(width, config.vocabulary.size)
-
-    def initialise(self, std: float, levels: tuple[int, ...] | None = None) -> None:
-        """Rows as large as the backbone's; codes that differ in one FSQ digit (``levels``) begin as neighbours."""
-        for table in (self.token, self.units, self.elapsed, self.letters, self.head):
-            nn.init.normal_(table.weight, std=std)
-        leave = cast(nn.Linear, self.place[-1])
-        nn.init.normal_(leave.weight, std=std * leave.in_features**-0.5)
-        for zero in (self.head.bias, leave.bias, self.units.weight[0], self.letters.weight[0]):
-            nn.init.zeros_(zero)
-        if levels is not None:
-            first = self.config.vocabulary.first_code
-            with torch.no_grad():
-                self.token.weight[first:] = structured_rows(levels, self.config.width, std)
-                self.head.weight[first:] = structured_rows(levels, self.config.width, std)
-
-    def where(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
-        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.sequences``) -> what tells a place ``[..., D]``."""
-        rows = self.units(units).sum(-2) + self.elapsed(elapsed) + self.letters(letters).sum(-2) + self.token(voice)
-        return rows + self.place(rows)
+    cache: Any
+    gates: str | Tensor | Routing
+    decoder: StepDecoder | None = None  # of these gates; then the cache is this decoder's
 
 
 class SpeechLM(nn.Module):
-    """Backbone, speech expert and speech rows. Build with ``new`` or ``load``."""
-
-    def __init__(self, peft_model: PeftModel, tokenizer: PreTrainedTokenizerBase, rows: SpeechRows):
+    def __init__(self, mole: MoLE, tokenizer: PreTrainedTokenizerBase, rows: SpeechRows, router: Router | None = None):
+        """
+        Args:
+            mole: with the experts "text" and "speech"; there may be more.
+            router: None lets the task choose its expert (the oracle gate).
+        """
         super().__init__()
-        self.peft_model = peft_model
+        self.mole = mole
+        self.backbone = mole.backbone
         self.tokenizer = tokenizer
         self.rows = rows
-        self.fast: StepDecoder | None = None
-
-    @staticmethod
-    def new(
-        backbone: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        vocabulary: SpeechVocabulary,
-        semantic: str,
-        lora: LoraSettings,
-        levels: tuple[int, ...] | None = None,
-    ) -> SpeechLM:
-        """A fresh expert on a backbone, which is frozen from here on."""
-        embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
-        width = embedding.shape[1]
-        rows = SpeechRows(RowsConfig(vocabulary, width, 2 * width, backbone_fingerprint(backbone), semantic))
-        rows.initialise(float(embedding.detach().float().std()), levels)
-        settings = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear" if lora.targets == ("all-linear",) else list(lora.targets),
-            task_type="CAUSAL_LM",
-        )
-        return SpeechLM(get_peft_model(backbone, settings, adapter_name=EXPERT), tokenizer, rows)
+        self.router = router
+        self.fixed: str | Tensor | None = None  # gates for everything, whatever router and task say; for comparisons
+        self._fast = False
+        self._decoders: dict[str, StepDecoder] = {}
 
     @property
     def vocabulary(self) -> SpeechVocabulary:
         return self.rows.config.vocabulary
 
     @property
-    def backbone(self) -> PreTrainedModel:
-        """The causal LM, with the expert's layers inside it."""
-        return cast(PreTrainedModel, self.peft_model.get_base_model())
+    def merges(self) -> bool:
+        """Whether positions can be taken back: decoding runs on merged copies."""
+        return self._fast and not self._routes_tokens
 
     def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
-        """Text ids ``[B, T]`` -> the untouched backbone's logits ``[B, T, V]``."""
-        with self.peft_model.disable_adapter():
+        """Text ids ``[B, T]`` -> the text expert's logits ``[B, T, V]``; of the identity: the untouched backbone's."""
+        with self.mole.gated(TEXT):
             return self.backbone(input_ids=input_ids, **kwargs).logits
 
+    def writing(self) -> str | Tensor | Routing:
+        """The gates for one batch of texts to be continued, for ``mole.gated``."""
+        if self.fixed is not None:
+            return self.fixed
+        return TEXT if self.router is None else self.router.start()
+
     def text_ids(self, text: str) -> list[int]:
-        """The text as the expert reads it: the backbone's begin token, if it has one, and the backbone's tokens."""
-        begin = self.tokenizer.bos_token_id
-        return self.word_ids(text) if begin is None else [begin, *self.word_ids(text)]
+        """The text as the speech expert reads it: the backbone's begin token, if it has one, and the backbone's tokens."""
+        return sentence_ids(self.tokenizer, text)
 
     def word_ids(self, written: str) -> list[int]:
         """A word, or any other piece of text, in the backbone's tokens."""
-        ids: list[int] = self.tokenizer(written, add_special_tokens=False)["input_ids"]
-        return ids
+        return encode(self.tokenizer, written)
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
         return self.backbone.get_input_embeddings()(ids)
 
-    def start_cache(self) -> Any:
-        """An empty cache for ``hidden``; one stream, one cache."""
-        return DynamicCache() if self.fast is None else self.fast.start()
+    def begin(self, text: Tensor, marker: Tensor) -> LmState:
+        """Begins a sequence to be spoken: one stream, one state. The prompt is the segment that the router sees.
 
-    def hidden(self, embeddings: Tensor, cache: Any = None) -> Tensor:
-        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` with the expert on; ``cache`` is extended.
-
-        With a cache after ``merge_for_speed`` the batch is a single stream.
+        Args:
+            text: embeddings ``[1, T, D]`` of the sentence in its context.
+            marker: embedding ``[1, 1, D]`` of the voice; from here on the speech expert acts, or, if it was trained on whole
+                sequences (``RowsConfig.activated``), from the beginning.
         """
-        if self.fast is not None and cache is not None:
-            return self.fast(embeddings, cache)
-        inner = self.backbone.base_model
-        out = inner(inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None)
-        return out.last_hidden_state
+        prompt = torch.cat([text, marker], 1)
+        state = self._start(prompt)
+        if self.rows.config.activated and not self._routes_tokens:
+            self._run(text, state, TEXT)
+            self.hidden(marker, state)
+        else:
+            self.hidden(prompt, state)
+        return state
 
-    def take_back(self, cache: Any, num_positions: int) -> None:
-        """Removes the last positions from a cache of ``merge_for_speed``'s."""
-        cache.length -= num_positions
+    def hidden(self, embeddings: Tensor, state: LmState | None = None) -> Tensor:
+        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` to speak from; a state is extended.
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Training loss on a batch of ``data.sequences`` fields ``[B, L]``: mean cross-entropy, and its parts."""
-        speech = batch["token"] >= 0
-        places = (batch[name] for name in ("voice", "units", "elapsed", "letters"))
-        rows = self.rows.token(batch["token"].clamp(min=0)) + self.rows.where(*places)
-        text = self.embed_text(batch["text"].clamp(min=0))
-        hidden = self.hidden(torch.where(speech[..., None], rows, text))
-        wanted = batch["target"] != IGNORE
-        logits = self.rows.head(hidden[wanted]).float()
-        target = batch["target"][wanted]
-        each = F.cross_entropy(logits, target, reduction="none")
-        with torch.no_grad():
-            spoken = batch["units"][wanted].any(-1)
-            right = (logits.argmax(-1) == target).float()
-            parts = {
-                "think": each[~spoken].mean(),
-                "speak": each[spoken].mean() if spoken.any() else each.new_zeros(()),
-                "think_accuracy": right[~spoken].mean(),
-            }
-        return each.mean(), parts
+        Without a state the speech expert acts everywhere, on a batch of whole sequences.
+        """
+        if state is None:
+            with self.mole.gated(SPEECH):
+                return self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self._run(embeddings, state, state.gates)
+
+    def take_back(self, state: LmState, num_positions: int) -> None:
+        """Removes the last positions, where ``merges``."""
+        state.cache.length -= num_positions
 
     def merge_for_speed(self) -> None:
-        """Folds the expert into a copy of the backbone laid out for cached steps, which ``hidden`` then uses.
+        """From here on, sequences whose gates stay the same run on copies of the backbone with the experts folded in.
 
-        For small models: it doubles their memory. The backbone itself stays as it is. Architectures without such a
-        layout (see ``StepDecoder.supports``) go on through transformers.
+        For small models: every mixture is a copy of the weights. The backbone itself stays as it is. Architectures without such
+        a layout (see ``StepDecoder.supports``) go on through transformers.
         """
-        if StepDecoder.supports(self.backbone.base_model):
-            with _quietly():
-                merged = copy.deepcopy(self.peft_model).merge_and_unload()
-            self.fast = StepDecoder(merged.base_model)
+        self._fast = StepDecoder.supports(self.backbone.base_model)
+        if self._fast:
+            self._decoder(SPEECH)
 
-    def save_expert(self, folder: Path, provenance: dict[str, object]) -> None:
-        """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        adapter = get_peft_model_state_dict(self.peft_model, adapter_name=EXPERT, save_embedding_layers=False)
-        # PEFT notes where the backbone lay on this machine; nobody else has it there.
-        settings = self.peft_model.peft_config[EXPERT]
-        settings.base_model_name_or_path = Path(settings.base_model_name_or_path or "").name
-        halves = {name: tensor.detach().half() for name, tensor in adapter.items()}
-        self.peft_model.save_pretrained(str(folder), state_dict=halves, save_embedding_layers=False)
-        (folder / EXPERT / ADAPTER_WEIGHTS).chmod(0o644)  # comes readable to its owner alone, is to be shared
-        save_artifact(
-            folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16
-        )
+    def _start(self, prompt: Tensor) -> LmState:
+        gates: str | Tensor | Routing
+        if self.fixed is not None:
+            gates = self.fixed
+        elif self.router is None:
+            gates = SPEECH
+        elif self._routes_tokens:
+            return LmState(DynamicCache(), self.router.start())
+        else:
+            gates = self.router.segment_gates(prompt)
+        if not self._fast:
+            return LmState(DynamicCache(), gates if isinstance(gates, str) else _every_layer(gates))
+        decoder = self._decoder(gates)
+        return LmState(decoder.start(), gates, decoder)
 
-    def take_expert(self, folder: Path) -> None:
-        """Copies the weights of a saved expert of the same shape, to go on training from them.
+    def _run(self, embeddings: Tensor, state: LmState, gates: str | Tensor | Routing) -> Tensor:
+        if state.decoder is not None:
+            decoder = state.decoder if gates is state.gates else self._decoder(gates)  # type: ignore[arg-type]
+            return decoder(embeddings, state.cache)
+        with self.mole.gated(gates):
+            inner = self.backbone.base_model
+            return inner(inputs_embeds=embeddings, past_key_values=state.cache, use_cache=True).last_hidden_state
 
-        Raises:
-            VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
-        """
-        saved = load_artifact(folder / "rows", "speech-rows", RowsConfig)
-        if saved.config != self.rows.config:
-            raise VoicegraftError(
-                f"the expert in {folder} has another vocabulary, semantic tokenizer or backbone than this run: train from "
-                "the start, or with the parts it was trained with"
-            )
-        self.rows.load_state_dict(saved.tensors)
-        adapter = load_file(folder / EXPERT / ADAPTER_WEIGHTS)
-        own = get_peft_model_state_dict(self.peft_model, adapter_name=EXPERT, save_embedding_layers=False)
-        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in adapter.items()}:
-            raise VoicegraftError(f"the LoRA in {folder} has another rank or other targets: set lora to its values")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(adapter[name])
+    def _decoder(self, gates: str | Tensor) -> StepDecoder:
+        key = gates if isinstance(gates, str) else str([round(g, 3) for g in gates.flatten().tolist()])
+        if key not in self._decoders:
+            while len(self._decoders) >= _MERGED:  # the oldest mixture goes; experts alone stay
+                del self._decoders[next((k for k in self._decoders if k not in self.mole.names), key)]
+            self._decoders[key] = StepDecoder(self.backbone.base_model, self.mole.merged(gates))
+        return self._decoders[key]
+
+    @property
+    def _routes_tokens(self) -> bool:
+        routed = self.router is not None and self.fixed is None
+        return routed and self.router.config.settings.granularity == "token"  # type: ignore[union-attr]
 
     @staticmethod
-    def load(backbone_folder: Path, expert_folder: Path) -> SpeechLM:
-        """Loads a backbone and puts an expert on it.
+    def load(
+        backbone_folder: Path, expert_folder: Path, router_folder: Path | None = None, text_expert: Path | None = None
+    ) -> SpeechLM:
+        """Loads a backbone and fuses experts with it.
+
+        Args:
+            expert_folder: with ``speech/`` and ``rows/``.
+            text_expert: PEFT's adapter folder; None is the identity.
+            router_folder: None lets the task choose.
 
         Raises:
-            VoicegraftError: the expert was trained for another backbone.
+            VoicegraftError: something was trained for another backbone, is damaged, or does not fit the rest.
         """
         backbone, tokenizer = load_backbone(backbone_folder)
+        belongs = Belongs.to(backbone, tokenizer)
         artifact = load_artifact(expert_folder / "rows", "speech-rows", RowsConfig)
-        found = backbone_fingerprint(backbone)
-        if artifact.config.backbone != found:
+        if artifact.config.backbone != belongs.backbone:
             raise VoicegraftError(
                 f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
-                f"{backbone_folder} is {found}: use the backbone it was trained on, or train an expert for this one"
+                f"{backbone_folder} is {belongs.backbone}: use the backbone it was trained on, or train an expert for this one"
             )
         rows = SpeechRows(artifact.config)
         rows.load_state_dict(artifact.tensors)
-        adapter = expert_folder / EXPERT
-        if not (adapter / ADAPTER_WEIGHTS).is_file():
-            raise VoicegraftError(f"no PEFT adapter in {adapter}: expected {ADAPTER_WEIGHTS}")
-        try:
-            with _quietly():
-                peft_model = PeftModel.from_pretrained(backbone, str(adapter), adapter_name=EXPERT)
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise VoicegraftError(
-                f"cannot read the PEFT adapter in {adapter}: {_one_line(error)}; get it anew"
-            ) from error
-        return SpeechLM(peft_model, tokenizer, rows).eval().requires_grad_(False)
+        experts = {
+            TEXT: None if text_expert is None else Expert.load(text_expert, belongs),
+            SPEECH: Expert.load(expert_folder / SPEECH, belongs),
+        }
+        mole = MoLE(backbone, experts)
+        router = None if router_folder is None else Router.load(router_folder, mole, belongs.backbone)
+        return SpeechLM(mole, tokenizer, rows, router).eval().requires_grad_(False)
 
 
-def load_backbone(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Any causal LM folder in float32, from safetensors, without remote code."""
-    if not (folder / "config.json").is_file():  # transformers would take the path for a name on the Hub
-        raise VoicegraftError(
-            f"expected the folder of a text LLM at {folder}, found no config.json there; check the path"
-        )
-    try:
-        with _quietly():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        return model.eval(), tokenizer
-    except (OSError, ValueError, SafetensorError) as error:
-        raise VoicegraftError(
-            f"{folder} is not a causal LM that transformers can load ({_one_line(error)}); expected config.json, "
-            "safetensors weights and a tokenizer"
-        ) from error
+def _every_layer(gates: Tensor) -> Tensor | Routing:
+    """Weights ``[E]`` as they are, ``[num_layers, E]`` as a routing."""
+    return gates if gates.ndim == 1 else FixedRouting(gates)
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps the progress bars and deprecation notices of libraries from the users of a command."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
+@dataclass(frozen=True)
+class FixedRouting:
+    """Gates ``[num_layers, E]`` that stay the same at all positions."""
 
+    gates: Tensor
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def backbone_fingerprint(backbone: PreTrainedModel) -> str:
-    """Over the backbone's own weights, whether or not experts sit on it."""
-    own = {n.replace(".base_layer", ""): p for n, p in backbone.state_dict().items() if ".lora_" not in n}
-    return fingerprint(own)
+    def at(self, layer: int, hidden: Tensor) -> Tensor:
+        return self.gates[layer]

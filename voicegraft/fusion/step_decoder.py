@@ -8,6 +8,7 @@ through transformers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,16 @@ class _Layer:
 
 
 class StepDecoder:
-    """Built from the inner model of a causal LM (``LlamaModel`` and the like), whose weights it copies."""
+    """Built from the inner model of a causal LM (``LlamaModel`` and the like), whose weights it copies.
 
-    def __init__(self, inner: Any):
+    Args:
+        weight_of: linear layer -> the weight to use, where something is to be folded in.
+    """
+
+    def __init__(self, inner: Any, weight_of: Callable[[Any], Tensor] = lambda module: module.weight):
+        def weight(module: Any) -> Tensor:
+            return weight_of(module).detach()
+
         config = inner.config
         self.num_heads: int = config.num_attention_heads
         self.num_kv_heads: int = config.num_key_value_heads
@@ -58,11 +66,11 @@ class StepDecoder:
         self.layers = [
             _Layer(
                 attention_norm=layer.input_layernorm.weight.detach(),
-                qkv=torch.cat([getattr(layer.self_attn, f"{n}_proj").weight.detach() for n in "qkv"]),
-                out=layer.self_attn.o_proj.weight.detach().clone(),
+                qkv=torch.cat([weight(getattr(layer.self_attn, f"{n}_proj")) for n in "qkv"]),
+                out=weight(layer.self_attn.o_proj).clone(),
                 mlp_norm=layer.post_attention_layernorm.weight.detach(),
-                gate_up=torch.cat([layer.mlp.gate_proj.weight.detach(), layer.mlp.up_proj.weight.detach()]),
-                down=layer.mlp.down_proj.weight.detach().clone(),
+                gate_up=torch.cat([weight(layer.mlp.gate_proj), weight(layer.mlp.up_proj)]),
+                down=weight(layer.mlp.down_proj).clone(),
             )
             for layer in inner.layers
         ]

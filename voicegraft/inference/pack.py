@@ -4,6 +4,7 @@ pack.json    kind, format, defaults for speaking, fingerprints of the parts, pro
 CARD.md      data, licences, recipe, scores, for people
 backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere instead)
 expert/      speech/ (PEFT adapter) and rows/
+router/      which expert acts; without it, the task decides
 acoustic/  vocoder/  semantic/  codec/
 """
 
@@ -24,7 +25,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.stream import SpeakOptions
 
-PARTS = ("backbone", "expert", "acoustic", "vocoder", "semantic", "codec")
+PARTS = ("backbone", "expert", "router", "acoustic", "vocoder", "semantic", "codec")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 1
 
@@ -52,17 +53,24 @@ class Pack:
     vocoder: Vocoder
 
 
-def open_pack(folder: Path, backbone: Path | None = None) -> Pack:
+def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | None = None) -> Pack:
     """Loads the models that speak (the tokenizers are for training and evaluation and stay on disk).
 
     Args:
         backbone: folder of the text LLM, for a pack that does not hold it.
+        text_expert: PEFT's adapter folder that writes; None is the identity, the untouched backbone.
 
     Raises:
         VoicegraftError: not a pack, a damaged part, or parts that do not belong together.
     """
     header = read_header(folder)
-    lm = SpeechLM.load(backbone or _inside(folder, header.backbone), folder / "expert")
+    router = folder / "router"
+    lm = SpeechLM.load(
+        backbone or _inside(folder, header.backbone),
+        folder / "expert",
+        router if router.is_dir() else None,
+        text_expert,
+    )
     acoustic = AcousticLM.load(folder / "acoustic")
     vocoder = Vocoder.load(folder / "vocoder")
     if lm.rows.config.semantic != acoustic.config.semantic:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
 from voicegraft.data.sequences import MAX_ELAPSED, unit_window
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
-from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.fusion.speech_lm import LmState, SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
 
@@ -78,8 +77,8 @@ class SentenceTokens:
     @torch.inference_mode()
     def __iter__(self) -> Iterator[int]:
         lm, vocabulary = self.lm, self.lm.vocabulary
-        cache = lm.start_cache()
-        self.units = self._think(cache)
+        state = self.begin()
+        self.units = self._think(state)
         around = unit_window(vocabulary).rows([vocabulary.unit_index[unit] for unit in self.units])
         frame = 0
         for n, (unit, rows) in enumerate(zip(self.units, around, strict=True)):
@@ -90,7 +89,7 @@ class SentenceTokens:
             token = ADVANCE if n else SAY
             lasts, limit = 1.0, self._length_quantile()
             while True:
-                hidden = lm.hidden(self._at(token, places, spoken.num_frames), cache)[:, -1]
+                hidden = lm.hidden(self._at(token, places, spoken.num_frames), state)[:, -1]
                 if spoken.num_frames >= self.options.max_unit_frames:
                     self.cut = True
                     break
@@ -106,6 +105,12 @@ class SentenceTokens:
                 spoken.num_frames += 1
                 frame += 1
                 yield token - vocabulary.first_code
+
+    def begin(self) -> LmState:
+        """Runs the prompt, on which the router decides: the sentence and the voice that is to say it."""
+        lm = self.lm
+        marker = self._at(lm.vocabulary.voice_id(self.voice), self._places(0), 0)
+        return lm.begin(self._text(lm.text_ids(self.text)), marker)
 
     def _length_quantile(self) -> float:
         """The unit ends when the model's probability that it lasts on has fallen to this.
@@ -128,8 +133,8 @@ class SentenceTokens:
         push = PUSH_PER_FRAME * max(0, num_frames - self.options.long_unit_frames)
         return float(torch.sigmoid(logits[ADVANCE] + self.options.pace + push - stay))
 
-    def _think(self, cache: Any) -> list[str]:
-        """Spells the words letter by letter, the likeliest phones; leaves the cache just before SAY.
+    def _think(self, state: LmState) -> list[str]:
+        """Spells the words letter by letter, the likeliest phones; leaves the sequence just before SAY.
 
         Most letters make one phone or none, so where positions can be taken back, a phone and the beginning of the next letter
         go through the model together, and the latter is taken back if the letter makes more. It saves a step for most letters.
@@ -144,9 +149,9 @@ class SentenceTokens:
         letters = self._letters()
         begun: Tensor | None = None  # the hidden state at the beginning of a letter, when it is known already
         for n, letter in enumerate(letters):
-            hidden = lm.hidden(letter.begin, cache)[:, -1] if begun is None else begun
+            hidden = lm.hidden(letter.begin, state)[:, -1] if begun is None else begun
             begun, count = None, 0
-            ahead = None if lm.fast is None or n + 1 == len(letters) else letters[n + 1].begin
+            ahead = None if not lm.merges or n + 1 == len(letters) else letters[n + 1].begin
             while True:
                 # Letters may be silent, but not all letters of a word.
                 allowed[ADVANCE] = -torch.inf if letter.closes_word and units[-1] in (START, *BOUNDARIES) else 0.0
@@ -154,15 +159,15 @@ class SentenceTokens:
                 if token == ADVANCE:
                     break
                 if begun is not None and ahead is not None:
-                    lm.take_back(cache, ahead.shape[1])
+                    lm.take_back(state, ahead.shape[1])
                     begun = None
                 units.append(vocabulary.units[token - first])
                 count += 1
                 said = self._at(token, letter.places, count)
                 if ahead is None or count == MOST_PHONES:
-                    hidden = lm.hidden(said, cache)[:, -1]
+                    hidden = lm.hidden(said, state)[:, -1]
                 else:
-                    out = lm.hidden(torch.cat([said, ahead], 1), cache)
+                    out = lm.hidden(torch.cat([said, ahead], 1), state)
                     hidden, begun = out[:, 0], out[:, -1]
                 if count == MOST_PHONES:
                     self.cut = True
@@ -172,13 +177,10 @@ class SentenceTokens:
         return units
 
     def _letters(self) -> list[_Letter]:
-        """All letters of the text, the first with the sentence before it."""
-        lm = self.lm
-        nowhere = self._places(0)
-        before = [self._text(lm.text_ids(self.text)), self._at(lm.vocabulary.voice_id(self.voice), nowhere, 0)]
+        """All letters of the text, the first of a word with the word before it."""
         letters = []
         for word in words_of(self.text):
-            before.append(self._text(lm.word_ids(word.written)))
+            before = [self._text(self.lm.word_ids(word.written))]
             for place, window in enumerate(letter_windows(word.letters), start=1):
                 places = self._places(MOST_PHONES, letters=window)
                 begin = torch.cat([*before, self._at(ADVANCE, places, 0)], 1)

@@ -101,7 +101,7 @@ def _steps(speaker: Speaker, rounds: int) -> tuple[float, float]:
             num_phones = len(tokens.units) - 1 - len(words)
             num_ours += sum(len(w.letters) for w in words) + num_phones + len(tokens.units) + num_codes
         ids = torch.tensor([pack.lm.text_ids(SENTENCES[seed % len(SENTENCES)])])
-        with pack.lm.peft_model.disable_adapter(), torch.inference_mode():
+        with pack.lm.mole.gated("text"), torch.inference_mode():
             started = time.perf_counter()
             generate: Any = pack.lm.backbone.generate
             out = generate(ids, max_new_tokens=200, min_new_tokens=200, do_sample=False)

@@ -4,7 +4,8 @@
 
 Three kinds of sequences are mixed: recordings, synthetic speech, and pronunciation alone (text -> units, unlimited):
 sentences, and lists of words in which rare words are frequent.
-Each round has its own mixture; the last one leans on the recordings. Writes ``expert/``.
+Each round has its own mixture; the last one leans on the recordings. Writes ``expert/``. With ``text_share`` the same LoRA
+learns to answer questions too: the joint training that the mixture of experts is compared with.
 """
 
 from __future__ import annotations
@@ -19,16 +20,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
+from voicegraft.data.chat import chat_prompt, encode, sentence_ids
 from voicegraft.data.pronunciation import UNITS, Lexicon, phones_by_word, words_of
 from voicegraft.data.sequences import SpeechSequence, WordSpelling, speech_sequence
 from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts, newest_alignments
 from voicegraft.data.spelling import Speller
-from voicegraft.fusion.speech_lm import LoraSettings, SpeechLM, load_backbone
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.experts import LoraSettings
+from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
+from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
+from voicegraft.recipes.train_text import TextBatches
 from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
@@ -50,7 +57,11 @@ class TrainSpeechConfig:
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
     start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one
+    out: str = "expert"  # folder in work that receives the expert
     lora: LoraSettings = field(default_factory=LoraSettings)
+    activated: bool = False  # the LoRA acts from the first speech token on, not on the text before
+    chat_context: float = 0.0  # share of the sequences that stand at the end of a written answer
+    text_share: float = 0.0  # share of the steps that train written answers
     rounds: tuple[Round, ...] = (Round(),)
     batch_positions: int = 4096  # positions per batch
     hidden_codes: float = 0.2  # share of the codes said so far that are not shown
@@ -94,21 +105,28 @@ def train_speech(config: TrainSpeechConfig) -> None:
     backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
     torch.manual_seed(0)
     fingerprint = semantic.spec.fingerprint
-    model = SpeechLM.new(backbone, tokenizer, vocabulary, fingerprint, config.lora, semantic.config.levels)
+    model = SpeechExpertTraining(
+        backbone, tokenizer, vocabulary, fingerprint, config.lora, semantic.config.levels, config.activated
+    )
     if config.start_from:
-        model.take_expert(Path(config.start_from))
+        model.take(Path(config.start_from))
     model.to(device)
     tokens = Tokens(work, "semantic", fingerprint)
-    spelling = Spelling(model, Lexicon.load(work / "lexicon.json"))
-    train = material(config, spelling, speech, tokens, "train", config.num_pronunciations, config.num_word_lists)
-    held = material(config, spelling, speech, tokens, "val", 200, 100)
+    spelling = Spelling(tokenizer, Lexicon.load(work / "lexicon.json"))
+    context = Context(tokenizer, config)
+    plain = (config.num_pronunciations, config.num_word_lists)
+    train = material(config, vocabulary, spelling, context, speech, tokens, "train", *plain)
+    held = material(config, vocabulary, spelling, context, speech, tokens, "val", 200, 100)
+    asked = None
+    if config.text_share:
+        asked = TextBatches(tokenizer, QuestionsConfig(), work, config.batch_positions, 400, device)
 
     fsq = FSQ(semantic.config.levels).to(device)
 
     def losses(
         players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["speech"](damaged(batch, vocabulary, fsq, config))
+        loss, parts = players["speech"](batch if "answer" in batch else damaged(batch, vocabulary, fsq, config))
         return {"speech": loss}, parts
 
     @torch.inference_mode()
@@ -120,6 +138,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
             for part in ("think", "speak", "think_accuracy"):
                 scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
         model.train()
+        scores |= {} if asked is None else asked.validate(model)
         return {k: v for k, v in scores.items() if k != "plain_speak"}
 
     for number, one in enumerate(config.rounds):
@@ -128,13 +147,15 @@ def train_speech(config: TrainSpeechConfig) -> None:
         def batch_at(
             step: int, items: list[SpeechSequence] = items, buckets: LengthBuckets = buckets, seed: int = one.loop.seed
         ) -> dict[str, Tensor]:
+            if asked is not None and random.Random(f"{seed} {step}").random() < config.text_share:
+                return asked(step, seed)
             return collate([items[i] for i in buckets.draw(step, seed)], device)
 
         if not run(
-            one.loop, work / "speech-training" / f"round{number}", {"speech": model}, batch_at, losses, validate
+            one.loop, work / f"{config.out}-training" / f"round{number}", {"speech": model}, batch_at, losses, validate
         ):
             return
-    model.save_expert(work / "expert", {"recipe": "train_speech", "rounds": len(config.rounds)})
+    model.save(work / config.out, {"recipe": "train_speech", "rounds": len(config.rounds)})
 
 
 def damaged(
@@ -154,8 +175,8 @@ def damaged(
 class Spelling:
     """Turns texts and their units into the words of a training sequence."""
 
-    def __init__(self, model: SpeechLM, lexicon: Lexicon):
-        self.model, self.lexicon = model, lexicon
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon):
+        self.tokenizer, self.lexicon = tokenizer, lexicon
         self.speller = Speller(lexicon.entries.items())
 
     def words(self, text: str, units: Sequence[str]) -> list[WordSpelling] | None:
@@ -165,7 +186,7 @@ class Spelling:
             groups = self.speller.align(word.key, phones)
             if groups is None:
                 return None
-            spelt.append(WordSpelling(self.model.word_ids(word.written), word.letters, groups))
+            spelt.append(WordSpelling(encode(self.tokenizer, word.written), word.letters, groups))
         return spelt
 
     def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
@@ -174,12 +195,30 @@ class Spelling:
         known = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter.lower() in names]
         letters = "".join(draw.choices(known, k=draw.randint(2, 4)))
         groups = [names[letter.lower()] for letter in letters]
-        return letters, WordSpelling(self.model.word_ids(letters), letters, groups), [p for g in groups for p in g]
+        return letters, WordSpelling(encode(self.tokenizer, letters), letters, groups), [p for g in groups for p in g]
+
+
+class Context:
+    """What stands before a sentence: nothing, or a question whose written answer it ends."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: TrainSpeechConfig):
+        self.tokenizer, self.share = tokenizer, config.chat_context
+        found = training_questions(QuestionsConfig(), Path(config.work) / "corpora") if self.share else []
+        self.questions = [q.text for q in found]
+
+    def ids(self, sentence: str, draw: random.Random) -> list[int]:
+        """Backbone tokens of the context and the sentence."""
+        if draw.random() >= self.share:
+            return sentence_ids(self.tokenizer, sentence)
+        prompt = chat_prompt(self.tokenizer, [("user", draw.choice(self.questions))])
+        return [*prompt, *encode(self.tokenizer, sentence)]
 
 
 def material(
     config: TrainSpeechConfig,
+    vocabulary: SpeechVocabulary,
     spelling: Spelling,
+    context: Context,
     speech: PreparedSpeech,
     tokens: Tokens,
     split: str,
@@ -188,8 +227,7 @@ def material(
 ) -> Material:
     """Builds all sequences of a split; sentences that are only pronounced come after those that are synthesised."""
     work = Path(config.work)
-    model, lexicon = spelling.model, spelling.lexicon
-    vocabulary = model.vocabulary
+    lexicon = spelling.lexicon
     rate = SemanticTokenizer.load(work / "semantic").spec.frame_rate
 
     def of_clip(clip: Clip) -> SpeechSequence | None:
@@ -202,7 +240,8 @@ def material(
         if words is None:
             return None
         counts = frame_counts(u, len(codes), rate)
-        return speech_sequence(vocabulary, model.text_ids(text), words, u.speaker, u.units, codes, counts)
+        before = context.ids(text, random.Random(u.id))
+        return speech_sequence(vocabulary, before, words, u.speaker, u.units, codes, counts)
 
     def of_text(number: int, text: str) -> SpeechSequence | None:
         units = lexicon.units(text)
@@ -216,7 +255,8 @@ def material(
         if split == "train" and draw.random() < 0.1:
             written, word, phones = spelling.initialism(draw)
             text, words, units = f"{written} {text}", [word, *words], [*units[:1], *phones, "|", *units[1:]]
-        return speech_sequence(vocabulary, model.text_ids(text), words, draw.choice(vocabulary.voices), units)
+        before = context.ids(text, draw)
+        return speech_sequence(vocabulary, before, words, draw.choice(vocabulary.voices), units)
 
     def of_clips(synthetic: bool) -> list[SpeechSequence]:
         clips = tqdm(speech.select(split, synthetic=synthetic), desc=f"{split} sequences", unit="clip", mininterval=5)

@@ -1,0 +1,75 @@
+"""Conversations in the form that a backbone was trained on: its chat template, or plain turns where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from voicegraft.data.text import Message
+
+_PLAIN_ROLES = {"user": "Question", "assistant": "Answer"}  # for a base model, which knows no turns
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation up to where the assistant begins to write."""
+    if tokenizer.chat_template is None:
+        lines = [f"{_PLAIN_ROLES[role]}: {text}" for role, text in messages]
+        return encode(tokenizer, "\n".join([*lines, "Answer:"]), special=True)
+    turns = [{"role": role, "content": text} for role, text in messages]
+    # The template writes the special tokens itself.
+    return encode(tokenizer, str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)))
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
+    """Token ids of a text, without the tokenizer's own additions unless asked for."""
+    ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+    return ids
+
+
+def sentence_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A text as the speech expert reads it: the begin token, if there is one, and the text's tokens."""
+    begin = tokenizer.bos_token_id
+    return encode(tokenizer, text) if begin is None else [int(begin), *encode(tokenizer, text)]
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: the end token, and a line break where there are no turns."""
+    ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+    return ends if tokenizer.chat_template is not None else ends + encode(tokenizer, "\n")[-1:]
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion:
+    """One question with its answer, as token ids ``[L]``; the answer, its end included, begins at ``num_prompt``."""
+
+    ids: list[int]
+    num_prompt: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def answered_questions(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]]) -> list[AnsweredQuestion]:
+    """(question, answer) texts -> token sequences to train on."""
+    found = []
+    for question, answer in pairs:
+        prompt = chat_prompt(tokenizer, [("user", question)])
+        written = answer if tokenizer.chat_template is not None else f" {answer}"
+        found.append(AnsweredQuestion([*prompt, *encode(tokenizer, written), stop_ids(tokenizer)[-1]], len(prompt)))
+    return found
+
+
+def collate_answers(items: Sequence[AnsweredQuestion], pad: int, device: torch.device) -> dict[str, Tensor]:
+    """Pads on the right: ``input_ids`` ``[B, L]``, and ``answer`` ``[B, L]``, true where a token is to be learnt."""
+    longest = max(map(len, items))
+    ids = np.full((len(items), longest), pad, dtype=np.int64)
+    answer = np.zeros((len(items), longest), dtype=bool)
+    for row, item in enumerate(items):
+        ids[row, : len(item)] = item.ids
+        answer[row, item.num_prompt : len(item)] = True
+    return {"input_ids": torch.from_numpy(ids).to(device), "answer": torch.from_numpy(answer).to(device)}

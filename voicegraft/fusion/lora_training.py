@@ -1,0 +1,145 @@
+"""Training of LoRA experts with PEFT: of speech, of text, or of both in one adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.experts import ADAPTER_WEIGHTS, Belongs, LoraSettings, adapter_state, attach_lora, save_lora
+from voicegraft.fusion.speech_rows import RowsConfig, SpeechRows
+from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+
+SPEECH, TEXT = "speech", "text"  # the adapters' names
+
+
+class TextExpertTraining(nn.Module):
+    """A frozen backbone with a fresh LoRA that learns to answer questions."""
+
+    def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: LoraSettings):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.belongs = Belongs.to(backbone, tokenizer)
+        self.peft_model = attach_lora(backbone, lora, TEXT)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss on a batch of ``data.chat.collate_answers``."""
+        return answer_loss(self.peft_model, batch)
+
+    def save(self, folder: Path) -> None:
+        """Writes PEFT's adapter folder ``folder/text``."""
+        save_lora(self.peft_model, TEXT, folder, self.belongs)
+
+
+def answer_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean cross-entropy of the tokens marked as answers, of a batch of ``data.chat.collate_answers``."""
+    logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+    wanted = batch["answer"][:, 1:]
+    said, target = logits[:, :-1][wanted].float(), batch["input_ids"][:, 1:][wanted]
+    loss = F.cross_entropy(said, target)
+    return loss, {"answers": loss.detach(), "answer_accuracy": (said.argmax(-1) == target).float().mean()}
+
+
+class SpeechExpertTraining(nn.Module):
+    """A frozen backbone with a fresh LoRA and speech rows that learn to speak."""
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: SpeechVocabulary,
+        semantic: str,
+        lora: LoraSettings,
+        levels: tuple[int, ...] | None = None,
+        activated: bool = False,
+    ):
+        """
+        Args:
+            semantic: fingerprint of the semantic tokenizer.
+            levels: of the tokenizer's FSQ, whose codes then begin as neighbours.
+            activated: the LoRA acts from the first speech token on, not on the text before it (see ``RowsConfig``).
+        """
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.belongs = Belongs.to(backbone, tokenizer)
+        embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
+        width = embedding.shape[1]
+        config = RowsConfig(vocabulary, width, 2 * width, self.belongs.backbone, semantic, activated)
+        self.rows = SpeechRows(config)
+        self.rows.initialise(float(embedding.detach().float().std()), levels)
+        self.peft_model = attach_lora(backbone, lora, SPEECH)
+        self._acts: ContextVar[Tensor | None] = ContextVar("acts", default=None)  # [B, L, 1]
+        if activated:
+            for name, module in self.peft_model.named_modules():
+                if name.endswith(f".lora_B.{SPEECH}"):
+                    module.register_forward_hook(self._masked)
+
+    @property
+    def vocabulary(self) -> SpeechVocabulary:
+        return self.rows.config.vocabulary
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The causal LM, with the LoRA inside its layers."""
+        return cast(PreTrainedModel, self.peft_model.get_base_model())
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss on a batch of ``data.sequences`` fields, or of answered questions (one LoRA for both)."""
+        if "answer" in batch:
+            return answer_loss(self.peft_model, batch)
+        text = self.backbone.get_input_embeddings()(batch["text"].clamp(min=0))
+        embeddings = self.rows.inputs(batch, text)
+        with self._acting((batch["token"] >= 0).cumsum(1)[..., None] > 0):
+            hidden = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self.rows.loss(hidden, batch)
+
+    @contextmanager
+    def _acting(self, positions: Tensor) -> Iterator[None]:
+        token = self._acts.set(positions)
+        try:
+            yield
+        finally:
+            self._acts.reset(token)
+
+    def _masked(self, module: nn.Module, inputs: Any, added: Tensor) -> Tensor:
+        acts = self._acts.get()
+        return added if acts is None else added * acts
+
+    def save(self, folder: Path, provenance: dict[str, object]) -> None:
+        """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
+        save_lora(self.peft_model, SPEECH, folder, self.belongs)
+        save_artifact(
+            folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16
+        )
+
+    def take(self, folder: Path) -> None:
+        """Copies the weights of a saved expert of the same shape, to go on training from them.
+
+        Raises:
+            VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
+        """
+        saved = load_artifact(folder / "rows", "speech-rows", RowsConfig)
+        own, other = self.rows.config, saved.config
+        if (own.vocabulary, own.backbone, own.semantic) != (other.vocabulary, other.backbone, other.semantic):
+            raise VoicegraftError(
+                f"the expert in {folder} has another vocabulary, semantic tokenizer or backbone than this run: train from "
+                "the start, or with the parts it was trained with"
+            )
+        self.rows.load_state_dict(saved.tensors)
+        adapter = load_file(folder / SPEECH / ADAPTER_WEIGHTS)
+        state = adapter_state(self.peft_model, SPEECH)
+        if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in adapter.items()}:
+            raise VoicegraftError(f"the LoRA in {folder} has another rank or other targets: set lora to its values")
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(adapter[name])

@@ -1,0 +1,191 @@
+"""Trains the router on mixed text and speech tasks, with the backbone and both experts frozen.
+
+    python -m voicegraft.recipes.train_router configs/pocket/router.yaml work=runs/pocket
+
+Three kinds of tasks: questions with answers, plain sentences, and sentences to be spoken. The loss is what the mixture says
+wrongly (next token in text, next speech token in speech), and, weighted by ``supervision``, the choice of the wrong expert.
+Writes ``work/router``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.batches import LengthBuckets, collate
+from voicegraft.data.chat import AnsweredQuestion, sentence_ids
+from voicegraft.data.pronunciation import Lexicon
+from voicegraft.data.speech import PreparedSpeech, newest_alignments
+from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.tokenize import Tokens
+from voicegraft.recipes.train_backbone import QuestionsConfig
+from voicegraft.recipes.train_speech import Context, Round, Spelling, TrainSpeechConfig, material
+from voicegraft.recipes.train_text import TextBatches
+from voicegraft.train.loop import LoopConfig, run
+
+
+@dataclass(frozen=True)
+class TrainRouterConfig:
+    work: str = "runs/pocket"
+    backbone: str = ""  # folder of a causal LM; empty: work/backbone
+    expert: str = ""  # folder of the speech expert; empty: work/expert
+    text_expert: str = ""  # PEFT's adapter folder; empty: the identity
+    out: str = "router"  # folder in work that receives the router
+    router: RouterSettings = field(default_factory=RouterSettings)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=3e-3, warmup_steps=10, final_lr=0.05))
+    batch_positions: int = 1024  # of each kind of task
+    supervision: float = 0.5  # weight of the loss of choosing the wrong expert
+    num_sentences: int = 4000  # plain ones to be continued, and as many to be pronounced
+    num_clips: int = 2000  # utterances to be spoken
+    device: str = "auto"
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    train_router(recipe_config(TrainRouterConfig, __doc__, argv))
+
+
+def train_router(config: TrainRouterConfig) -> None:
+    work, device = Path(config.work), pick_device(config.device)
+    lm = SpeechLM.load(
+        Path(config.backbone) if config.backbone else work / "backbone",
+        Path(config.expert) if config.expert else work / "expert",
+        text_expert=Path(config.text_expert) if config.text_expert else None,
+    )
+    backbone = lm.rows.config.backbone
+    torch.manual_seed(0)
+    lm.router = Router(RouterConfig(lm.mole.names, lm.rows.config.width, lm.mole.num_layers, backbone, config.router))
+    model = RouterTraining(lm, config.supervision).to(device)
+    tasks = Tasks(config, lm, device)
+
+    def losses(
+        players: Mapping[str, nn.Module], batch: dict[str, dict[str, Tensor]], step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, parts = players["router"](batch)
+        return {"router": loss}, parts
+
+    if run(config.loop, work / f"{config.out}-training", {"router": model}, tasks, losses):
+        lm.router.save(work / config.out, {"recipe": "train_router", "steps": config.loop.steps})
+
+
+class RouterTraining(nn.Module):
+    """The fused model, of which the router alone learns."""
+
+    def __init__(self, lm: SpeechLM, supervision: float):
+        super().__init__()
+        self.lm, self.supervision = lm, supervision
+
+    def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a text batch of ``data.chat.collate_answers`` and a speech batch of ``data.sequences`` fields."""
+        lm, text, speech = self.lm, batch["text"], batch["speech"]
+        assert lm.router is not None
+        # An answer must not tell how it is to be written; a text without a question is all prompt.
+        written = lm.router.start(text["prompt"])
+        with lm.mole.gated(written):
+            logits = lm.backbone(input_ids=text["input_ids"], use_cache=False).logits
+        wanted = text["answer"][:, 1:]
+        text_loss = F.cross_entropy(logits[:, :-1][wanted].float(), text["input_ids"][:, 1:][wanted])
+        since_marker = (speech["token"] >= 0).cumsum(1).cumsum(1)
+        spoken = lm.router.start(since_marker <= 1)
+        embeddings = lm.rows.inputs(speech, lm.embed_text(speech["text"].clamp(min=0)))
+        by_segment = lm.router.config.settings.granularity == "segment"
+        gates = _FromMarker(spoken, since_marker == 0, lm.mole.names.index(TEXT))
+        with lm.mole.gated(gates if lm.rows.config.activated and by_segment else spoken):
+            hidden = lm.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        speech_loss, _ = lm.rows.loss(hidden, speech)
+        names = lm.mole.names
+        chosen = [
+            _choice(written, names.index(TEXT), text["input_ids"] >= 0),
+            _choice(spoken, names.index(SPEECH), since_marker > 0),
+        ]
+        choice = sum(loss for loss, _ in chosen) / 2
+        parts = {"text": text_loss, "speech": speech_loss, "choice": torch.as_tensor(choice)}
+        parts |= {"right": torch.as_tensor(sum(right for _, right in chosen) / 2)}
+        return text_loss + speech_loss + self.supervision * choice, parts
+
+
+@dataclass(frozen=True)
+class _FromMarker:
+    """A segment's gates for an expert that acts from the marker on: before it, the text expert's."""
+
+    segment: RouterState
+    before: Tensor  # [B, T]
+    text: int  # number of the text expert
+
+    def at(self, layer: int, hidden: Tensor) -> Tensor:
+        gates = self.segment.at(layer, hidden)  # [B, 1, E]: while it learns, never one expert's number
+        assert isinstance(gates, Tensor)
+        alone = F.one_hot(torch.full_like(self.before, self.text, dtype=torch.long), gates.shape[-1]).to(gates)
+        return torch.where(self.before[..., None], alone, gates)
+
+
+def _choice(state: RouterState, expert: int, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the router's decisions against the task's expert, and the share that are right.
+
+    Args:
+        inside: ``[B, T]`` the positions at which a token router is to know.
+    """
+    losses, rights = [], []
+    for logits in state.logits:
+        flat = logits[inside] if state.router.config.settings.granularity == "token" else logits.flatten(0, -2)
+        losses.append(F.cross_entropy(flat, torch.full((len(flat),), expert, device=flat.device)))
+        rights.append((flat.argmax(-1) == expert).float().mean())
+    return torch.stack(losses).mean(), torch.stack(rights).mean()
+
+
+class Tasks:
+    """Step number -> a text batch and a speech batch."""
+
+    def __init__(self, config: TrainRouterConfig, lm: SpeechLM, device: torch.device):
+        work = Path(config.work)
+        sentences = (work / "sentences.txt").read_text().splitlines()
+        draw = random.Random(0)
+        self.asked = TextBatches(lm.tokenizer, QuestionsConfig(), work, config.batch_positions, 400, device)
+        plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
+        self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
+        self.plain_buckets = LengthBuckets([len(p) for p in self.plain], [1.0] * len(plain), config.batch_positions)
+        speaking = TrainSpeechConfig(config.work)
+        tokens = Tokens(work, "semantic", lm.rows.config.semantic)
+        spelling = Spelling(lm.tokenizer, Lexicon.load(work / "lexicon.json"))
+        speech = PreparedSpeech(work, aligned=newest_alignments(work))
+        speech.clips = draw.sample(speech.clips, min(len(speech.clips), config.num_clips))
+        train = material(
+            speaking,
+            lm.vocabulary,
+            spelling,
+            Context(lm.tokenizer, speaking),
+            speech,
+            tokens,
+            "train",
+            config.num_sentences,
+            config.num_sentences // 4,
+        )
+        self.spoken, self.spoken_buckets = train.mixed(Round(), config.batch_positions)
+        self.device, self.seed = device, config.loop.seed
+
+    def __call__(self, step: int) -> dict[str, dict[str, Tensor]]:
+        if step % 2:
+            text = self.asked(step, self.seed)
+            # The first position of an answer is where writing begins: all before it is the prompt.
+            prompt = (text["answer"].cumsum(1) == 0) & (text["answer"].flip(1).cumsum(1).flip(1) > 0)
+        else:
+            items = [self.plain[i] for i in self.plain_buckets.draw(step, self.seed)]
+            text = self.asked.collate(items)
+            prompt = text["answer"].clone()
+            prompt[:, 0] = True
+        speech = collate([self.spoken[i] for i in self.spoken_buckets.draw(step, self.seed)], self.device)
+        return {"text": {**text, "prompt": prompt}, "speech": speech}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Trains the text expert: a LoRA that answers questions, on the frozen backbone, by PEFT.
+
+    python -m voicegraft.recipes.train_text configs/pocket/text.yaml work=runs/pocket
+
+Writes PEFT's adapter folder ``work/text-expert/text``, usable alone or in the mixture. The identity needs no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.batches import LengthBuckets
+from voicegraft.data.chat import AnsweredQuestion, answered_questions, collate_answers
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.experts import LoraSettings
+from voicegraft.fusion.lora_training import TextExpertTraining
+from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
+from voicegraft.train.loop import LoopConfig, run
+
+
+@dataclass(frozen=True)
+class TrainTextConfig:
+    work: str = "runs/pocket"
+    backbone: str = ""  # folder of a causal LM; empty: work/backbone
+    lora: LoraSettings = field(default_factory=lambda: LoraSettings(rank=16, alpha=16))
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
+    batch_positions: int = 4096
+    held_back: int = 400  # training questions that are only validated on
+    device: str = "auto"
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    train_text(recipe_config(TrainTextConfig, __doc__, argv))
+
+
+def train_text(config: TrainTextConfig) -> None:
+    work, device = Path(config.work), pick_device(config.device)
+    backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
+    torch.manual_seed(0)
+    model = TextExpertTraining(backbone, tokenizer, config.lora).to(device)
+    asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, config.held_back, device)
+
+    def losses(
+        players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        loss, parts = players["text"](batch)
+        return {"text": loss}, parts
+
+    def validate(_: int) -> dict[str, float]:
+        return asked.validate(model)
+
+    if run(config.loop, work / "text-training", {"text": model}, lambda step: asked(step, 0), losses, validate):
+        model.save(work / "text-expert")
+
+
+class TextBatches:
+    """Answered training questions, in batches of like length."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: QuestionsConfig,
+        work: Path,
+        budget: int,
+        held_back: int,
+        device: torch.device,
+    ):
+        """
+        Args:
+            budget: positions per batch.
+            held_back: questions that are only validated on.
+        """
+        pairs = [(q.text, q.answer) for q in training_questions(questions, work / "corpora")]
+        items = answered_questions(tokenizer, pairs)
+        self.held, self.items = items[:held_back], items[held_back:]
+        lengths = [len(item) for item in self.items]
+        self.buckets = LengthBuckets(lengths, [1.0] * len(lengths), budget)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self._pad, self._device = int(pad or 0), device
+
+    def __call__(self, step: int, seed: int) -> dict[str, Tensor]:
+        return self.collate([self.items[i] for i in self.buckets.draw(step, seed)])
+
+    def collate(self, items: Sequence[AnsweredQuestion]) -> dict[str, Tensor]:
+        return collate_answers(items, self._pad, self._device)
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Mean loss and token accuracy on what was held back."""
+        model.eval()
+        parts = [model(self.collate(self.held[i : i + 32]))[1] for i in range(0, len(self.held), 32)]
+        model.train()
+        return {name: float(np.mean([float(p[name]) for p in parts])) for name in parts[0]}
+
+
+if __name__ == "__main__":
+    main()
