@@ -24,6 +24,7 @@ from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.experts import Expert, LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.mole import MoLE
+from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.stream import SpeakOptions
@@ -137,6 +138,29 @@ def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: bool) -
     return SpeechLM(MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.rows).eval()
 
 
+def taught_router(lm: SpeechLM) -> Router:
+    """A segment router that knows texts from texts that end with a voice's marker."""
+    torch.manual_seed(9)
+    rows = lm.rows.config
+    router = Router(
+        RouterConfig(lm.mole.names, rows.width, lm.mole.num_layers, rows.backbone, RouterSettings(hidden=8))
+    )
+    adam = torch.optim.Adam(router.parameters(), lr=0.03)
+    prompts = []
+    with torch.no_grad():
+        for text in SENTENCES:
+            embedded = lm.embed_text(torch.tensor([lm.text_ids(text)]))
+            markers = [lm.rows.token.weight[VOCABULARY.voice_id(v)][None, None] for v in VOCABULARY.voices]
+            prompts += [(embedded, "text"), *((torch.cat([embedded, m], 1), "speech") for m in markers)]
+    for _ in range(40):
+        adam.zero_grad()
+        logits = torch.cat([router.decide(x) for x, _ in prompts])
+        wanted = torch.tensor([lm.mole.names.index(expert) for _, expert in prompts])
+        torch.nn.functional.cross_entropy(logits, wanted).backward()
+        adam.step()
+    return router.eval()
+
+
 def words_said(text: str) -> list[WordSpelling]:
     """The words of a sentence of the lexicon, each phone on a letter of its own."""
     spelt = []
@@ -189,6 +213,7 @@ def write_parts(work: Path) -> None:
         # Some letters make sounds, some do not.
         lm.rows.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
     lm.save(work / "expert", {})
+    taught_router(SpeechLM.load(work / "backbone", work / "expert")).save(work / "router", {})
 
 
 OPTIONS = SpeakOptions(max_unit_frames=8)

@@ -8,7 +8,11 @@ import torch
 from tests import tiny
 from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.experts import LoraSettings
+from voicegraft.fusion.lora_training import TextExpertTraining
 from voicegraft.inference.pack import PARTS, PackHeader, open_pack, read_header, weight_bytes, write_pack
+from voicegraft.inference.stream import SentenceTokens
 
 
 @pytest.fixture
@@ -137,3 +141,36 @@ def test_a_pack_names_no_folder_of_the_machine_it_was_made_on(pack_folder: Path)
     for path in pack_folder.rglob("*.json"):
         assert str(pack_folder.parent) not in path.read_text(), path
         json.loads(path.read_text())
+
+
+def test_the_packs_router_chooses_and_is_not_needed(pack_folder: Path, tmp_path: Path) -> None:
+    pack = open_pack(pack_folder)
+    assert pack.lm.router is not None
+    for text in tiny.SENTENCES:
+        state = SentenceTokens(pack.lm, text, "ann", tiny.OPTIONS).begin()
+        assert state.gates == "speech"
+        prompt = pack.lm.embed_text(torch.tensor([pack.lm.text_ids(text)]))
+        assert pack.lm.router.segment_gates(prompt) == "text"
+    shutil.copytree(pack_folder, tmp_path / "pack")
+    shutil.rmtree(tmp_path / "pack" / "router")
+    without = open_pack(tmp_path / "pack")
+    assert without.lm.router is None and without.lm.writing() == "text"
+    said = [
+        list(SentenceTokens(p.lm, "We see.", "ann", tiny.OPTIONS, torch.Generator().manual_seed(0)))
+        for p in (pack, without)
+    ]
+    assert said[0] == said[1] and said[0]
+
+
+def test_a_text_expert_is_given_by_its_folder(pack_folder: Path, tmp_path: Path) -> None:
+    backbone, tokenizer = load_backbone(pack_folder / "backbone")
+    training = TextExpertTraining(backbone, tokenizer, LoraSettings(rank=3, alpha=3))
+    with torch.no_grad():
+        for name, parameter in training.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    training.save(tmp_path)
+    bare, expert = open_pack(pack_folder), open_pack(pack_folder, text_expert=tmp_path / "text")
+    ids = torch.tensor([bare.lm.text_ids("We see.")])
+    with torch.inference_mode(), bare.lm.mole.gated(bare.lm.writing()), expert.lm.mole.gated(expert.lm.writing()):
+        assert not torch.allclose(bare.lm.backbone(ids).logits, expert.lm.backbone(ids).logits, atol=1e-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from voicegraft.audio.level import normalise_level
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.evaluation.metrics import normalize_transcript
 
 JUDGE_RATE = 16_000  # Hz; all three judges were trained at this rate
 JUDGE_RMS = 10 ** (-26 / 20)  # active speech level, -26 dB below full scale as in ITU-T P.800 listening tests
@@ -24,6 +26,11 @@ _MIN_SAMPLES = JUDGE_RATE // 10  # a tenth of a second; less holds nothing to ju
 class Recognizer(Protocol):
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
         """Samples [T] -> the words heard, "" for none."""
+
+
+class ChoiceRecognizer(Protocol):
+    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
+        """Samples [T] -> the one of the options that was heard, "" for none."""
 
 
 class MosPredictor(Protocol):
@@ -73,7 +80,9 @@ class PocketSphinxRecognizer:
         self._decoder = _need("pocketsphinx").Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
 
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
-        heard = judge_samples(samples, sample_rate)
+        return self._hear(judge_samples(samples, sample_rate))
+
+    def _hear(self, heard: np.ndarray) -> str:
         if _silent(heard):
             return ""
         # The decoder adapts to what it heard; forgetting that makes a verdict independent of the order.
@@ -84,6 +93,32 @@ class PocketSphinxRecognizer:
         self._decoder.end_utt()
         best = self._decoder.hyp()
         return best.hypstr if best is not None else ""
+
+
+class PocketSphinxChooser(PocketSphinxRecognizer):
+    """The same recogniser, told what may be said: one of some phrases, by a grammar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grammars: dict[tuple[str, ...], dict[str, str]] = {}  # options -> their normal form -> option
+
+    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
+        """Words that the recogniser's lexicon lacks cannot be heard; an option that holds one is left out."""
+        key = tuple(options)
+        if key not in self._grammars:
+            normal = {normalize_transcript(option): option for option in options}
+            known = {n: o for n, o in normal.items() if all(self._decoder.lookup_word(w) for w in n.split())}
+            if not known:
+                raise VoicegraftError(f"the recogniser knows the words of none of these options: {', '.join(options)}")
+            self._decoder.add_jsgf_string(
+                f"answers{len(self._grammars)}",
+                f"#JSGF V1.0; grammar answers; public <answer> = {' | '.join(known)};",
+            )
+            self._grammars[key] = known
+        self._decoder.activate_search(f"answers{list(self._grammars).index(key)}")
+        # A word alone, cut close, is hard to hear: a quarter of a second of silence on both sides.
+        padded = np.pad(judge_samples(samples, sample_rate), JUDGE_RATE // 4)
+        return self._grammars[key].get(self._hear(padded), "")
 
 
 class DnsMosPredictor:

@@ -26,6 +26,7 @@ from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.stream import SpeakOptions
 
 PARTS = ("backbone", "expert", "router", "acoustic", "vocoder", "semantic", "codec")
+OPTIONAL = ("router",)
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 1
 
@@ -105,6 +106,8 @@ def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
     with atomic_folder(folder, marker="pack.json") as draft:
         for part in PARTS:
             if part == "backbone" and header.backbone != "backbone":
+                continue
+            if part in OPTIONAL and not (work / part).is_dir():
                 continue
             if not (work / part).is_dir():
                 raise VoicegraftError(f"cannot write the pack: {work / part} is missing; run the recipe that trains it")

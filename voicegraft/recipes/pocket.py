@@ -30,6 +30,7 @@ from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
 from voicegraft.recipes.train_backbone import BackboneConfig, train_backbone
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
+from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
@@ -74,6 +75,7 @@ def pocket(config: PocketConfig) -> None:
         ("vocoder", lambda: train_vocoder(settings(TrainVocoderConfig, "vocoder"))),
         ("acoustic", lambda: train_acoustic(settings(TrainAcousticConfig, "acoustic"))),
         ("expert", lambda: train_speech(settings(TrainSpeechConfig, "speech"))),
+        ("router", lambda: train_router(settings(TrainRouterConfig, "router"))),
     ]
     for name, stage in stages:
         _timed(work, name, stage)

@@ -153,7 +153,11 @@ class Tasks:
         self.asked = TextBatches(lm.tokenizer, QuestionsConfig(), work, config.batch_positions, 400, device)
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
         self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
-        self.plain_buckets = LengthBuckets([len(p) for p in self.plain], [1.0] * len(plain), config.batch_positions)
+        # Whatever is typed is text: also what no sentence looks like, without a begin token.
+        vocabulary = list(range(len(lm.tokenizer)))
+        noise = (draw.choices(vocabulary, k=draw.randint(2, 40)) for _ in range(config.num_sentences // 4))
+        self.plain += [AnsweredQuestion(ids, 1) for ids in noise]
+        self.plain_buckets = LengthBuckets([len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions)
         speaking = TrainSpeechConfig(config.work)
         tokens = Tokens(work, "semantic", lm.rows.config.semantic)
         spelling = Spelling(lm.tokenizer, Lexicon.load(work / "lexicon.json"))

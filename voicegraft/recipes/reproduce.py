@@ -1,0 +1,330 @@
+"""The paper's table, small: what each way of adding a voice to a text LLM keeps, gains and costs.
+
+    voicegraft reproduce [CONFIG.yaml] [key=value ...]          (default: the pocket table)
+
+Runs from trained parts (docs/fusion.md names the recipes): every system of the config answers questions, continues held-out
+text, reads sentences aloud and answers questions aloud, under the same judges. Writes ``out/report.md``, ``report.json`` and
+plots. An interrupted run goes on where it stopped; a system that was added is measured alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import DynamicCache
+
+from voicegraft.core.artifacts import file_digest
+from voicegraft.core.config import to_dict
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data import questions as qa
+from voicegraft.data.chat import chat_prompt
+from voicegraft.data.text import book_pieces, chats
+from voicegraft.evaluation import spoken_qa
+from voicegraft.evaluation.judges import Judges, PocketSphinxChooser, load_judges
+from voicegraft.evaluation.report import summarize
+from voicegraft.evaluation.routing import confusion
+from voicegraft.evaluation.speech import Clip, Item, RowLog, mean_voices, run_items
+from voicegraft.evaluation.table import write_table
+from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.pack import DEFAULT_PACK, open_pack
+from voicegraft.inference.speaker import Speaker
+from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
+from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
+
+POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table; folders are inside ``work``."""
+
+    name: str
+    expert: str = "expert"  # folder of the speech expert
+    text_expert: str = ""  # PEFT's adapter folder; empty: the identity
+    # Which gates hold: the router's, the task's expert (the oracle), all alike, one expert whatever the task, or none at all.
+    gates: Literal["router", "task", "uniform", "text", "speech", "none"] = "task"
+    router: str = ""  # folder of the router
+    num_prompts: int = 0  # sentences to read aloud; 0: as many as the others (what cannot speak takes long to say so)
+
+    def __post_init__(self) -> None:
+        if (self.gates == "router") != bool(self.router):
+            raise ValueError(f"{self.name}: gates: router goes with the folder of a router, and no other gates do")
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    systems: tuple[System, ...]
+    work: str = "runs/pocket"  # with the trained parts and the unpacked corpora
+    pack: str = ""  # whose acoustic LM and vocoder speak; empty: the pocket pack
+    out: str = "runs/pocket/reproduce"
+    prompts: str = "data/prompts/harvard_001-360.txt"  # sentences to read aloud
+    num_prompts: int = 100
+    recordings: tuple[str, ...] = ("corpora/kathleen",)  # in work: whose voice is compared with
+    voice: str = ""  # empty: the pack's default
+    questions_per_kind: int = 200
+    spoken_per_kind: int = 20
+    num_routed: int = 1200  # held-out text prompts, and half as many sentences, that the router decides on
+    batch: int = 32
+    seed: int = 7
+    device: str = "auto"
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not any("=" not in a for a in arguments):
+        arguments.insert(0, str(POCKET))
+    print(reproduce(recipe_config(ReproduceConfig, __doc__, arguments)))
+
+
+def reproduce(config: ReproduceConfig, judges: Judges | None = None) -> str:
+    """Measures all systems that have not been measured yet, and returns the report as Markdown."""
+    work, out = Path(config.work), Path(config.out)
+    _check_parts(config)
+    bench = Bench(config, judges)
+    results = {}
+    for system in config.systems:
+        folder = out / "systems" / _slug(system.name)
+        results[system.name] = bench.measure(system, folder)
+    about = {
+        "work": work.name,
+        "sentences": config.num_prompts,
+        "questions per kind": config.questions_per_kind,
+        "spoken questions": results[config.systems[0].name]["text"]["num_spoken"],
+        "clean synthetic answers heard rightly": bench.ceiling(out),
+    }
+    return write_table(out, results, about)
+
+
+def _check_parts(config: ReproduceConfig) -> None:
+    """All that is missing, before hours of measuring."""
+    work = Path(config.work)
+    wanted = {"backbone": "train_backbone"}
+    for system in config.systems:
+        wanted[f"{system.expert}/rows"] = f"train_speech out={system.expert}"
+        wanted |= {system.text_expert: "train_text"} if system.text_expert else {}
+        wanted |= {system.router: f"train_router out={system.router}"} if system.router else {}
+    missing = [f"{name} (voicegraft recipe {recipe})" for name, recipe in wanted.items() if not (work / name).is_dir()]
+    if missing:
+        raise VoicegraftError(
+            f"{work} lacks trained parts: {', '.join(missing)}; train them or leave their systems out"
+        )
+
+
+class Bench:
+    """What every system is measured on, loaded once."""
+
+    def __init__(self, config: ReproduceConfig, judges: Judges | None):
+        self.config, self.work = config, Path(config.work)
+        self.device = pick_device(config.device)
+        self.judges = judges or load_judges()
+        self.chooser = PocketSphinxChooser()
+        corpora = self.work / "corpora"
+        self.asked = held_out_questions(corpora, config.questions_per_kind, config.seed)
+        self.to_speak = held_out_questions(corpora, config.spoken_per_kind, config.seed)
+        self.pieces = book_pieces(corpora / "books-pd")[1]
+        self.chats = list(islice(chats(corpora / "sgd-dialogues" / "dev.jsonl"), 300))
+        self.prompts = read_prompts(Path(config.prompts))
+        self.pack = open_pack(Path(config.pack) if config.pack else DEFAULT_PACK)
+        self.voice = config.voice or self.pack.header.default_voice
+        humans = find_recordings([self.work / name for name in config.recordings], [self.voice])
+        clips = {v: [h.read(c, 24_000) for c in h.clips] for v, h in humans.items()}
+        self.voices = mean_voices(clips, self.judges.speaker)
+
+    def measure(self, system: System, folder: Path) -> dict[str, Any]:
+        """All columns of one system; each part is kept in a file and not measured twice."""
+        lm = self.load(system)
+        identity = {**to_dict(system), "weights": _digest(self.work, system), "config": _what_matters(self.config)}
+
+        def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+            path = folder / f"{name}.json"
+            if path.is_file():
+                saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                if saved.pop("identity") == identity:
+                    return saved
+            print(f"{system.name}: {name}", flush=True)
+            made = make()
+            write_text(path, json.dumps({"identity": identity, **made}, indent=1))
+            return made
+
+        result: dict[str, Any] = {"size": {"trained": self.trained(lm, system)}}
+        result["text"] = kept("text", partial(self.text, lm, system))
+        if system.gates != "none":
+            speaker = Speaker(dataclasses.replace(self.pack, lm=lm), self.device)
+            prompts = self.prompts[: system.num_prompts or self.config.num_prompts]
+            result["speech"] = kept("speech", partial(self.speech, speaker, prompts, folder, identity))
+            if not system.num_prompts:
+                written = result["text"]["spoken_questions_written"]
+                result["spoken_qa"] = kept("spoken-qa", partial(self.spoken, speaker, written))
+            result["cost"] = kept("cost", partial(decode_cost, lm))
+        if lm.router is not None:
+            result["router"] = kept("router", partial(self.routing, lm))
+        return result
+
+    def load(self, system: System) -> SpeechLM:
+        router = self.work / system.router if system.router else None
+        text_expert = self.work / system.text_expert if system.text_expert else None
+        lm = SpeechLM.load(self.work / "backbone", self.work / system.expert, router, text_expert)
+        if system.gates == "uniform":
+            lm.fixed = torch.full((len(lm.mole.names),), 1 / len(lm.mole.names))
+        elif system.gates in (TEXT, SPEECH):
+            lm.fixed = system.gates
+        return lm.to(self.device)
+
+    def trained(self, lm: SpeechLM, system: System) -> int:
+        """Parameters that the system needs beside the backbone's."""
+        if system.gates == "none":
+            return 0
+        sizes = dict.fromkeys(lm.mole.names, 0)
+        for _, layer in lm.mole.layers():
+            for expert, (own, _) in layer.alone.items():
+                sizes[lm.mole.names[expert]] += layer.down[own].numel() + layer.up[:, own].numel()
+        loras = sizes[system.gates] if system.gates in sizes else sum(sizes.values())
+        rows = 0 if system.gates == TEXT else sum(p.numel() for p in lm.rows.parameters())
+        router = 0 if lm.router is None else sum(p.numel() for p in lm.router.parameters())
+        return loras + rows + router
+
+    @torch.inference_mode()
+    def text(self, lm: SpeechLM, system: System) -> dict[str, Any]:
+        def gated() -> AbstractContextManager[None]:
+            return lm.mole.gated(None if system.gates == "none" else lm.writing())
+
+        answers = answer_all(lm.backbone, lm.tokenizer, [q.text for q in self.asked], self.config.batch, 12, gated)
+        kinds = {kind: vars(a) for kind, a in accuracies(self.asked, answers).items()}
+        texts = held_out_texts(lm.tokenizer, self.pieces, self.chats)
+        spoken = answer_all(lm.backbone, lm.tokenizer, [q.text for q in self.to_speak], self.config.batch, 12, gated)
+        return {
+            "kinds": kinds,
+            "accuracy": statistics.mean(a["right"] for a in kinds.values()),
+            "perplexity": {
+                name: perplexity(lm.backbone, lm.tokenizer, parts, 512, self.config.batch, gated).per_word
+                for name, parts in texts.items()
+            },
+            "answers": answers,
+            "spoken_questions_written": spoken,
+            "num_spoken": len(spoken),
+        }
+
+    def speech(
+        self, speaker: Speaker, prompts: list[str], folder: Path, identity: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        def say(text: str) -> Clip:
+            s = speaker.say(text, voice=self.voice)
+            return Clip(s.samples, s.sample_rate, s.wall_sec, s.first_audio_sec, s.status, s.spoken_text)
+
+        items = [Item("speech", self.voice, f"{n:04d}", t, partial(say, t)) for n, t in enumerate(prompts, start=1)]
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+        rows = run_items(items, self.judges, self.voices, RowLog(folder / f"rows-{key}.jsonl", {"system": identity}))
+        return summarize(rows)[0]
+
+    def spoken(self, speaker: Speaker, written: list[str]) -> dict[str, Any]:
+        def say(text: str) -> spoken_qa.Sound:
+            s = speaker.say(text, voice=self.voice)
+            return s.samples, s.sample_rate
+
+        answers = spoken_qa.listen(self.to_speak, written, say, self.chooser)
+        return {**spoken_qa.summary(answers), "answers": [dataclasses.asdict(a) for a in answers]}
+
+    def routing(self, lm: SpeechLM) -> dict[str, Any]:
+        """Which expert the router gives held-out prompts of both tasks."""
+        asked = held_out_questions(self.work / "corpora", self.config.num_routed // 5, self.config.seed + 1)
+        texts = [lm.text_ids(line) for piece in self.pieces for line in piece][: self.config.num_routed // 4]
+        texts += [_question(lm, q) for q in asked][: self.config.num_routed - len(texts)]
+        voices = self.pack.acoustic.config.voices
+        lines = self.prompts[: self.config.num_routed // 2]
+        sentences = [(line, voices[n % len(voices)]) for n, line in enumerate(lines * 2)]
+        return confusion(lm, texts, sentences[: self.config.num_routed // 2])
+
+    def ceiling(self, out: Path) -> float:
+        path = out / "ceiling.json"
+        if not path.is_file():
+            share = spoken_qa.ceiling(self.to_speak, self.chooser)
+            write_text(path, json.dumps({"share": share}))
+        return float(json.loads(path.read_text())["share"])
+
+
+@torch.inference_mode()
+def decode_cost(lm: SpeechLM, steps: int = 120, rounds: int = 5) -> dict[str, Any]:
+    """Time of a decoding step of speech, as a ratio to the bare backbone's on the same engine, side by side.
+
+    Gates that hold for a sequence are folded into a copy of the weights; others are worked out in the layers.
+    """
+    config = lm.rows.config
+    x = torch.randn(1, 1, config.width, device=lm.rows.token.weight.device) * lm.rows.token.weight.std()
+    text = lm.embed_text(torch.tensor([lm.text_ids("The river ran slowly past the old mill.")], device=x.device))
+    lm.merge_for_speed()
+
+    def ours() -> Callable[[], object]:
+        state = lm.begin(text, x)
+        return lambda: lm.hidden(x, state)
+
+    def bare() -> Callable[[], object]:
+        if lm.merges:
+            decoder = lm.merged_decoder(torch.zeros(len(lm.mole.names)))
+            cache = decoder.start()
+            decoder(torch.cat([text, x], 1), cache)
+            return lambda: decoder(x, cache)
+        past = DynamicCache()
+        inner = lm.backbone.base_model
+        inner(inputs_embeds=torch.cat([text, x], 1), past_key_values=past, use_cache=True)
+        return lambda: inner(inputs_embeds=x, past_key_values=past, use_cache=True)
+
+    seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    for _ in range(rounds):
+        for name, begin in (("ours", ours), ("bare", bare)):
+            step = begin()
+            for _ in range(steps):
+                started = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - started)
+    took = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "ratio": took["ours"] / took["bare"],
+        "step_ms": 1000 * took["ours"],
+        "engine": "merged copy" if lm.merges else "fused layers",
+    }
+
+
+def _question(lm: SpeechLM, question: qa.Question) -> list[int]:
+    return chat_prompt(lm.tokenizer, [("user", question.text)])
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _what_matters(config: ReproduceConfig) -> dict[str, Any]:
+    """The settings that a system's numbers depend on, besides the system."""
+    kept = ("num_prompts", "voice", "questions_per_kind", "spoken_per_kind", "num_routed", "seed")
+    return {name: getattr(config, name) for name in kept}
+
+
+def _digest(work: Path, system: System) -> dict[str, str]:
+    """Which weights the system's numbers are of."""
+    folders = [name for name in ("backbone", system.expert, system.text_expert, system.router) if name]
+    return {
+        str(path.relative_to(work)): file_digest(path)[:16]
+        for name in folders
+        for path in sorted((work / name).rglob("*.safetensors"))
+    }
+
+
+if __name__ == "__main__":
+    main()
