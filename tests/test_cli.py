@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import soundfile
 
 from tests import tiny
+from tests.dictation import dictated
 from voicegraft import cli
+from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference import speaker as speaking
 
 
@@ -204,7 +207,10 @@ def test_every_verb_and_table_names_a_module_that_is_there() -> None:
         assert find_spec(module) is not None, module
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["speak", "--help"], ["recipe", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["speak", "--help"], ["ask", "--help"], ["chat", "--help"], ["recipe", "--help"], ["--version"]],
+)
 def test_help_needs_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom voicegraft.cli import main\n"
@@ -223,3 +229,100 @@ def test_no_verb_at_all_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as stopped:
         run()
     assert stopped.value.code == 2 and "usage: voicegraft" in capsys.readouterr().err
+
+
+# Asking and conversations
+
+
+def lm_of(pack: Path) -> SpeechLM:
+    return speaking.Speaker.load(pack).pack.lm
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_ask_prints_the_answer_and_speaks_it(
+    piped: bool, pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who\nis it?\n"))
+    with dictated(lm_of(pack), "We see. Go home."):
+        assert run("ask", *([] if piped else ["Who is it?"]), "--pack", pack, "--voice", "ann", "--seed", 2) == 0
+    out, err = capsys.readouterr()
+    text, line = out.splitlines()
+    assert text == "We see. Go home." and err == ""
+    assert line.startswith("answer.wav: ") and "first text after" in line and "first audio after" in line
+    samples, _ = soundfile.read("answer.wav", dtype="float32")
+    wanted = np.clip(_LOADED[pack].say(text, "ann", 2).samples, -1, 1)
+    np.testing.assert_allclose(samples, wanted, atol=1 / 32000)
+
+
+def test_ask_bounds_and_varies_the_answer(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("ask", "Who?", "--pack", pack, "--out", tmp_path / "a.wav")
+    with dictated(lm_of(pack), "We see."):
+        assert run(*asked, "--max-tokens", 2) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("We\n") and err.endswith("the answer was cut after 2 tokens; allow more with max_tokens\n")
+    texts = []
+    for seed in (1, 1, 2):
+        run(*asked, "--temperature", 1, "--seed", seed, "--max-tokens", 12)
+        texts.append(capsys.readouterr().out.split(str(tmp_path))[0])
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("answer, told", [("...", "nothing to say aloud"), ("", "the answer is empty")])
+def test_an_answer_that_cannot_be_said_has_a_status_of_its_own(
+    answer: str, told: str, pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with dictated(lm_of(pack), answer):
+        assert run("ask", "Who?", "--pack", pack, "--out", tmp_path / "a.wav") == 1
+    out, err = capsys.readouterr()
+    assert out == answer + "\n" * bool(answer) and told in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_in_asking_show_before_anything_is_written(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = tmp_path / "a.wav"
+    asked = ("ask", "Who?", "--pack", pack, "--out", wav)
+    with dictated(lm_of(pack)):  # a single token would be an IndexError
+        for question in ("", "  "):
+            assert "nothing was asked" in refused(capsys, "ask", question, "--pack", pack, "--out", wav)
+        assert "it has 2018 tokens, 768 fit" in refused(capsys, "ask", "a" * 2000, "--pack", pack, "--out", wav)
+        assert "no voice 'eve'" in refused(capsys, *asked, "--voice", "eve")
+        assert "does not exist" in refused(capsys, "ask", "Who?", "--pack", pack, "--out", tmp_path / "no" / "a.wav")
+        assert "ending in .wav" in refused(capsys, "ask", "Who?", "--pack", pack, "--out", tmp_path / "a.mp3")
+        assert "expected max_tokens from 1 to 1023" in refused(capsys, *asked, "--max-tokens", 0)
+        for number in (-1, "nan", "inf"):
+            assert "--temperature of 0 or more" in refused(capsys, *asked, "--temperature", number)
+        twin = tmp_path / "twin"
+        shutil.copytree(pack, twin)
+        assert "no PEFT adapter in" in refused(capsys, "ask", "Who?", "--pack", twin, "--text-expert", tmp_path)
+        assert "no such program" in refused(capsys, "chat", "--pack", pack, "--play", "no-such-player")
+        assert "no voice 'eve'" in refused(capsys, "chat", "--pack", pack, "--voice", "eve", "--reply", "text")
+    assert not wav.exists()
+
+
+def test_chat_answers_what_is_piped_in(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who?\n/both And who?\n/quit\nNever.\n"))
+    with dictated(lm_of(pack), "We see.", "Go."):
+        assert run("chat", "--pack", pack, "--reply", "text", "--voice", "ann") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("We see.\nGo.\nreplies/reply-001.wav: ") and out.count("\n") == 3 and err == ""
+    assert soundfile.info("replies/reply-001.wav").duration > 0
+
+
+def test_chat_at_a_terminal_reads_to_the_end(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("Who?\n"))
+    with dictated(lm_of(pack), "We see."):
+        assert run("chat", "--pack", pack, "--reply", "text") == 0
+    out, err = capsys.readouterr()
+    assert out == "> We see.\n> \n" and "/help lists the commands" in err

@@ -7,6 +7,8 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,14 @@ from voicegraft.core.errors import VoicegraftError
 
 if TYPE_CHECKING:
     from voicegraft.inference.speaker import Speaker, SpeechReport
+    from voicegraft.inference.writer import WritingOptions
 
 EVALUATIONS = {
     "speech": "voicegraft.recipes.evaluate_speech",
     "backbone": "voicegraft.recipes.evaluate_backbone",
     "text": "voicegraft.recipes.evaluate_text",
     "tokenizer": "voicegraft.recipes.evaluate_tokenizer",
+    "forgetting": "voicegraft.recipes.evaluate_forgetting",
 }
 RECIPES = (
     "pocket",
@@ -31,8 +35,11 @@ RECIPES = (
     "tokenize",
     "train_vocoder",
     "train_acoustic",
+    "train_text",
     "train_speech",
+    "train_router",
     "bench",
+    "bench_fusion",
 )
 
 
@@ -44,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _delegate("evaluate", EVALUATIONS, arguments[1:])
         if arguments[:1] == ["recipe"]:
             return _delegate("recipe", {n: f"voicegraft.recipes.{n}" for n in RECIPES}, arguments[1:])
+        if arguments[:1] == ["reproduce"]:
+            return _delegate("", {"reproduce": "voicegraft.recipes.reproduce"}, arguments)
         options = _parser().parse_args(arguments)
-        return speak(options)
+        return int(options.run(options))
     except VoicegraftError as error:
         print(f"voicegraft: {error}", file=sys.stderr)
         return 2
@@ -77,15 +86,50 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, default=None, help=".wav, .flac or .opus (default: speech.wav)")
     verb.add_argument("--lines", type=Path, help="speak every line of this file into a file of its own")
     verb.add_argument("--out-dir", type=Path, help="with --lines: gets 0001.wav ... and report.jsonl")
+    verb.add_argument("--list-voices", action="store_true", help="print the pack's voices and stop")
+    _add_speaking(verb)
+    verb.set_defaults(run=speak)
+    verb = verbs.add_parser(
+        "ask",
+        help="answer a question, written and spoken",
+        epilog="Exit status: 0 if the answer was spoken; 1 if it has nothing to say aloud (its text is printed, no file is "
+        "written); 2 after a mistake, which is told in one line.",
+    )
+    verb.add_argument("question", nargs="?", help="what to ask; standard input where it is missing or -")
+    verb.add_argument("--out", type=Path, default=Path("answer.wav"), help=".wav, .flac or .opus (default: answer.wav)")
+    _add_speaking(verb)
+    _add_writing(verb)
+    verb.set_defaults(run=ask)
+    verb = verbs.add_parser(
+        "chat",
+        help="a conversation; each reply is text, speech or both",
+        epilog="Messages come line by line from the terminal or standard input; /help lists the commands. Exit status: 0, or 1 "
+        "if a message could not be answered as it should be.",
+    )
+    verb.add_argument("--reply", choices=("text", "speech", "both"), default="both", help="until a message chooses")
+    verb.add_argument("--out-dir", type=Path, default=Path("replies"), help="gets reply-001.wav ... (default: replies)")
+    verb.add_argument("--play", metavar="COMMAND", help='plays each spoken reply, such as "aplay -q"')
+    _add_speaking(verb)
+    _add_writing(verb)
+    verb.set_defaults(run=chat)
+    verbs.add_parser("evaluate", help="measure speech, a backbone, what it forgot, a tokenizer or the text front end")
+    verbs.add_parser("reproduce", help="the paper's table: what each way of adding a voice keeps, gains and costs")
+    verbs.add_parser("recipe", help="prepare data, train the parts, build the pocket pack")
+    return parser
+
+
+def _add_speaking(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--voice", help="a voice of the pack")
     verb.add_argument("--seed", type=int, default=0, help="same text, voice and seed: same sound (default: 0)")
     verb.add_argument("--pack", type=Path, help="voice pack folder (default: the pocket pack of the package)")
     verb.add_argument("--backbone", type=Path, help="folder of the text LLM, for a pack that does not hold it")
     verb.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
-    verb.add_argument("--list-voices", action="store_true", help="print the pack's voices and stop")
-    verbs.add_parser("evaluate", help="measure speech, a backbone, a tokenizer or the text front end")
-    verbs.add_parser("recipe", help="prepare data, train the parts, build the pocket pack")
-    return parser
+
+
+def _add_writing(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--text-expert", type=Path, help="PEFT adapter folder that writes (default: the backbone alone)")
+    verb.add_argument("--max-tokens", type=int, default=256, help="longest answer (default: 256)")
+    verb.add_argument("--temperature", type=float, default=0.0, help="0 writes the likeliest (default); 1 varies")
 
 
 def speak(options: argparse.Namespace) -> int:
@@ -94,14 +138,7 @@ def speak(options: argparse.Namespace) -> int:
     if options.out_dir is not None and options.lines is None:
         raise VoicegraftError("--out-dir goes with --lines FILE; for one text use --out FILE")
     lines = _read_lines(options.lines) if options.lines is not None else []
-    from transformers.utils.logging import disable_progress_bar
-
-    from voicegraft.core.runtime import single_thread
-    from voicegraft.inference.speaker import Speaker
-
-    disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
-    single_thread()
-    speaker = Speaker.load(options.pack, options.backbone, options.device)
+    speaker = _load(options)
     if options.list_voices:
         print("\n".join(speaker.voices))
         return 0
@@ -110,36 +147,98 @@ def speak(options: argparse.Namespace) -> int:
     out = options.out or Path("speech.wav")
     text = _standard_input() if options.text in (None, "-") else options.text
     report = _speak_to_file(speaker, text, out, options)
-    _complain(report)
+    _complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
-    speed = report.wall_sec / report.duration_sec
-    print(
-        f"{out}: {report.duration_sec:.1f} s of speech in {report.wall_sec:.1f} s "
-        f"(RTF {speed:.2f}, first audio after {1000 * report.first_audio_sec:.0f} ms)"
-    )
+    print(_summary(out, report))
     return 0
+
+
+def ask(options: argparse.Namespace) -> int:
+    writing = _writing(options)
+    question = "".join(_standard_input()) if options.question in (None, "-") else options.question
+    speaker = _load(options, options.text_expert)
+
+    def show(piece: str) -> None:
+        print(piece, end="", flush=True)
+
+    stream = speaker.ask(question, options.voice, options.seed, writing=writing, on_text=show)
+    try:
+        report = stream.save(options.out)
+    finally:
+        if stream.text:
+            print(flush=True)
+    _complain(stream.warnings)
+    if report.status == "empty":
+        return 1
+    print(_summary(options.out, report, stream.writing.first_text_sec))
+    return 0
+
+
+def chat(options: argparse.Namespace) -> int:
+    writing = _writing(options)
+    from voicegraft.inference.conversation import Chat, ChatOptions, player
+
+    play = () if options.play is None else player(options.play)
+    speaker = _load(options, options.text_expert)
+    wanted = ChatOptions(options.reply, options.out_dir, play, options.voice, options.seed, writing)
+    return Chat(speaker, wanted).run(_messages())
+
+
+def _messages() -> Iterator[str]:
+    """What is typed, or comes in through a pipe, line by line."""
+    if not sys.stdin.isatty():
+        yield from _standard_input()
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401  arrow keys edit the line
+    print("voicegraft: write a message; /help lists the commands, Ctrl-D ends", file=sys.stderr)
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def _load(options: argparse.Namespace, text_expert: Path | None = None) -> Speaker:
+    from transformers.utils.logging import disable_progress_bar
+
+    from voicegraft.core.runtime import single_thread
+    from voicegraft.inference.speaker import Speaker
+
+    disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
+    single_thread()
+    return Speaker.load(options.pack, options.backbone, options.device, text_expert)
+
+
+def _writing(options: argparse.Namespace) -> WritingOptions:
+    if not 0 <= options.temperature < float("inf"):
+        raise VoicegraftError(f"expected a --temperature of 0 or more, got {options.temperature}")
+    from voicegraft.inference.writer import WritingOptions
+
+    default = WritingOptions()
+    return WritingOptions(options.max_tokens, replace(default.sampling, temperature=options.temperature))
+
+
+def _summary(out: Path, report: SpeechReport, first_text_sec: float | None = None) -> str:
+    speed = report.wall_sec / report.duration_sec
+    text = "" if first_text_sec is None else f"first text after {1000 * first_text_sec:.0f} ms, "
+    return (
+        f"{out}: {report.duration_sec:.1f} s of speech in {report.wall_sec:.1f} s "
+        f"(RTF {speed:.2f}, {text}first audio after {1000 * report.first_audio_sec:.0f} ms)"
+    )
 
 
 def _speak_to_file(speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace) -> SpeechReport:
     """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress."""
     from tqdm import tqdm
 
-    from voicegraft.audio.io import AudioWriter
-
-    if not out.parent.is_dir():
-        raise VoicegraftError(f"the folder {out.parent} does not exist; make it or give another --out")
-    writer = AudioWriter(out, speaker.sample_rate)  # a wrong suffix shows before anything is spoken
     total = len(text) if isinstance(text, str) else None
     with tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar:
         stream = speaker.stream(text, options.voice, options.seed, on_sentence=lambda s: bar.update(len(s)))
-        first = next(stream, None)
-        if first is not None:
-            with writer:
-                writer.write(first)
-                for chunk in stream:
-                    writer.write(chunk)
-                    bar.set_postfix_str(f"{stream.report.duration_sec:.0f} s of audio", refresh=False)
+        seconds = stream.report
+        stream.save(out, lambda: bar.set_postfix_str(f"{seconds.duration_sec:.0f} s of audio", refresh=False))
     return stream.report
 
 
@@ -194,11 +293,9 @@ def _finished(report: Path, request: dict[str, Any]) -> dict[tuple[str, str], di
     return rows
 
 
-def _complain(report: SpeechReport) -> None:
-    if report.skipped:
-        print(f"voicegraft: left out what the voice cannot say: {' '.join(report.skipped)}", file=sys.stderr)
-    if report.status == "cut":
-        print("voicegraft: a sound or a spelling was cut short at its bound; listen before you use it", file=sys.stderr)
+def _complain(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"voicegraft: {warning}", file=sys.stderr)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -27,7 +27,8 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message])
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
     """Token ids of a text, without the tokenizer's own additions unless asked for."""
-    ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
+    # Whoever runs the model tells what is too long for it, in words of its own: verbose is a warning.
+    ids: list[int] = tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
     return ids
 
 

@@ -1,10 +1,13 @@
-"""The speaking API: ``Speaker.load(pack).stream(text)`` yields sound as it is made; ``say(text)`` drains that stream."""
+"""The speaking API: ``Speaker.load(pack).stream(text)`` yields sound as it is made; ``say(text)`` drains that stream.
+
+``write(question)`` yields the text of an answer, ``ask(question)`` its sound while it is being written.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +16,13 @@ import numpy as np
 import torch
 
 from voicegraft.audio.chunks import Seams
+from voicegraft.audio.io import AudioWriter
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
+from voicegraft.data.text import Message
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.stream import SentenceTokens, SpeakOptions, SpokenUnit, acoustic_frames, render
+from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
 from voicegraft.text.normalize import Normalizer
 from voicegraft.text.split import iter_sentences, split_sentences
 from voicegraft.tokenizers.codec import Codec
@@ -38,6 +44,16 @@ class SpeechReport:
     first_audio_sec: float = 0.0  # from the request to the first chunk
     status: str = "ok"  # ok, cut (a bound ended a sound or a spelling), or empty (nothing to say)
     sentences: list[tuple[str, list[SpokenUnit]]] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a listener should know, a line each."""
+        found = []
+        if self.skipped:
+            found.append(f"left out what the voice cannot say: {' '.join(self.skipped)}")
+        if self.status == "cut":
+            found.append("a sound or a spelling was cut short at its bound; listen before you use it")
+        return found
 
 
 @dataclass(frozen=True)
@@ -89,29 +105,89 @@ class SpeechStream(Iterator[np.ndarray]):
         self.report.duration_sec += len(chunk) / self.sample_rate
         return chunk
 
+    def save(self, out: Path, on_chunk: Callable[[], object] | None = None) -> SpeechReport:
+        """Drains the stream into a file, which is not written if there is nothing to say.
+
+        Args:
+            out: ends in .wav, .flac or .opus.
+            on_chunk: called after each chunk.
+
+        Raises:
+            VoicegraftError: the place cannot be written (before anything is made), or the disk is full.
+        """
+        if not out.parent.is_dir():
+            raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
+        writer = AudioWriter(out, self.sample_rate)  # a wrong suffix shows before anything is spoken
+        first = next(self, None)
+        if first is not None:
+            with writer:
+                writer.write(first)
+                for chunk in self:
+                    writer.write(chunk)
+                    if on_chunk is not None:
+                        on_chunk()
+        return self.report
+
+
+class AnswerStream(SpeechStream):
+    """The sound of an answer that is written while it is spoken; ``report`` and ``writing`` fill up.
+
+    The first sentence sounds before the second is written. ``report.status`` is empty where the answer has no word; then
+    ``text`` is all there is.
+    """
+
+    def __init__(self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int, writing: Writing):
+        super().__init__(chunks, report, sample_rate)
+        self._writing = writing
+
+    @property
+    def text(self) -> str:
+        """What has been written so far."""
+        return self._writing.text
+
+    @property
+    def writing(self) -> WritingReport:
+        return self._writing.report
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader and listener should know, a line each."""
+        found = [*self.writing.warnings, *self.report.warnings]
+        if self.report.status == "empty" and self.text:
+            found.append("the answer has nothing to say aloud: no speech was made")
+        return found
+
 
 class Speaker:
     def __init__(self, pack: Pack, device: torch.device):
         self.pack = pack
         self.device = device
         self.normalizer = Normalizer()
+        self.writer = Writer(pack.lm)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             model.to(device)
         if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
             pack.lm.merge_for_speed()  # copies the weights where they are by now
 
     @staticmethod
-    def load(pack: Path | str | None = None, backbone: Path | str | None = None, device: str = "cpu") -> Speaker:
+    def load(
+        pack: Path | str | None = None,
+        backbone: Path | str | None = None,
+        device: str = "cpu",
+        text_expert: Path | str | None = None,
+    ) -> Speaker:
         """Loads a pack folder, or the one that ships with the package.
 
         Args:
             backbone: folder of the text LLM, for a pack that does not hold it.
+            text_expert: PEFT's adapter folder that writes; None is the identity, the untouched backbone.
 
         Raises:
             VoicegraftError: not a pack, damaged, or parts that do not fit.
         """
         folder = Path(pack) if pack is not None else DEFAULT_PACK
-        return Speaker(open_pack(folder, Path(backbone) if backbone else None), pick_device(device))
+        backbone, text_expert = (Path(p) if p else None for p in (backbone, text_expert))
+        return Speaker(open_pack(folder, backbone, text_expert), pick_device(device))
 
     @property
     def voices(self) -> list[str]:
@@ -124,6 +200,17 @@ class Speaker:
     @property
     def default_voice(self) -> str:
         return self.pack.header.default_voice or self.voices[0]
+
+    def voice_named(self, voice: str | None) -> str:
+        """The voice, or the default one.
+
+        Raises:
+            VoicegraftError: the pack has no such voice.
+        """
+        chosen = voice or self.default_voice
+        if chosen not in self.voices:
+            raise VoicegraftError(f"no voice {chosen!r}; this pack speaks as: {', '.join(self.voices)}")
+        return chosen
 
     @property
     def fingerprint(self) -> str:
@@ -149,7 +236,7 @@ class Speaker:
             seed: the same text, voice and seed give the same samples on the same machine.
             on_sentence: called with each sentence when it begins.
         """
-        chosen = self._voice(voice)
+        chosen = self.voice_named(voice)
         report = SpeechReport()
         chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, report, on_sentence)
         return SpeechStream(chunks, report, self.sample_rate)
@@ -161,10 +248,53 @@ class Speaker:
         samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
         return Speech(samples, self.sample_rate, stream.report)
 
+    def write(self, question: str | Sequence[Message], seed: int = 0, options: WritingOptions | None = None) -> Writing:
+        """Answers in writing, piece by piece.
+
+        Args:
+            question: one question, or a conversation of (role, text) that ends with one.
+            seed: of sampled writing; greedy writing, the default, needs none.
+
+        Raises:
+            VoicegraftError: nothing was asked, or more than the backbone's context holds.
+        """
+        return self.writer.start(question, options, seed)
+
+    def ask(
+        self,
+        question: str | Sequence[Message],
+        voice: str | None = None,
+        seed: int = 0,
+        options: SpeakOptions | None = None,
+        writing: WritingOptions | None = None,
+        on_text: Callable[[str], object] | None = None,
+        on_sentence: Callable[[str], object] | None = None,
+    ) -> AnswerStream:
+        """Answers in writing and speaks it, sentence by sentence: what comes after a sentence is written once it is said.
+
+        Args:
+            on_text: called with each piece of text when it is written; the others are those of ``write`` and ``stream``.
+
+        Raises:
+            VoicegraftError: no such voice, nothing was asked, or more than the backbone's context holds.
+        """
+        chosen = self.voice_named(voice)
+        answer = self.write(question, seed, writing)
+
+        def pieces() -> Iterator[str]:
+            for piece in answer:
+                if on_text is not None:
+                    on_text(piece)
+                yield piece
+
+        report = SpeechReport()
+        chunks = self._chunks(pieces(), chosen, seed, options, report, on_sentence)
+        return AnswerStream(chunks, report, self.sample_rate, answer)
+
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
         codes = self._semantic.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0, 0].tolist()
-        return self._sound(codes, self._voice(voice), self._generator(seed), self.pack.header.options)
+        return self._sound(codes, self.voice_named(voice), self._generator(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
@@ -233,9 +363,3 @@ class Speaker:
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(seed)
-
-    def _voice(self, voice: str | None) -> str:
-        chosen = voice or self.default_voice
-        if chosen not in self.voices:
-            raise VoicegraftError(f"no voice {chosen!r}; this pack speaks as: {', '.join(self.voices)}")
-        return chosen

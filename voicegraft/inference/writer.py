@@ -1,0 +1,246 @@
+"""Writing: a conversation in, the answer's text out, piece by piece, as the text expert writes it.
+
+The backbone decodes through transformers with its own cache: with the identity for a text expert the tokens are the untouched
+backbone's. Gates hold for one forward at a time, since between two pieces other streams, with other gates, may run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.chat import chat_prompt, stop_ids
+from voicegraft.data.text import Message
+from voicegraft.fusion.backbone import one_line
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.sampling import Sampling, draw
+
+_BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no character, or none yet
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    """How to write."""
+
+    max_tokens: int = 256  # of an answer; reaching it is reported
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0, top_p=0.95))
+
+
+@dataclass
+class WritingReport:
+    """What was written; complete when its ``Writing`` is drained."""
+
+    text: str = ""  # so far
+    ids: list[int] = field(default_factory=list)  # its tokens, without the one that ended it
+    num_prompt: int = 0  # tokens of the conversation before it
+    cut: bool = False  # whether max_tokens ended it
+    wall_sec: float = 0.0
+    first_text_sec: float = 0.0  # from the request to the first piece
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know, a line each."""
+        found = []
+        if not self.text:
+            found.append("the answer is empty")
+        if self.cut:
+            found.append(f"the answer was cut after {len(self.ids)} tokens; allow more with max_tokens")
+        return found
+
+
+class Writing(Iterator[str]):
+    """Pieces of one answer, without white space at its ends; what came is never taken back. ``report`` fills up."""
+
+    def __init__(self, pieces: Iterator[str], report: WritingReport):
+        self.report = report
+        self._pieces = pieces
+        self._began = time.perf_counter()
+
+    @property
+    def text(self) -> str:
+        """What has been written so far."""
+        return self.report.text
+
+    def __next__(self) -> str:
+        started = time.perf_counter()
+        try:
+            piece = next(self._pieces)
+        finally:
+            self.report.wall_sec += time.perf_counter() - started
+        if not self.report.text:
+            self.report.first_text_sec = time.perf_counter() - self._began
+        self.report.text += piece
+        return piece
+
+
+class Writer:
+    """Answers conversations with a fused model's text expert."""
+
+    def __init__(self, lm: SpeechLM):
+        self.lm = lm
+        # Many a chat model ends its turns with a token that its tokenizer does not call the end.
+        configured = getattr(lm.backbone.generation_config, "eos_token_id", None)
+        more = configured if isinstance(configured, list) else [] if configured is None else [configured]
+        self.stops = frozenset([*stop_ids(lm.tokenizer), *more])
+        self._one_line = lm.tokenizer.chat_template is None  # a base model, which would go on with the next question
+        # Large vocabularies: the prompt's logits would need more memory than the model.
+        keeps = "logits_to_keep" in inspect.signature(lm.backbone.forward).parameters
+        self._last_only: dict[str, Any] = {"logits_to_keep": 1} if keeps else {}
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the backbone can see, question and answer together; None where it does not say."""
+        length = getattr(self.lm.backbone.config.get_text_config(), "max_position_embeddings", None)
+        return None if length is None else int(length)
+
+    def start(self, question: str | Sequence[Message], options: WritingOptions | None = None, seed: int = 0) -> Writing:
+        """Checks a request at once, and writes while the answer is drawn.
+
+        Args:
+            question: one question, or a conversation that ends with one.
+            seed: of sampled writing.
+
+        Raises:
+            VoicegraftError: nothing was asked, the question does not fit the backbone, or its answers have no end.
+        """
+        options = options or WritingOptions()
+        room = self.room(options)
+        prompt = self._prompt(question)
+        if room is not None and len(prompt) > room:
+            raise VoicegraftError(
+                f"the question is too long: it has {len(prompt)} tokens, {room} fit (the backbone sees {self.context}, "
+                f"{options.max_tokens} are kept for the answer); shorten it, or ask for fewer max_tokens"
+            )
+        report = WritingReport(num_prompt=len(prompt))
+        tokens = self._tokens(prompt, options, seed, report)
+        return Writing(_stripped(self._texts(tokens)), report)
+
+    def fitting(self, messages: Sequence[Message], options: WritingOptions | None = None) -> list[Message]:
+        """The conversation without its oldest exchanges, where it has outgrown the backbone's context.
+
+        The last message stays, however long; a conversation begins with a question.
+        """
+        kept = list(messages)
+        room = self.room(options or WritingOptions())
+        while room is not None and len(kept) > 1 and len(self._prompt(kept)) > room:
+            del kept[0]
+            while kept[0][0] != "user" and len(kept) > 1:
+                del kept[0]
+        return kept
+
+    def room(self, options: WritingOptions) -> int | None:
+        """Tokens that a conversation may have so that its answer fits; None is any number.
+
+        Raises:
+            VoicegraftError: not one, or this backbone's answers would have no end.
+        """
+        if not self.stops:
+            raise VoicegraftError(
+                "this backbone cannot answer: its tokenizer names no token that ends a text, and its generation_config.json "
+                "none either; set eos_token in its tokenizer_config.json"
+            )
+        most = None if self.context is None else self.context - 1
+        if options.max_tokens < 1 or (most is not None and options.max_tokens > most):
+            wanted = "at least 1" if most is None else f"from 1 to {most}, the backbone sees {self.context}"
+            raise VoicegraftError(f"expected max_tokens {wanted}; got {options.max_tokens}")
+        return None if self.context is None else self.context - options.max_tokens
+
+    def _prompt(self, question: str | Sequence[Message]) -> list[int]:
+        messages = [("user", question)] if isinstance(question, str) else list(question)
+        if odd := [role for role, _ in messages if role not in ("user", "assistant")]:
+            raise VoicegraftError(f"expected messages of the roles user and assistant, got {odd[0]!r}")
+        if not messages or messages[-1][0] != "user" or not messages[-1][1].strip():
+            raise VoicegraftError("nothing was asked: expected a question with at least one character")
+        try:
+            for _, text in messages:
+                text.encode()
+            return chat_prompt(self.lm.tokenizer, messages)
+        except UnicodeEncodeError as error:
+            raise VoicegraftError(f"the question is not text: {error.reason} at character {error.start}") from error
+        except TemplateError as error:
+            raise VoicegraftError(
+                f"the backbone's chat template does not take this conversation: {one_line(error)}"
+            ) from error
+
+    def _tokens(self, prompt: list[int], options: WritingOptions, seed: int, report: WritingReport) -> Iterator[int]:
+        """The answer's tokens up to its end; runs the model."""
+        device = self.lm.backbone.device
+        generator = torch.Generator(device).manual_seed(seed)
+        step = self._steps()
+        ids = prompt
+        for _ in range(options.max_tokens):
+            token = draw(step(torch.tensor([ids], device=device)), options.sampling, generator)
+            if token in self.stops:
+                return
+            report.ids.append(token)
+            yield token
+            ids = [token]
+        report.cut = True
+
+    def _steps(self) -> Callable[[Tensor], Tensor]:
+        """The model at work on one text: its next ids ``[1, T]`` -> logits ``[V]`` of what follows."""
+        gates = self.lm.writing()  # one for the whole text: a router remembers what has passed
+        cache: Any = None
+
+        @torch.inference_mode()
+        def step(ids: Tensor) -> Tensor:
+            nonlocal cache
+            with self.lm.mole.gated(gates):
+                out = self.lm.backbone(input_ids=ids, past_key_values=cache, use_cache=True, **self._last_only)
+            cache = out.past_key_values
+            logits: Tensor = out.logits[0, -1]
+            return logits
+
+        return step
+
+    def _texts(self, tokens: Iterable[int]) -> Iterator[str]:
+        for piece in decoded(self.lm.tokenizer, tokens):
+            line, broken, _ = piece.partition("\n")
+            yield line if self._one_line else piece
+            if broken and self._one_line:
+                return
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> Iterator[str]:
+    """Tokens -> pieces of their text that never end inside a character; joined, they are the text of all tokens.
+
+    Decoding looks at the piece before as well, since many tokenizers write a token differently at the beginning of a text.
+    """
+
+    def text(of: list[int]) -> str:
+        # Cleaning up would take back spaces that are out already.
+        return str(tokenizer.decode(of, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    before: list[int] = []  # of the last piece
+    new: list[int] = []
+    for token in tokens:
+        new.append(token)
+        piece = text(before + new)[len(text(before)) :]
+        if piece and not piece.endswith(_BROKEN):
+            yield piece
+            before, new = new, []
+    if rest := text(before + new)[len(text(before)) :].rstrip(_BROKEN):  # a character that was cut in two
+        yield rest
+
+
+def _stripped(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text without white space at its ends."""
+    held, begun = "", False
+    for piece in pieces:
+        piece = held + piece
+        if not begun:
+            piece = piece.lstrip()
+        ready = piece.rstrip()
+        held = piece[len(ready) :]
+        if ready:
+            begun = True
+            yield ready
