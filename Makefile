@@ -37,6 +37,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m voicegraft.recipes.bench
+	@$(BIN)/python -m voicegraft.recipes.bench_fusion
 
 # A stamp is touched last: an interrupted installation is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt

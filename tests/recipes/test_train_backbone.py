@@ -1,6 +1,5 @@
 import json
 import math
-import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.corpora import write_corpora
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import questions as qa
 from voicegraft.data.corpora import words_key
 from voicegraft.data.text import ChatEncoder, book_pieces, packed_rows, stream_rows
+from voicegraft.fusion.backbone import load_backbone
 from voicegraft.recipes import evaluate_backbone as evaluation
 from voicegraft.recipes.train_backbone import (
     ANSWER,
@@ -27,64 +28,6 @@ from voicegraft.recipes.train_backbone import (
     training_rows,
 )
 from voicegraft.train.loop import LoopConfig
-
-FORBIDDEN = "The green lamp stood near the old gate."
-
-
-def write_corpora(data: Path) -> None:
-    draw = random.Random(0)
-    words = [
-        "the",
-        "river",
-        "ran",
-        "past",
-        "a",
-        "small",
-        "house",
-        "and",
-        "Tom",
-        "saw",
-        "his",
-        "sister",
-        "at",
-        "the",
-        "door",
-        "with",
-        "seven",
-        "red",
-        "apples",
-    ]
-    books = data / "books-pd"
-    books.mkdir(parents=True)
-    for book in ("One_1", "Two_2"):
-        lines = [" ".join(draw.choices(words, k=40)).capitalize() + "." for _ in range(1500)]
-        lines[3] += f" {FORBIDDEN} “Yes,” said Tom."
-        (books / f"{book}.txt").write_text("\n\n".join(lines))
-    spoken = data / "sgd-dialogues"
-    spoken.mkdir()
-    for part in ("train", "dev"):
-        rows = []
-        for i in range(150):
-            said = f"{part} {i} I want to eat in {draw.choice(qa.CITIES)} with you.".translate(
-                {48 + n: None for n in range(10)}
-            )
-            turns = [
-                ("user", said),
-                ("system", f"On {draw.choice(qa.DAYS)}, you and {draw.choice(qa.NAMES)}?"),
-            ]
-            rows.append({"id": str(i), "turns": [{"speaker": s, "text": t} for s, t in turns]})
-        (spoken / f"{part}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    trivia = data / "opentriviaqa" / "categories"
-    trivia.mkdir(parents=True)
-    blocks = [f"#Q What is thing {i}?\n^ b{i}\nA a{i}\nB b{i}\nC c{i}\nD d{i}\n" for i in range(60)]
-    (trivia / "things").write_text("\n".join([*blocks, "#Q Broken?\n^ x\nA y\nB z\n"]))
-    boolq = data / "llm-adapters-qa" / "boolq"
-    boolq.mkdir(parents=True)
-    for part in ("train", "test"):
-        asked = [(f"is {part} thing {i} a thing", i % 3 == 0) for i in range(30)]
-        rows = [{"instruction": f"Please answer, question: {q}?\n\nAnswer", "answer": str(a).lower()} for q, a in asked]
-        (boolq / f"{part}.json").write_text(json.dumps(rows))
-    (data / "prompts.txt").write_text(FORBIDDEN + "\n\n")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +226,7 @@ def test_public_question_sets_keep_their_answers_and_parts(config: BackboneConfi
 
 
 def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity(trained: Path) -> None:
-    tokenizer, model = evaluation.load_backbone(str(trained), torch.device("cpu"))
+    model, tokenizer = load_backbone(trained)
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
     texts = ["Tom saw the river and the house.", "His sister ran."]
     for context, batch in ((8, 2), (64, 4)):
@@ -295,7 +238,7 @@ def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity(trained
 
 
 def test_a_model_that_learnt_one_answer_gives_it_and_is_scored_by_words(trained: Path) -> None:
-    tokenizer, model = evaluation.load_backbone(str(trained), torch.device("cpu"))
+    model, tokenizer = load_backbone(trained)
     asked = ["Who is at the door?", "Who is at the old door?", "Where is the river now?"]
     chats = [[{"role": "user", "content": t}, {"role": "assistant", "content": "the small house"}] for t in asked]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -341,5 +284,5 @@ def test_the_evaluation_covers_every_kind_with_held_out_questions(config: Backbo
 
 
 def test_a_folder_without_a_model_is_refused_with_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(VoicegraftError, match="expected the folder of a Hugging Face causal language model"):
-        evaluation.load_backbone(str(tmp_path), torch.device("cpu"))
+    with pytest.raises(VoicegraftError, match="expected the folder of a text LLM"):
+        load_backbone(tmp_path)

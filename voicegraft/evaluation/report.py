@@ -28,7 +28,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
+def environment(packages: Sequence[str] = _PACKAGES) -> dict[str, Any]:
     """What the numbers were measured on: machine, Python and the versions of the packages that matter."""
     return {
         "python": platform.python_version(),
@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "packages": {"voicegraft": voicegraft.__version__, **{name: _version(name) for name in _PACKAGES}},
+        "packages": {"voicegraft": voicegraft.__version__, **{name: _version(name) for name in packages}},
     }
 
 
@@ -144,14 +144,14 @@ def to_markdown(report: Mapping[str, Any]) -> str:
     facts = {**report["about"], **report["environment"]}
     sections = [
         "# Speech evaluation",
-        _markdown_table(_COLUMNS, table),
+        markdown_table(_COLUMNS, table),
         "MOS is predicted (DNSMOS); voices are compared by the cosine with the mean embedding of the"
         " recordings held back from training; a percentage after a speaking rate is how far it lies from the"
         " recordings'.",
         "## Worst items",
-        _markdown_table(worst_columns, worst) if worst else "No item has an error.",
+        markdown_table(worst_columns, worst) if worst else "No item has an error.",
         "## Measured on",
-        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items() if value is not None),
+        fact_list(facts),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -184,13 +184,20 @@ def _table_row(summary: Mapping[str, Any], recorded: Mapping[str, Any] | None) -
     )  # fmt: skip
 
 
+def fact_list(facts: Mapping[str, Any]) -> str:
+    """Facts as a list in Markdown, without those that are None."""
+    return "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items() if value is not None)
+
+
 def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
     return ", ".join(map(_fact, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, with whatever its cells hold."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 

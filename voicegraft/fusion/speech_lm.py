@@ -128,7 +128,7 @@ class SpeechLM(nn.Module):
         """
         self._fast = StepDecoder.supports(self.backbone.base_model)
         if self._fast:
-            self._decoder(SPEECH)
+            self.merged_decoder(SPEECH)
 
     def _start(self, prompt: Tensor) -> LmState:
         gates: str | Tensor | Routing
@@ -142,18 +142,19 @@ class SpeechLM(nn.Module):
             gates = self.router.segment_gates(prompt)
         if not self._fast:
             return LmState(DynamicCache(), gates if isinstance(gates, str) else _every_layer(gates))
-        decoder = self._decoder(gates)
+        decoder = self.merged_decoder(gates)
         return LmState(decoder.start(), gates, decoder)
 
     def _run(self, embeddings: Tensor, state: LmState, gates: str | Tensor | Routing) -> Tensor:
         if state.decoder is not None:
-            decoder = state.decoder if gates is state.gates else self._decoder(gates)  # type: ignore[arg-type]
+            decoder = state.decoder if gates is state.gates else self.merged_decoder(gates)  # type: ignore[arg-type]
             return decoder(embeddings, state.cache)
         with self.mole.gated(gates):
             inner = self.backbone.base_model
             return inner(inputs_embeds=embeddings, past_key_values=state.cache, use_cache=True).last_hidden_state
 
-    def _decoder(self, gates: str | Tensor) -> StepDecoder:
+    def merged_decoder(self, gates: str | Tensor) -> StepDecoder:
+        """A copy of the backbone with the experts folded in at gates ``[E]`` or ``[num_layers, E]``, or of one expert."""
         key = gates if isinstance(gates, str) else str([round(g, 3) for g in gates.flatten().tolist()])
         if key not in self._decoders:
             while len(self._decoders) >= _MERGED:  # the oldest mixture goes; experts alone stay

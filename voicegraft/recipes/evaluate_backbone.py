@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,19 +22,21 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
+from voicegraft.data.chat import chat_prompt
 from voicegraft.data.corpora import unpack, words_key
 from voicegraft.data.text import Message, book_pieces, chats
+from voicegraft.fusion.backbone import load_backbone
 from voicegraft.recipes.command import recipe_config
+
+CORPORA = ("books-pd", "sgd-dialogues", "opentriviaqa", "llm-adapters-qa")  # that the texts and questions are from
+
+Gated = Callable[
+    [], AbstractContextManager[None]
+]  # a fresh context for one batch: under which gates a fused model reads it
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,12 @@ def evaluate_backbone(config: EvaluateBackboneConfig) -> dict[str, dict[str, dic
         single_thread()
     work = Path(config.work)
     corpora = work / "corpora"
-    unpack(Path(config.data), corpora, ("books-pd", "sgd-dialogues", "opentriviaqa", "llm-adapters-qa"))
-    tokenizer, model = load_backbone(config.model, device)
-
+    unpack(Path(config.data), corpora, CORPORA)
+    backbone, tokenizer = load_backbone(Path(config.model))
+    model = backbone.to(device)  # type: ignore[arg-type]
     _, pieces = book_pieces(corpora / "books-pd", held_out=config.books_held_out)
     spoken = islice(chats(corpora / "sgd-dialogues" / "dev.jsonl"), config.num_dialogues)
-    texts = {
-        "books": [paragraph + "\n" for piece in pieces for paragraph in piece],
-        "dialogues": [chat_text(tokenizer, chat) for chat in spoken],
-    }
+    texts = held_out_texts(tokenizer, pieces, spoken)
     asked = held_out_questions(corpora, config.questions_per_kind, config.seed)
     answers = answer_all(model, tokenizer, [q.text for q in asked], config.batch, config.max_answer_tokens)
     report = {
@@ -103,21 +103,14 @@ def evaluate_backbone(config: EvaluateBackboneConfig) -> dict[str, dict[str, dic
     return report
 
 
-def load_backbone(folder: str, device: torch.device) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and float32 model.
-
-    Raises:
-        VoicegraftError: not a folder of a causal language model.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device})
-        return tokenizer, model.float().eval()
-    except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())
-        raise VoicegraftError(
-            f"{folder}: expected the folder of a Hugging Face causal language model: {line}"
-        ) from error
+def held_out_texts(
+    tokenizer: PreTrainedTokenizerBase, pieces: Iterable[Sequence[str]], spoken: Iterable[Sequence[Message]]
+) -> dict[str, list[str]]:
+    """What perplexity is measured on, from pieces of books and chats, in the form that the backbone knows."""
+    return {
+        "books": [paragraph + "\n" for piece in pieces for paragraph in piece],
+        "dialogues": [chat_text(tokenizer, chat) for chat in spoken],
+    }
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
@@ -128,11 +121,16 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> st
 
 
 def perplexity(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], context: int, batch: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    context: int,
+    batch: int,
+    gated: Gated = nullcontext,
 ) -> Perplexity:
     """Perplexity of the texts in a row, in windows that do not overlap, each after the beginning token.
 
-    A tokenizer without a beginning token gets its end token there, as GPT-2 does.
+    A tokenizer without a beginning token gets its end token there, as GPT-2 does. ``gated`` is entered anew for every batch.
     """
     texts = list(texts)
     ids = [i for part in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in part]
@@ -143,10 +141,12 @@ def perplexity(
     parts = [windows[i : min(i + batch, len(windows) - 1)] for i in range(0, len(windows) - 1, batch)] + [windows[-1:]]
     for part in tqdm(parts, desc="perplexity", unit="batch"):
         rows = torch.tensor(part, device=model.device)
-        logits = model(input_ids=rows[:, :-1], use_cache=False).logits.float()
+        with gated():
+            logits = model(input_ids=rows[:, :-1], use_cache=False).logits.float()
         nats += float(F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum"))
     num_words = sum(len(text.split()) for text in texts)
-    return Perplexity(math.exp(nats / len(ids)), math.exp(nats / num_words), len(ids), num_words)
+    per_token, per_word = (math.exp(min(nats / count, 700.0)) for count in (len(ids), num_words))  # floats end at 709
+    return Perplexity(per_token, per_word, len(ids), num_words)
 
 
 def held_out_questions(corpora: Path, per_kind: int, seed: int) -> list[qa.Question]:
@@ -173,16 +173,13 @@ def answer_all(
     asked: Sequence[str],
     batch: int,
     max_tokens: int,
+    gated: Gated = nullcontext,
 ) -> list[str]:
-    """First line of the greedy answer to each question. Prompts of one length go together: none is padded."""
-    prompts = []
-    for text in asked:
-        if tokenizer.chat_template is None:
-            prompts.append(tokenizer(f"Question: {text}\nAnswer:")["input_ids"])
-        else:
-            message = [{"role": "user", "content": text}]
-            prompt = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
-            prompts.append(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    """First line of the greedy answer to each question. Prompts of one length go together: none is padded.
+
+    ``gated`` is entered anew for every batch.
+    """
+    prompts = [chat_prompt(tokenizer, [("user", text)]) for text in asked]
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(i)
@@ -191,15 +188,16 @@ def answer_all(
     generate = cast(Any, model).generate  # its annotation fits no model class
     groups = [same[i : i + batch] for same in by_length.values() for i in range(0, len(same), batch)]
     for group in tqdm(groups, desc="questions", unit="batch"):
-        ids = torch.tensor([prompts[i] for i in group], device=model.device)
-        out = generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-        )
-        for i, said in zip(group, out[:, ids.shape[1] :], strict=True):
+        rows = torch.tensor([prompts[i] for i in group], device=model.device)
+        with gated():
+            out = generate(
+                input_ids=rows,
+                attention_mask=torch.ones_like(rows),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                pad_token_id=pad,
+            )
+        for i, said in zip(group, out[:, rows.shape[1] :], strict=True):
             answers[i] = (str(tokenizer.decode(said, skip_special_tokens=True)).strip().splitlines() or [""])[0]
     return answers
 

@@ -111,7 +111,7 @@ def evaluate_speech(
 
         speaker = cast(SpeakerUnderTest, Speaker.load(config.pack))
     known = speaker.voices if speaker else []
-    humans = _find_recordings(config.recordings, known)
+    humans = find_recordings(config.recordings, known)
     voices = _choose_voices(config.voices, known or list(humans))
     log = RowLog(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans))
     judges = judges or load_judges()
@@ -181,7 +181,7 @@ def _choose_voices(asked: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(asked or known)
 
 
-def _find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str, HeldBack]:
+def find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str, HeldBack]:
     """Held-back recordings by voice; a speaker is the voice of the same name, in upper or lower case."""
     spelling = {voice.casefold(): voice for voice in voices}
     humans = {}

@@ -42,9 +42,10 @@ class TrainRouterConfig:
     text_expert: str = ""  # PEFT's adapter folder; empty: the identity
     out: str = "router"  # folder in work that receives the router
     router: RouterSettings = field(default_factory=RouterSettings)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=3e-3, warmup_steps=10, final_lr=0.05))
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=6e-3, warmup_steps=10, final_lr=0.05))
     batch_positions: int = 1024  # of each kind of task
-    supervision: float = 0.5  # weight of the loss of choosing the wrong expert
+    supervision: float = 1.0  # weight of the loss of choosing the wrong expert
     num_sentences: int = 4000  # plain ones to be continued, and as many to be pronounced
     num_clips: int = 2000  # utterances to be spoken
     device: str = "auto"
@@ -94,7 +95,8 @@ class RouterTraining(nn.Module):
         with lm.mole.gated(written):
             logits = lm.backbone(input_ids=text["input_ids"], use_cache=False).logits
         wanted = text["answer"][:, 1:]
-        text_loss = F.cross_entropy(logits[:, :-1][wanted].float(), text["input_ids"][:, 1:][wanted])
+        each = F.cross_entropy(logits[:, :-1][wanted].float(), text["input_ids"][:, 1:][wanted], reduction="sum")
+        text_loss = each / wanted.sum().clamp(min=1)
         since_marker = (speech["token"] >= 0).cumsum(1).cumsum(1)
         spoken = lm.router.start(since_marker <= 1)
         embeddings = lm.rows.inputs(speech, lm.embed_text(speech["text"].clamp(min=0)))
@@ -150,14 +152,16 @@ class Tasks:
         work = Path(config.work)
         sentences = (work / "sentences.txt").read_text().splitlines()
         draw = random.Random(0)
-        self.asked = TextBatches(lm.tokenizer, QuestionsConfig(), work, config.batch_positions, 400, device)
+        self.asked = TextBatches(lm.tokenizer, config.questions, work, config.batch_positions, 400, device)
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
         self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
         # Whatever is typed is text: also what no sentence looks like, without a begin token.
         vocabulary = list(range(len(lm.tokenizer)))
         noise = (draw.choices(vocabulary, k=draw.randint(2, 40)) for _ in range(config.num_sentences // 4))
-        self.plain += [AnsweredQuestion(ids, 1) for ids in noise]
-        self.plain_buckets = LengthBuckets([len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions)
+        self.plain += [AnsweredQuestion(ids, len(ids)) for ids in noise]  # there is nothing in it to be learnt
+        self.plain_buckets = LengthBuckets(
+            [len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions
+        )
         speaking = TrainSpeechConfig(config.work)
         tokens = Tokens(work, "semantic", lm.rows.config.semantic)
         spelling = Spelling(lm.tokenizer, Lexicon.load(work / "lexicon.json"))
@@ -185,8 +189,8 @@ class Tasks:
         else:
             items = [self.plain[i] for i in self.plain_buckets.draw(step, self.seed)]
             text = self.asked.collate(items)
-            prompt = text["answer"].clone()
-            prompt[:, 0] = True
+            lengths = torch.tensor([len(item) for item in items], device=self.device)
+            prompt = torch.arange(text["answer"].shape[1], device=self.device) < lengths[:, None]
         speech = collate([self.spoken[i] for i in self.spoken_buckets.draw(step, self.seed)], self.device)
         return {"text": {**text, "prompt": prompt}, "speech": speech}
 

@@ -62,6 +62,7 @@ class TrainSpeechConfig:
     activated: bool = False  # the LoRA acts from the first speech token on, not on the text before
     chat_context: float = 0.0  # share of the sequences that stand at the end of a written answer
     text_share: float = 0.0  # share of the steps that train written answers
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)  # for both
     rounds: tuple[Round, ...] = (Round(),)
     batch_positions: int = 4096  # positions per batch
     hidden_codes: float = 0.2  # share of the codes said so far that are not shown
@@ -119,7 +120,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
     held = material(config, vocabulary, spelling, context, speech, tokens, "val", 200, 100)
     asked = None
     if config.text_share:
-        asked = TextBatches(tokenizer, QuestionsConfig(), work, config.batch_positions, 400, device)
+        asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, 400, device)
 
     fsq = FSQ(semantic.config.levels).to(device)
 
@@ -203,7 +204,7 @@ class Context:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: TrainSpeechConfig):
         self.tokenizer, self.share = tokenizer, config.chat_context
-        found = training_questions(QuestionsConfig(), Path(config.work) / "corpora") if self.share else []
+        found = training_questions(config.questions, Path(config.work) / "corpora") if self.share else []
         self.questions = [q.text for q in found]
 
     def ids(self, sentence: str, draw: random.Random) -> list[int]:

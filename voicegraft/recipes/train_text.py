@@ -79,10 +79,11 @@ class TextBatches:
         """
         Args:
             budget: positions per batch.
-            held_back: questions that are only validated on.
+            held_back: questions that are only validated on; at most a quarter.
         """
         pairs = [(q.text, q.answer) for q in training_questions(questions, work / "corpora")]
         items = answered_questions(tokenizer, pairs)
+        held_back = min(held_back, len(items) // 4)
         self.held, self.items = items[:held_back], items[held_back:]
         lengths = [len(item) for item in self.items]
         self.buckets = LengthBuckets(lengths, [1.0] * len(lengths), budget)
