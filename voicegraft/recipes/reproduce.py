@@ -45,9 +45,11 @@ from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.speaker import Speaker
+from voicegraft.inference.stream import SentenceTokens
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
+from voicegraft.text.split import split_sentences
 
 POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
 
@@ -174,7 +176,8 @@ class Bench:
         if system.gates != "none":
             speaker = Speaker(dataclasses.replace(self.pack, lm=lm), self.device)
             prompts = self.prompts[: system.num_prompts or self.config.num_prompts]
-            result["speech"] = kept("speech", partial(self.speech, speaker, prompts, folder, identity))
+            sounds = self.sounds(speaker, prompts, identity)
+            result["speech"] = kept("speech", partial(self.speech, speaker, prompts, sounds))
             if not system.num_prompts:
                 written = result["text"]["spoken_questions_written"]
                 result["spoken_qa"] = kept("spoken-qa", partial(self.spoken, speaker, written))
@@ -227,15 +230,32 @@ class Bench:
             "num_spoken": len(spoken),
         }
 
-    def speech(self, speaker: Speaker, prompts: list[str], folder: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
+        lm, options = speaker.pack.lm, speaker.pack.header.options
+        said = (part for text in prompts for part in split_sentences(speaker.normalizer.analyse(text).text))
+        gates = [SentenceTokens(lm, text, self.voice, options).begin().gates for text in said]
+        if any(gate != SPEECH for gate in gates if isinstance(gate, str)) or not all(isinstance(g, str) for g in gates):
+            return identity
+        weights = {
+            n: d for n, d in identity["weights"].items() if n.startswith(("backbone/", f"{identity['expert']}/"))
+        }
+        return {
+            "alone": SPEECH,
+            "weights": weights,
+            "config": identity["config"],
+            "num_prompts": identity["num_prompts"],
+        }
+
+    def speech(self, speaker: Speaker, prompts: list[str], sounds: Mapping[str, Any]) -> dict[str, Any]:
         def say(text: str) -> Clip:
             s = speaker.say(text, voice=self.voice)
             return Clip(s.samples, s.sample_rate, s.wall_sec, s.first_audio_sec, s.status, s.spoken_text)
 
         items = [Item("speech", self.voice, f"{n:04d}", t, partial(say, t)) for n, t in enumerate(prompts, start=1)]
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-        rows = run_items(items, self.judges, self.voices, RowLog(folder / f"rows-{key}.jsonl", {"system": identity}))
-        return summarize(rows)[0]
+        key = hashlib.sha256(json.dumps(sounds, sort_keys=True).encode()).hexdigest()[:12]
+        log = RowLog(Path(self.config.out) / "sounds" / f"{key}.jsonl", {"sounds": sounds})
+        return summarize(run_items(items, self.judges, self.voices, log))[0]
 
     def spoken(self, speaker: Speaker, written: list[str]) -> dict[str, Any]:
         def say(text: str) -> spoken_qa.Sound:
