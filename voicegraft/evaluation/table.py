@@ -33,6 +33,8 @@ def write_table(out: Path, results: Results, about: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Results, about: Mapping[str, Any]) -> str:
     rows = [[name, *(cell(result) for _, cell in _COLUMNS)] for name, result in results.items()]
+    public = list(next(iter(results.values())).get("tasks", {}))
+    public_rows = [[n, *(f"{r['tasks'][t]['score']:.3f}" for t in public)] for n, r in results.items() if public]
     kinds = list(next(iter(results.values()))["text"]["kinds"])
     per_kind = [[n, *(f"{r['text']['kinds'][k]['right']:.3f}" for k in kinds)] for n, r in results.items()]
     chance = [f"{next(iter(results.values()))['text']['kinds'][k]['constant']:.3f}" for k in kinds]
@@ -48,6 +50,7 @@ def to_markdown(results: Results, about: Mapping[str, Any]) -> str:
         "## Text QA by kind of question",
         markdown_table(("system", *kinds), [*per_kind, ["one and the same answer to all", *chance]]),
         "![written and spoken answers](answers.png)",
+        *(["## Public tasks", markdown_table(("system", *public), public_rows)] if public else []),
         "## Measured on",
         fact_list({**about, **environment()}),
     ]

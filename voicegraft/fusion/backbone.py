@@ -59,7 +59,7 @@ def one_line(error: Exception) -> str:
 def backbone_fingerprint(backbone: PreTrainedModel) -> str:
     """Over the backbone's own weights, whether or not experts sit on it."""
     state = backbone.state_dict().items()
-    own = {n.replace(".base_layer.", ".").replace(".base.", "."): p for n, p in state if ".lora_" not in n}
+    own = {n.replace(".base_layer.", "."): p for n, p in state if ".lora_" not in n}
     return fingerprint(own)
 
 

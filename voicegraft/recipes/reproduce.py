@@ -36,6 +36,7 @@ from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
 from voicegraft.data.text import book_pieces, chats
 from voicegraft.evaluation import spoken_qa
+from voicegraft.evaluation.harness import local_tasks, need_harness, run_task
 from voicegraft.evaluation.judges import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
 from voicegraft.evaluation.report import summarize
 from voicegraft.evaluation.routing import confusion
@@ -83,6 +84,8 @@ class ReproduceConfig:
     voice: str = ""  # empty: the pack's default
     questions_per_kind: int = 200
     spoken_per_kind: int = 20
+    tasks: tuple[str, ...] = ()  # of the harness: arc_easy, mmlu, gsm8k, boolq (docs/forgetting.md)
+    task_limit: int | None = None  # questions of each of them
     num_routed: int = 1200  # held-out text prompts, and half as many sentences, that the router decides on
     books_held_out: float = 0.01  # as in the training of the backbone
     batch: int = 32
@@ -106,6 +109,8 @@ def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: Ch
     """
     work, out = Path(config.work), Path(config.out)
     _check_parts(config)
+    if config.tasks:
+        need_harness()
     bench = Bench(config, judges or load_judges(), chooser or PocketSphinxChooser())
     results = {}
     for system in config.systems:
@@ -173,6 +178,9 @@ class Bench:
 
         result: dict[str, Any] = {"size": {"trained": self.trained(lm, system)}}
         result["text"] = kept("text", partial(self.text, lm, system))
+        if self.config.tasks:
+            name = "-".join(("tasks", str(self.config.task_limit or "all"), *self.config.tasks))
+            result["tasks"] = kept(name, partial(self.tasks, lm, system))
         if system.gates != "none":
             speaker = Speaker(dataclasses.replace(self.pack, lm=lm), self.device)
             prompts = self.prompts[: system.num_prompts or self.config.num_prompts]
@@ -209,11 +217,14 @@ class Bench:
         router = 0 if lm.router is None else sum(p.numel() for p in lm.router.parameters())
         return loras + rows + router
 
+    @staticmethod
+    def gated(lm: SpeechLM, system: System) -> AbstractContextManager[None]:
+        """The gates under which the system writes one batch."""
+        return lm.mole.gated(None if system.gates == "none" else lm.writing())
+
     @torch.inference_mode()
     def text(self, lm: SpeechLM, system: System) -> dict[str, Any]:
-        def gated() -> AbstractContextManager[None]:
-            return lm.mole.gated(None if system.gates == "none" else lm.writing())
-
+        gated = partial(self.gated, lm, system)
         answers = answer_all(lm.backbone, lm.tokenizer, [q.text for q in self.asked], self.config.batch, 12, gated)
         kinds = {kind: vars(a) for kind, a in accuracies(self.asked, answers).items()}
         texts = held_out_texts(lm.tokenizer, self.pieces, self.chats)
@@ -228,6 +239,15 @@ class Bench:
             "answers": answers,
             "spoken_questions_written": spoken,
             "num_spoken": len(spoken),
+        }
+
+    @torch.inference_mode()
+    def tasks(self, lm: SpeechLM, system: System) -> dict[str, Any]:
+        gated, corpora = partial(self.gated, lm, system), self.work / "corpora"
+        tasks = {name: local_tasks(name, corpora, self.config.task_limit) for name in self.config.tasks}
+        return {
+            name: dataclasses.asdict(run_task(lm.backbone, lm.tokenizer, parts, gated=gated))
+            for name, parts in tasks.items()
         }
 
     def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
