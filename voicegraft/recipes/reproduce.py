@@ -74,7 +74,7 @@ class System:
 
 @dataclass(frozen=True)
 class ReproduceConfig:
-    systems: tuple[System, ...]
+    systems: tuple[System, ...] = ()  # the rows; the first is what the others are compared with
     work: str = "runs/pocket"  # with the trained parts and the unpacked corpora
     pack: str = ""  # whose acoustic LM and vocoder speak; empty: the pocket pack
     out: str = "runs/pocket/reproduce"
@@ -107,6 +107,10 @@ def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: Ch
     judges, chooser: None loads the real ones.
     Raises VoicegraftError for parts that are missing or do not fit together, and for missing packages.
     """
+    if not config.systems:
+        raise VoicegraftError(
+            "a table needs systems: name them in the configuration, as configs/pocket/reproduce.yaml does"
+        )
     work, out = Path(config.work), Path(config.out)
     _check_parts(config)
     if config.tasks:
