@@ -158,5 +158,5 @@ def test_the_cost_of_a_step_is_of_the_engine_in_use(work: Path, merges: bool) ->
     if not merges:
         lm.merge_for_speed = lambda: None  # type: ignore[method-assign]
     with torch.inference_mode():
-        cost = decode_cost(lm, steps=3, rounds=1)
+        cost = decode_cost(lm, turns=2, turn_steps=2, rounds=1)
     assert cost["ratio"] > 0 and cost["engine"] == ("merged copy" if merges else "fused layers")

@@ -128,27 +128,29 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 
 
 def _trade(results: Results) -> Figure:
-    """Every system as a point: text QA against what is understood of its speech."""
+    """Every system as a numbered point: text QA against what is understood of its speech."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.5, 5.5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    axes, names = figure.subplots(1, 2, width_ratios=(3, 2))
     first = next(iter(results.values()))["text"]["accuracy"]
     axes.axhline(first, color="#9aa5b1", linewidth=1, linestyle="--")
-    axes.annotate("the untouched backbone", (0.99, first), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     points: dict[tuple[float, float], list[str]] = {}
-    for name, result in results.items():
-        if "speech" in result:
-            place = (round(min(result["speech"]["wer"]["value"], 1.1), 2), round(result["text"]["accuracy"], 2))
-            points.setdefault(place, []).append(name)
-    for (x, y), names in points.items():
-        axes.plot(x, y, "o", color=_TEXT, markersize=8)
-        axes.annotate("\n".join(names), (x, y), xytext=(8, -4), textcoords="offset points", va="top", fontsize=8)
+    for number, result in enumerate(results.values(), start=1):
+        if "speech" in result:  # systems within a fiftieth of each other share a point
+            wer = min(result["speech"]["wer"]["value"], 1.1)
+            points.setdefault((round(50 * wer) / 50, round(50 * result["text"]["accuracy"]) / 50), []).append(str(number))
+    for (x, y), numbers in points.items():
+        axes.plot(x, y, "o", color=_TEXT, markersize=9)
+        axes.annotate(", ".join(numbers), (x, y), xytext=(0, 9), textcoords="offset points", ha="center")
     axes.set_xlabel("word error rate of speech (less is better; 1.1 stands for more)")
-    axes.set_ylabel("text QA, share of right answers")
-    axes.set_xlim(0, 1.3)
-    axes.set_ylim(0, 1)
+    axes.set_ylabel("text QA, share of right answers (dashed: the first system's)")
+    axes.set_xlim(0, 1.2)
+    axes.set_ylim(-0.03, 1)
     axes.spines[["top", "right"]].set_visible(False)
+    names.axis("off")
+    listed = "\n".join(f"{number}  {name}" for number, name in enumerate(results, start=1))
+    names.text(0, 1, listed, va="top", fontsize=9, linespacing=1.6)
     return figure
 
 
