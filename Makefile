@@ -56,5 +56,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests."
-	@$(PIP) -e '.[dev,evaluate]'
+	@$(PIP) -e '.[dev,evaluate,harness]'
 	@touch $@
