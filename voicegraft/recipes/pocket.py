@@ -24,6 +24,7 @@ from voicegraft.core.runtime import single_thread
 from voicegraft.inference.pack import PackHeader, weight_bytes, write_pack
 from voicegraft.inference.stream import SpeakOptions
 from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.prepare import PrepareConfig, prepare
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
@@ -94,6 +95,11 @@ def pocket(config: PocketConfig) -> None:
             )
         )
         shutil.copy(work / "evaluation" / "report.md", out / "EVALUATION.md")
+        kept = evaluate_forgetting(EvaluateForgettingConfig(work / "forgetting", data, work, pack=out))
+        lines = (work / "forgetting" / "report.md").read_text(encoding="utf-8").splitlines()
+        write_text(out / "FORGETTING.md", "\n".join(line for line in lines if not line.startswith("![")))
+        if not kept.passed:
+            raise VoicegraftError(f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md")
         (out / "CARD.md").write_text(card(config, work, report), encoding="utf-8")
     print(f"{out}: {sum(weight_bytes(out).values()) / 1e6:.1f} MB of weights")
 
