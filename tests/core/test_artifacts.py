@@ -162,7 +162,7 @@ def test_weights_that_are_no_safetensors_do_not_load(tmp_path: Path) -> None:
     save_artifact(tmp_path / "a", "toy", Config(), some_tensors())
     foreign = tmp_path / "a" / "weights.safetensors"
     foreign.write_bytes(b"not tensors at all")
-    edit_header(tmp_path / "a", sha256=artifacts._file_digest(foreign))
+    edit_header(tmp_path / "a", sha256=artifacts.file_digest(foreign))
     with pytest.raises(VoicegraftError, match="cannot read"):
         load_artifact(tmp_path / "a", "toy", Config)
 
