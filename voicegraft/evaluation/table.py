@@ -137,9 +137,11 @@ def _trade(results: Results) -> Figure:
     axes.axhline(first, color="#9aa5b1", linewidth=1, linestyle="--")
     points: dict[tuple[float, float], list[str]] = {}
     for number, result in enumerate(results.values(), start=1):
-        if "speech" in result:  # systems within a fiftieth of each other share a point
+        if "speech" in result:  # near ones share a point
             wer = min(result["speech"]["wer"]["value"], 1.1)
-            points.setdefault((round(50 * wer) / 50, round(50 * result["text"]["accuracy"]) / 50), []).append(str(number))
+            points.setdefault((round(20 * wer) / 20, round(20 * result["text"]["accuracy"]) / 20), []).append(
+                str(number)
+            )
     for (x, y), numbers in points.items():
         axes.plot(x, y, "o", color=_TEXT, markersize=9)
         axes.annotate(", ".join(numbers), (x, y), xytext=(0, 9), textcoords="offset points", ha="center")

@@ -99,7 +99,9 @@ def pocket(config: PocketConfig) -> None:
         lines = (work / "forgetting" / "report.md").read_text(encoding="utf-8").splitlines()
         write_text(out / "FORGETTING.md", "\n".join(line for line in lines if not line.startswith("![")))
         if not kept.passed:
-            raise VoicegraftError(f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md")
+            raise VoicegraftError(
+                f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md"
+            )
         (out / "CARD.md").write_text(card(config, work, report), encoding="utf-8")
     print(f"{out}: {sum(weight_bytes(out).values()) / 1e6:.1f} MB of weights")
 
