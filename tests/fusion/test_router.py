@@ -217,3 +217,14 @@ def test_a_router_is_loaded_for_its_experts_only(tmp_path: Path) -> None:
     (tmp_path / "router" / "weights.safetensors").write_bytes(b"\0" * 50)
     with pytest.raises(VoicegraftError, match="damaged"):
         Router.load(tmp_path / "router", lm.mole, lm.rows.config.backbone)
+
+
+@torch.inference_mode()
+def test_few_mixtures_are_kept_and_experts_alone_always() -> None:
+    lm = tiny.speech_lm(tiny.llama())
+    lm.merge_for_speed()
+    alone = [lm.merged_decoder(expert) for expert in lm.mole.names]
+    mixtures = [lm.merged_decoder(torch.tensor([share, 1 - share])) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert [lm.merged_decoder(expert) for expert in lm.mole.names] == alone
+    assert lm.merged_decoder(torch.tensor([0.6, 0.4])) is mixtures[-1]
+    assert lm.merged_decoder(torch.tensor([0.1, 0.9])) is not mixtures[0]

@@ -157,8 +157,9 @@ class SpeechLM(nn.Module):
         """A copy of the backbone with the experts folded in at gates ``[E]`` or ``[num_layers, E]``, or of one expert."""
         key = gates if isinstance(gates, str) else str([round(g, 3) for g in gates.flatten().tolist()])
         if key not in self._decoders:
-            while len(self._decoders) >= _MERGED:  # the oldest mixture goes; experts alone stay
-                del self._decoders[next((k for k in self._decoders if k not in self.mole.names), key)]
+            mixtures = [k for k in self._decoders if k not in self.mole.names]
+            if len(mixtures) >= _MERGED:  # the oldest goes; experts alone stay
+                del self._decoders[mixtures[0]]
             self._decoders[key] = StepDecoder(self.backbone.base_model, self.mole.merged(gates))
         return self._decoders[key]
 
