@@ -24,6 +24,7 @@ SENTENCES = [
     ["George W. Bush spoke.", "Plan A.", "It failed."],
     ["Nancy lived on Elm St.", "It was strange."],
     ["'It's 5,' she said.", "'Go.'", "They went."],
+    ["A. A. Milne met J. A. Smith.", "They spoke."],
     ["Visit www.example.com.", "Now."],
 ]
 
@@ -36,6 +37,24 @@ def test_finds_the_ends(sentences: list[str]) -> None:
 def test_paragraphs_and_lists_end_sentences_but_wrapped_lines_do_not() -> None:
     text = "A Title\n\nIt is\nwrapped here\r\n\r\n- one\n- two"
     assert split_sentences(text) == ["A Title", "It is wrapped here", "- one", "- two"]
+
+
+def test_headings_and_rows_of_tables_are_sentences() -> None:
+    text = "# The Title\nText that is\nwrapped.\n## Mr. Smith\nMore\n| a | b |\n|---|---|\n| 1 | 2 |\nThe end"
+    assert split_sentences(text) == [
+        *(
+            "# The Title",
+            "Text that is wrapped.",
+            "## Mr. Smith",
+            "More",
+            "| a | b |",
+            "|---|---|",
+            "| 1 | 2 |",
+            "The end",
+        )
+    ]
+    for size in range(1, 9):
+        assert list(iter_sentences(text[i : i + size] for i in range(0, len(text), size))) == split_sentences(text)
 
 
 def test_long_sentences_are_cut_where_a_reader_would_breathe() -> None:
@@ -68,7 +87,7 @@ def test_a_stream_gives_the_same_sentences_in_chunks_of_any_size() -> None:
 def test_random_text_streams_like_it_splits() -> None:
     for seed in range(300):
         rng = random.Random(seed)
-        text = "".join(rng.choice("ab AB.?!,;'\"()\n 12-Mr") for _ in range(rng.randrange(200)))
+        text = "".join(rng.choice("ab AB.?!,;'\"()\n 12-Mr#|") for _ in range(rng.randrange(200)))
         chunks = [text[i : i + 7] for i in range(0, len(text), 7)]
         assert list(iter_sentences(chunks, 30)) == split_sentences(text, 30)
 

@@ -50,38 +50,71 @@ _SPELLINGS = {
     "Þ": "Th",
     "ð": "th",
     "Ð": "Th",
+    "ı": "i",
+    "ŋ": "ng",
+    "ə": "e",
+    **dict.fromkeys("ʾʿ¨¯˜¸", ""),
 }
+# Letters of other alphabets that look like Latin ones, in words that mix the two.
+_LOOKALIKES = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅ", "aeopcyxijshdqwABEKMHOPCTYXIJS", strict=True)) | dict(
+    zip("οανικρυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "oavikpuABEZHIKMNOPTYX", strict=True)
+)
+_MIXED_WORD = re.compile(r"[^\W\d_]*[Ͱ-Ͽа-ԯА-Яѐ-џ][^\W\d_]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FRACTION = re.compile(r"(\d?)([¼-¾⅐-⅞↉])")
 _SUPERSCRIPT = re.compile(r"(^|.)([⁰¹²³⁴-⁹]+)", re.DOTALL)
 _UNIT = re.compile(r"\b(?:mm|cm|dm|m|km|in|ft|yd|mi)$")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LINE_END = re.compile(r"\r\n?|[\x0b\x0c]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_LATIN_NAME = re.compile(r"LATIN (SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?([A-Z]{1,2})\b")
+_LATIN_NAME = re.compile(
+    r"(?:NEGATIVE (?:SQUARED|CIRCLED) )?LATIN (SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?([A-Z]{1,2})\b"
+)
 _GREEK_NAME = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?([A-Z]+)")
 _MAX_RUN = 40  # characters of one unspeakable run that are reported
 _MAX_RUNS = 100  # different runs that are reported
 
 
-def fold(text: str) -> tuple[str, tuple[str, ...]]:
+class Skipped:
+    """The different runs of characters that are left out: the beginnings of long ones, and not endlessly many."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, None] = {}
+
+    def add(self, run: str) -> None:
+        if len(self._runs) < _MAX_RUNS:
+            self._runs.setdefault(run if len(run) <= _MAX_RUN else run[: _MAX_RUN - 1] + "…")
+        else:
+            self._runs.setdefault("…")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return tuple(self._runs)
+
+
+def fold(text: str, leave_out: Callable[[str], None]) -> str:
     """Brings text to ASCII and the few symbols that the grammar reads (° £ € ¥ ₩ ₹ ¢ × –).
 
-    Accents go, and so do emoji and the letters of other alphabets; a single Greek letter is named.
-
-    Returns: the text, and the different runs that were left out, in order of first appearance.
+    Accents go, and so do emoji and the letters of other alphabets, which `leave_out` is told; a single Greek letter is
+    named, and letters that look like Latin ones become so in a word that has both.
     """
-    skipped: dict[str, None] = {}
-
-    def leave_out(run: str) -> None:
-        if len(skipped) < _MAX_RUNS:
-            skipped.setdefault(run[:_MAX_RUN])
-
     text = _CONTROL.sub("", _LINE_END.sub("\n", text))
     if not text.isascii():
+        text = _SURROGATE.sub("\ufffd", text)
+        text = _MIXED_WORD.sub(_without_lookalikes, text)
         text = _FRACTION.sub(_fraction, text)
         text = _SUPERSCRIPT.sub(_superscript, text)
         text = _NOT_ASCII.sub(lambda run: _fold_run(run.group(), leave_out), text)
-    return text, tuple(skipped)
+    return text
+
+
+def _without_lookalikes(match: re.Match[str]) -> str:
+    word = match.group()
+    has_latin = any(c.isascii() for c in word)
+    is_formula = len(word) < 4 and any("Ͱ" <= c <= "Ͽ" for c in word)  # αx
+    if has_latin and not is_formula and all(c.isascii() or c in _LOOKALIKES for c in word):
+        return "".join(_LOOKALIKES.get(c, c) for c in word)
+    return word
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -131,7 +164,7 @@ def _fold_run(run: str, leave_out: Callable[[str], None]) -> str:
 def _fold_character(character: str, neighbours: str) -> str | None:
     """What to write for a character: "" for one without any sound, None for one that cannot be said."""
     category = unicodedata.category(character)
-    if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Mn", "Me"):
+    if category in ("Cc", "Cf", "Mn", "Me"):
         return ""
     if category.startswith("Z"):
         return " "
@@ -146,7 +179,7 @@ def _fold_character(character: str, neighbours: str) -> str | None:
     latin = _LATIN_NAME.match(name)
     if latin:
         return latin.group(2) if latin.group(1) == "CAPITAL " else latin.group(2).lower()
-    greek = _GREEK_NAME.match(unicodedata.name(compatible[0], ""))
+    greek = _GREEK_NAME.match(unicodedata.name(compatible[0], "")) if len(compatible) == 1 else None
     if greek and not any("GREEK" in unicodedata.name(other, "") for other in neighbours):
         return f" {'lambda' if greek.group(1) == 'LAMDA' else greek.group(1).lower()} "
     if category.startswith("P"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from voicegraft.text.capitals import is_word
+
 _SYMBOLS = {
     ".": "dot",
     "@": "at",
@@ -13,7 +15,7 @@ _SYMBOLS = {
     "_": "underscore",
     "?": "question mark",
     "=": "equals",
-    "&": "and",
+    "&": "ampersand",
     "+": "plus",
     "%": "percent",
     "#": "hash",
@@ -59,13 +61,18 @@ def read_address(address: str) -> str:
     address = re.sub(r"^(?:https?|ftp|file)://", "", address)
     if not address.startswith("/"):
         address = address.rstrip("/")
+    if address.isupper():
+        address = address.lower()
     words: list[str] = []
     for part in _PARTS.findall(address):
         if part.isdigit():
             words.append(DIGITS[int(part)])
         elif part.isalpha():
             is_code = part.lower() in _LETTERS or (len(part) == 2 and words[-1:] == ["dot"])
-            words.append(part.upper() if is_code and part.lower() not in _WORDS else part)
+            if is_code and part.lower() not in _WORDS:
+                words.append(part.upper())
+            else:
+                words.append(part.lower() if part.isupper() and is_word(part.lower()) else part)
         elif part in _SYMBOLS:
             words.append(_SYMBOLS[part])
     return " ".join(words)

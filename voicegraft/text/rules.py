@@ -69,6 +69,13 @@ _PARTS = (
     "Chapter|Part|Book|Volume|Act|Scene|Section|Article|Canto|Phase|Type|Class|Level|Stage|Grade|War|Bowl|Appendix"
     "|Figure|Table|Title|Mark|Episode|Season|Round|Group|Unit|Module|Lesson|Plate|Annex|Tier|Factor|Division"
 )
+# These need no stop before a name.
+_RANKS = {short: _TITLES[short] for short in ("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt")}
+_COMMANDS = {
+    "times": "times", "cdot": "times", "div": "divided by", "leq": "at most", "le": "at most", "geq": "at least",
+    "ge": "at least", "neq": "is not equal to", "approx": "about", "infty": "infinity", "sqrt": "square root of",
+    "sum": "sum", "int": "integral", "pm": "plus or minus", "to": "to",
+}  # fmt: skip
 _MONTH_STARTS = "|".join(name[:3] for name in _MONTHS)
 _DAY_SHORT = "Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun"
 _UNDER_100 = r"(?:XL|XC|L?X{0,3})(?:IX|IV|V?I{0,3})"
@@ -193,6 +200,25 @@ _ALWAYS = _compiled(
         (r"(?<=[A-Za-z])/(?=[A-Za-z]{3})", " slash "),
         (r"\b([A-D])-(?=[\s.,;!?]|$)", r"\1 minus"),
         (r"#(?=[A-Za-z])", " hashtag "),
+        (rf"\b({_one_of(_RANKS)}) (?=[A-Z][a-z])", lambda m: _RANKS[m[1]] + " "),
+        # What programs and formulas are written with.
+        (r"\\frac\{([^{}]{1,99})\}\{([^{}]{1,99})\}", r" \1 over \2 "),
+        (rf"\\({_one_of(_COMMANDS)})(?![A-Za-z])", lambda m: f" {_COMMANDS[m[1]]} "),
+        (r"\\(?=(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|pi|rho|sigma|phi|psi|omega|infty)\b)", " "),
+        (r"(?<![\w$])\$(?=[A-Za-z\\])([^$]{1,200})(?<=[\w)}])\$(?![\w$])", r" \1 "),
+        (r"(?<=\s)(?:-|=)>(?=\s)", " to "),
+        (r"(?<=\w)->(?=\w)", " dot "),
+        (r"(?<![=!<>+*/-])===?(?!=)", " equals "),
+        (r"(?<=[\w)\]])\s?!==?\s?(?=[\w(])", " is not equal to "),
+        (r"(?<=[\w)\]])\s?<=\s?(?=[\w(-])", " at most "),
+        (r"(?<=[\w)\]])\s?>=\s?(?=[\w(-])", " at least "),
+        (r"(?<=\s)&&(?=\s)", " and "),
+        (r"(?<=\s)\|\|(?=\s)", " or "),
+        (r"(?<=\s)\|(?=\s)", " , "),
+        (r"(?<=\w)\s?\+=\s?(?=\w)", " plus equals "),
+        (r"(?<![\w*])(\w|\d+)\s?\*\s?(?=(?:\w|\d+)(?![\w*]))", r"\1 times "),
+        (r"(?<!:)//+|/\*+|\*+/", " , "),
+        (r"(?<=[A-Za-z0-9])_+(?=[A-Za-z0-9])", " "),
     ]
 )  # fmt: skip
 # On sentences with a digit, before the grammar.
@@ -229,13 +255,13 @@ _NUMERIC = _compiled(
         (r"(?:(?<=[ap]m)|(?<=[AP]M)|(?<=m\.)|(?<=\d,\d{3}))\s?[–-]\s?(?=\d)", " to "),
         (r"(?:(?<=\dst)|(?<=\d[nr]d)|(?<=\dth))\s?[–-]\s?(?=\d)", " to "),
         (r"(?<=\d)\s?–\s?(?=\d)", "-"),
-        (r"(?<=\d)\s?[×x]\s?(?=10\^)|(?<=\d)\s?[×*]\s?(?=\d[\d.]*\s?=)|(?<=\d)\s?\*\s?(?=\d)", " times "),
+        (r"(?<=\d)\s?[×x]\s?(?=10\^)|(?<=\d)\s?[×*x]\s?(?=\d[\d.]*\s?=)|(?<=\d)\s?\*\s?(?=\d)", " times "),
         (r"(?<=\d)(?<!\b0)(\s?(?:cm|mm|m|in|ft))?\s?[x×]\s?(?=\d)", r"\1 by "),
-        (r"(?<=\d)x\b", " times"),
+        (r"(?<=\d)x\b(?!\s?[=+*/)-])", " times"),
         (r"\^\s?2\b", " squared "),
         (r"\^\s?3\b", " cubed "),
         (r"\^\s?(?=[-\w(])", " to the power of "),
-        (r"(?<=\w) = (?=[\w-])", " equals "),
+        (r"(?<=[\w)\]]) = (?=[\w(-])", " equals "),
         (r"\s<\s", " less than "),
         (r"\s>\s", " greater than "),
         (rf"~\s?(?=[{_CURRENCY}]?\d)", " about "),

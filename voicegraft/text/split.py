@@ -8,31 +8,32 @@ from collections.abc import Iterable, Iterator
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list that is written as a text."""
     return frozenset(text.split())
 
 
 # Nothing ends after these: a name or an explanation follows.
-_NEVER_LAST = _words(
+_NEVER_LAST = word_set(
     "mr mrs ms mx dr drs prof rev hon gov sen rep gen col lt maj capt cmdr cdr sgt cpl pvt adm messrs "
     "mme mlle pres supt st mt ft fr e.g i.e vs cf viz esp approx ca"
 )
 # Nothing ends between these and a number: No. 7, p. 12.
-_BEFORE_NUMBER = _words("no nos fig figs p pp vol vols ch chs sec secs eq art op apt bldg ste rm pt para ver")
+_BEFORE_NUMBER = word_set("no nos fig figs p pp vol vols ch chs sec secs eq art op apt bldg ste rm pt para ver")
 # These stand in the middle or at the end: the next word decides.
-_EITHER = _words(
+_EITHER = word_set(
     "inc ltd co corp bros jr sr esq ave blvd rd ln hwy pkwy sq ct pl dept univ assn est ph.d m.d b.a "
     "m.a b.c a.d u.s u.k u.n u.s.a d.c jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues "
     "wed thu thurs fri sat oz lb lbs in min sec hr hrs yr yrs al a.k.a"
 )
 _VOWELS = frozenset("aeiouy")
 _CLOCK = frozenset(("a.m", "p.m"))
-_AFTER_CLOCK = _words(
+_AFTER_CLOCK = word_set(
     "monday tuesday wednesday thursday friday saturday sunday est edt cst cdt mst mdt pst pdt gmt utc "
     "et pt eastern central mountain pacific"
 )
 # Words that begin sentences far more often than they follow an abbreviation in capitals.
-STARTERS = _words(
+STARTERS = word_set(
     "the a an this that these those there here it its he she they we you i his her their our your my in "
     "on at by for from with to of as if when while after before since although though because but and "
     "so or yet then now what who where why how which is are was were do does did can could will would "
@@ -40,7 +41,8 @@ STARTERS = _words(
     "some many most all each every both one two"
 )
 # Paragraphs arrive as form feeds, see _canonical.
-_CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[.)]) )")
+_CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[.)]) |\|)|(?<=\|)\n")
+_HEADING = re.compile(r"#{1,6} [^\n\f]*\n")
 _NEXT_WORD = re.compile(r"[ \n\f]['\"(\[{]*([^ \n\f'\")\]},.!?;:]*)(.?)", re.DOTALL)
 _LAST_WORD = re.compile(r"(?:^|[ \n\f('\"\[{–-])([^ \n\f('\"\[{–-]*)$")
 _SPACE = re.compile(r"\s+")
@@ -128,15 +130,19 @@ def _next_end(text: str, start: int, max_chars: int, is_last: bool) -> int | Non
     """Where the sentence that begins at `start` ends; None while later text may still change the answer."""
     limit = start + max_chars
     position = start
-    while (match := _CANDIDATE.search(text, position, min(len(text), limit + 2))) is not None:
-        if match.end() > limit:
+    heading = _HEADING.match(text, start, min(len(text), limit))
+    while True:
+        match = _CANDIDATE.search(text, position, min(len(text), limit + 2))
+        if heading and (match is None or match.end() > heading.end()):
+            return heading.end()
+        if match is None or match.end() > limit:
             break
         following = _NEXT_WORD.match(text, match.end())
         if match.group() in ("\f", "\n"):
             return match.end()
         if following is None or not (is_last or following.group(2) or len(text) >= match.end() + _LOOKAHEAD):
             return None
-        if _is_end(text, start, match, following.group(1), text[match.end()]):
+        if _is_end(text, start, match, following.group(1), following.group(2), text[match.end()]):
             return match.end()
         position = match.end()
     if len(text) <= limit + (0 if is_last else _LOOKAHEAD):
@@ -149,8 +155,8 @@ def _next_end(text: str, start: int, max_chars: int, is_last: bool) -> int | Non
     return limit
 
 
-def _is_end(text: str, start: int, match: re.Match[str], following: str, space: str) -> bool:
-    """Whether the stop that `match` found ends a sentence, given the word after it."""
+def _is_end(text: str, start: int, match: re.Match[str], following: str, after: str, space: str) -> bool:
+    """Whether the stop that `match` found ends a sentence, given the word after it and what follows that."""
     if space == "\f":
         return True
     marks = match.group()
@@ -172,6 +178,8 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, space: 
     if key in _CLOCK:
         opens = len(text[start : match.start()].split()) <= 3  # At 5 p.m. John left.
         return not lower and next_key not in _AFTER_CLOCK and (not opens or next_key in STARTERS)
+    if re.fullmatch("[A-Z]", word) and re.fullmatch("[A-Z]", following) and after == ".":
+        return False  # A. A. Milne
     if key in _EITHER or re.fullmatch(r"[A-Z](?:\.[A-Z])*", word):
         return not lower and next_key in STARTERS
     if key.isdigit() and text[start : match.start()].strip() == word and len(word) <= 2:
