@@ -108,7 +108,8 @@ def test_lines_are_spoken_into_files_and_kept_by_a_second_run(
     assert rows[1]["spoken_text"] == "Go two homes." and {r["status"] for r in rows} == {"ok"}
     for row in rows:
         assert soundfile.info(out / row["file"]).duration == pytest.approx(row["audio_sec"], abs=1e-3)
-        assert row["request"] == {"voice": "ben", "seed": 0, "pack": _LOADED[pack].fingerprint}
+        request = {"voice": "ben", "seed": 0, "pack": _LOADED[pack].fingerprint, "guard": "on", "timestamps": ""}
+        assert row["request"] == request
 
     # A run that was killed while it wrote the third row: only that one is spoken again.
     before = (out / "report.jsonl").read_text().splitlines()

@@ -27,7 +27,7 @@ from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
-from voicegraft.inference.stream import SpeakOptions
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.prepare import write_speech
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer

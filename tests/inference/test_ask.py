@@ -53,7 +53,7 @@ def test_what_is_said_is_what_speaking_the_text_would_say(speaker: Speaker) -> N
         samples = np.concatenate(list(stream))
     said = speaker.say(ANSWER, "ann", seed=3)
     assert np.array_equal(samples, said.samples) and stream.sample_rate == said.sample_rate
-    assert stream.report.spoken_text == said.spoken_text and stream.warnings == []
+    assert stream.report.num_words == said.report.num_words > 0 and stream.warnings == []
     assert 0 < stream.writing.first_text_sec < stream.report.first_audio_sec < stream.report.wall_sec
     assert stream.writing.wall_sec < stream.report.wall_sec
     assert stream.report.duration_sec == pytest.approx(said.duration_sec)

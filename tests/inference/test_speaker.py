@@ -7,8 +7,9 @@ import pytest
 
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.inference.report import SpokenSentence
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import SENTENCE_PAUSE_SEC, Speaker
-from voicegraft.inference.stream import SpeakOptions
 
 TEXT = "We see. The owl, now!"
 
@@ -28,7 +29,7 @@ def test_a_drained_stream_is_what_is_said(speaker: Speaker) -> None:
     said = speaker.say(TEXT, "ann", seed=1)
     assert len(pieces) > 2 and all(p.dtype == np.float32 for p in pieces)
     assert np.array_equal(np.concatenate(pieces), said.samples)
-    assert stream.report.spoken_text == said.spoken_text and stream.sample_rate == said.sample_rate == 24_000
+    assert stream.report.num_words == said.report.num_words > 0 and stream.sample_rate == said.sample_rate == 24_000
 
 
 @pytest.mark.parametrize("chunks", [(1, 1), (7, 3), (500, 500)])
@@ -56,17 +57,32 @@ def test_text_that_arrives_in_pieces_is_said_as_a_whole(speaker: Speaker) -> Non
 
 def test_the_report_says_what_was_spoken(speaker: Speaker) -> None:
     begun: list[str] = []
-    stream = speaker.stream("We see 2 owls 🦉. Go!", "ben", on_sentence=begun.append)
+    spoken: list[SpokenSentence] = []
+    stream = speaker.stream("We see 2 owls 🦉. Go!", "ben", on_sentence=begun.append, on_spoken=spoken.append)
     samples = np.concatenate(list(stream))
     report = stream.report
     assert begun == ["We see 2 owls 🦉.", "Go!"]
-    assert report.spoken_text == "We see two owls. Go!" and report.text == "We see 2 owls 🦉. Go!"
+    assert [sentence.spoken for sentence in spoken] == ["We see two owls.", "Go!"]
+    assert [sentence.written for sentence in spoken] == begun
+    assert report.num_sentences == 2 and report.num_words == 5 and report.num_faults == report.num_retries == 0
     assert report.skipped == ["🦉"]
     assert report.duration_sec == pytest.approx(len(samples) / 24_000)
     assert 0 < report.first_audio_sec <= report.wall_sec
-    assert [text for text, _ in report.sentences] == ["We see two owls.", "Go!"]
-    spoken_sec = sum(unit.num_frames for _, units in report.sentences for unit in units) / 50
+    spoken_sec = sum(sentence.end_sec - sentence.start_sec for sentence in spoken)
     assert report.duration_sec == pytest.approx(spoken_sec + SENTENCE_PAUSE_SEC)
+    assert spoken[1].start_sec == pytest.approx(spoken[0].end_sec + SENTENCE_PAUSE_SEC)
+
+
+def test_every_word_has_its_times_and_what_it_reads(speaker: Speaker) -> None:
+    sentences = speaker.say("We see 25 owls 🦉. Go!", "ann").sentences
+    words = [word for sentence in sentences for word in sentence.words]
+    assert [word.word for word in words] == ["We", "see", "twenty", "five", "owls", "Go"]
+    written = [sentence.written[slice(*word.span)] for sentence in sentences for word in sentence.words]
+    assert written == ["We", "see", "25", "25", "owls", "Go"]
+    edges = [edge for word in words for edge in (word.start_sec, word.end_sec)]
+    assert edges == sorted(edges) and edges[0] >= 0 and edges[-1] <= sentences[-1].end_sec + 1e-9
+    for word in words:
+        assert word.phones[0].start_sec == word.start_sec and word.phones[-1].end_sec == word.end_sec > word.start_sec
 
 
 def test_there_is_silence_between_sentences_and_no_click_at_the_ends(speaker: Speaker) -> None:
@@ -74,7 +90,7 @@ def test_there_is_silence_between_sentences_and_no_click_at_the_ends(speaker: Sp
     size = float(np.abs(said.samples).max())
     assert abs(said.samples[0]) < 0.01 * size and abs(said.samples[-1]) < 0.01 * size
     pause = round(SENTENCE_PAUSE_SEC * 24_000)
-    first = sum(u.num_frames for u in said.report.sentences[0][1]) * tiny.FRAME
+    first = round(said.sentences[0].end_sec * 24_000)
     assert not said.samples[first : first + pause].any()
     assert np.abs(said.samples).max() <= 1.0
 
@@ -89,7 +105,8 @@ def test_a_bound_that_was_used_is_a_status(speaker: Speaker) -> None:
     assert speaker.say("Go.", options=SpeakOptions(max_unit_frames=40)).status == "ok"
     cut = speaker.say("The owl sees my house.", options=SpeakOptions(max_unit_frames=1, pace=-30.0))
     assert cut.status == "cut"
-    assert all(unit.num_frames <= 1 for _, units in cut.report.sentences for unit in units)
+    phones = [phone for word in cut.sentences[0].words for phone in word.phones]
+    assert all(phone.end_sec - phone.start_sec <= 0.0201 for phone in phones)
 
 
 def test_voices_are_those_of_the_acoustic_model(speaker: Speaker) -> None:

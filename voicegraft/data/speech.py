@@ -15,6 +15,7 @@ from voicegraft.data.shards import RaggedArray
 
 DONE = "done"  # file that closes a folder of alignments
 SILENCE = len(PHONES)  # class of every boundary unit
+NUM_CLASSES = SILENCE + 1
 UNIT_CLASS = {p: i for i, p in enumerate(PHONES)} | dict.fromkeys((START, *BOUNDARIES), SILENCE)
 
 

@@ -12,7 +12,7 @@ from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.mole import Routing
 from voicegraft.fusion.router import RouterState
 from voicegraft.fusion.speech_lm import FixedRouting, SpeechLM
-from voicegraft.inference.stream import SentenceTokens, SpeakOptions
+from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
 
 
 @torch.inference_mode()

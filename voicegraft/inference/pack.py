@@ -5,6 +5,7 @@ CARD.md      data, licences, recipe, scores, for people
 backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere instead)
 expert/      speech/ (PEFT adapter) and rows/
 router/      which expert acts; without it, the task decides
+monitor/     tells what semantic tokens sound like, for the guard; without it, speech is not watched
 acoustic/  vocoder/  semantic/  codec/
 """
 
@@ -23,10 +24,11 @@ from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.config import from_dict, to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.inference.stream import SpeakOptions
+from voicegraft.inference.monitor import UnitRecognizer
+from voicegraft.inference.sentence import SpeakOptions
 
-PARTS = ("backbone", "expert", "router", "acoustic", "vocoder", "semantic", "codec")
-OPTIONAL = ("router",)
+PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "vocoder", "semantic", "codec")
+OPTIONAL = ("router", "monitor")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 1
 
@@ -52,6 +54,7 @@ class Pack:
     lm: SpeechLM
     acoustic: AcousticLM
     vocoder: Vocoder
+    monitor: UnitRecognizer | None = None
 
 
 def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | None = None) -> Pack:
@@ -84,7 +87,13 @@ def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | No
             f"{folder}: the acoustic LM writes codes {acoustic.config.codec}, the vocoder reads "
             f"{vocoder.config.codec}; take both from one training run"
         )
-    return Pack(folder, header, lm, acoustic, vocoder)
+    monitor = UnitRecognizer.load(folder / "monitor") if (folder / "monitor").is_dir() else None
+    if monitor is not None and monitor.config.semantic != lm.rows.config.semantic:
+        raise VoicegraftError(
+            f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the monitor reads "
+            f"{monitor.config.semantic}; take both from one training run"
+        )
+    return Pack(folder, header, lm, acoustic, vocoder, monitor)
 
 
 def read_header(folder: Path) -> PackHeader:

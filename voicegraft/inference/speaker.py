@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from voicegraft.audio.io import AudioWriter
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.text import Message
+from voicegraft.inference.guard import GuardedTokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
-from voicegraft.inference.stream import SentenceTokens, SpeakOptions, SpokenUnit, acoustic_frames, render
+from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_words
+from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
+from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
 from voicegraft.text.normalize import Normalizer
 from voicegraft.text.split import iter_sentences, split_sentences
@@ -32,41 +35,18 @@ SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the m
 MERGE_BELOW = 200_000_000  # parameters; smaller models get a merged copy for speed
 
 
-@dataclass
-class SpeechReport:
-    """What became of a text; complete when its stream is drained."""
-
-    text: str = ""  # as read from the input
-    spoken_text: str = ""  # as it was said, in words
-    skipped: list[str] = field(default_factory=list)  # characters that no English voice can say
-    duration_sec: float = 0.0  # of audio
-    wall_sec: float = 0.0
-    first_audio_sec: float = 0.0  # from the request to the first chunk
-    status: str = "ok"  # ok, cut (a bound ended a sound or a spelling), or empty (nothing to say)
-    sentences: list[tuple[str, list[SpokenUnit]]] = field(default_factory=list)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a listener should know, a line each."""
-        found = []
-        if self.skipped:
-            found.append(f"left out what the voice cannot say: {' '.join(self.skipped)}")
-        if self.status == "cut":
-            found.append("a sound or a spelling was cut short at its bound; listen before you use it")
-        return found
-
-
 @dataclass(frozen=True)
 class Speech:
-    """Drained speech: ``samples`` float32 ``[T]`` in [-1, 1], and the report."""
+    """Drained speech: ``samples`` float32 ``[T]`` in [-1, 1], what was said when, and the report."""
 
     samples: np.ndarray
     sample_rate: int  # Hz
+    sentences: tuple[SpokenSentence, ...]
     report: SpeechReport
 
     @property
     def spoken_text(self) -> str:
-        return self.report.spoken_text
+        return " ".join(sentence.spoken for sentence in self.sentences)
 
     @property
     def duration_sec(self) -> float:
@@ -127,6 +107,15 @@ class SpeechStream(Iterator[np.ndarray]):
                     if on_chunk is not None:
                         on_chunk()
         return self.report
+
+
+@dataclass(frozen=True)
+class _Listeners:
+    """Who is told what becomes of a text."""
+
+    report: SpeechReport
+    on_sentence: Callable[[str], object] | None
+    on_spoken: Callable[[SpokenSentence], object] | None
 
 
 class AnswerStream(SpeechStream):
@@ -227,26 +216,29 @@ class Speaker:
         seed: int = 0,
         options: SpeakOptions | None = None,
         on_sentence: Callable[[str], object] | None = None,
+        on_spoken: Callable[[SpokenSentence], object] | None = None,
     ) -> SpeechStream:
-        """Speaks a text of any length; no audio is kept, only the report grows, by its units.
+        """Speaks a text of any length in constant memory: neither audio nor text is kept.
 
         Args:
             text: the text, or pieces of it as they arrive.
             voice: one of ``voices``.
             seed: the same text, voice and seed give the same samples on the same machine.
-            on_sentence: called with each sentence when it begins.
+            on_sentence: called with each sentence when it begins ...
+            on_spoken: ... and with what became of it when it has been said.
         """
         chosen = self.voice_named(voice)
-        report = SpeechReport()
-        chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, report, on_sentence)
-        return SpeechStream(chunks, report, self.sample_rate)
+        told = _Listeners(SpeechReport(), on_sentence, on_spoken)
+        chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, told)
+        return SpeechStream(chunks, told.report, self.sample_rate)
 
     def say(self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None) -> Speech:
         """The whole of ``stream(text)`` at once."""
-        stream = self.stream(text, voice, seed, options)
+        sentences: list[SpokenSentence] = []
+        stream = self.stream(text, voice, seed, options, on_spoken=sentences.append)
         pieces = list(stream)
         samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        return Speech(samples, self.sample_rate, stream.report)
+        return Speech(samples, self.sample_rate, tuple(sentences), stream.report)
 
     def write(self, question: str | Sequence[Message], seed: int = 0, options: WritingOptions | None = None) -> Writing:
         """Answers in writing, piece by piece.
@@ -269,6 +261,7 @@ class Speaker:
         writing: WritingOptions | None = None,
         on_text: Callable[[str], object] | None = None,
         on_sentence: Callable[[str], object] | None = None,
+        on_spoken: Callable[[SpokenSentence], object] | None = None,
     ) -> AnswerStream:
         """Answers in writing and speaks it, sentence by sentence: what comes after a sentence is written once it is said.
 
@@ -287,9 +280,9 @@ class Speaker:
                     on_text(piece)
                 yield piece
 
-        report = SpeechReport()
-        chunks = self._chunks(pieces(), chosen, seed, options, report, on_sentence)
-        return AnswerStream(chunks, report, self.sample_rate, answer)
+        told = _Listeners(SpeechReport(), on_sentence, on_spoken)
+        chunks = self._chunks(pieces(), chosen, seed, options, told)
+        return AnswerStream(chunks, told.report, self.sample_rate, answer)
 
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
@@ -312,44 +305,64 @@ class Speaker:
         return Codec.load(self.pack.folder / "codec")
 
     def _chunks(
-        self,
-        pieces: Iterable[str],
-        voice: str,
-        seed: int,
-        options: SpeakOptions | None,
-        report: SpeechReport,
-        on_sentence: Callable[[str], object] | None,
+        self, pieces: Iterable[str], voice: str, seed: int, options: SpeakOptions | None, told: _Listeners
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
-        generator = self._generator(seed)
+        # Drawn from apart, so that how far the guard looks ahead does not change the sound.
+        generator, fine = self._generator(seed), self._generator(seed + 1)
+        num_samples = 0
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
+            begun = False
             for written in iter_sentences(pieces):
                 said = self.normalizer.analyse(written)
-                report.text = f"{report.text} {written}".strip()
-                report.skipped += said.skipped
+                told.report.leave_out(said.skipped)
                 if not any(c.isalpha() for c in said.text):
                     continue
-                if on_sentence is not None:
-                    on_sentence(written)
-                report.spoken_text = f"{report.spoken_text} {said.text}".strip()
+                if told.on_sentence is not None:
+                    told.on_sentence(written)
+                parts: list[tuple[SentenceTokens, GuardedTokens | None, float]] = []
                 for sentence in split_sentences(said.text):  # numbers grow when they are spelt out
-                    if report.sentences:
+                    if begun:
                         yield [], SENTENCE_PAUSE_SEC
-                    yield self._sentence(sentence, voice, generator, options, report), 0.0
+                    begun = True
+                    tokens = SentenceTokens(self.pack.lm, sentence, voice, options, generator)
+                    guarded = self._guarded(tokens)
+                    parts.append((tokens, guarded, num_samples / self.sample_rate))
+                    yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
+                spoken = self._spoken(written, said.text, parts, num_samples / self.sample_rate)
+                told.report.add(spoken)
+                if told.on_spoken is not None:
+                    told.on_spoken(spoken)
+            if not begun:
+                told.report.status = "empty"
 
-        yield from Seams(self.sample_rate).join(sentences())
-        if not report.sentences:
-            report.status = "empty"
+        for chunk in Seams(self.sample_rate).join(sentences()):
+            num_samples += len(chunk)
+            yield chunk
 
-    def _sentence(
-        self, text: str, voice: str, generator: torch.Generator, options: SpeakOptions, report: SpeechReport
-    ) -> Iterator[np.ndarray]:
-        tokens = SentenceTokens(self.pack.lm, text, voice, options, generator)
-        report.sentences.append((text, tokens.spoken))
-        yield from self._render(tokens, voice, generator, options)
-        if tokens.cut:
-            report.status = "cut"
+    def _guarded(self, tokens: SentenceTokens) -> GuardedTokens | None:
+        monitor, policy = self.pack.monitor, tokens.options.guard
+        if monitor is None or policy.mode == "off":
+            return None
+        return GuardedTokens(tokens, monitor, tokens.voice, policy)
+
+    def _spoken(
+        self, written: str, spoken: str, parts: list[tuple[SentenceTokens, GuardedTokens | None, float]], end_sec: float
+    ) -> SpokenSentence:
+        guards = [guarded for _, guarded, _ in parts if guarded is not None]
+        failed = any(guarded.failed for guarded in guards)
+        said = [(tokens.text, guarded.spoken if guarded else tokens.spoken, start) for tokens, guarded, start in parts]
+        return SpokenSentence(
+            written,
+            spoken,
+            parts[0][2],
+            end_sec,
+            spoken_words(written, said, self.pack.vocoder.config.hop / self.sample_rate),
+            "failed" if failed else "cut" if any(tokens.cut for tokens, _, _ in parts) else "ok",
+            tuple(fault for guarded in guards for fault in guarded.faults),
+            sum(guarded.num_retries for guarded in guards),
+        )
 
     def _render(
         self, tokens: Iterable[int], voice: str, generator: torch.Generator, options: SpeakOptions

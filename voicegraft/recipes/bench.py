@@ -19,8 +19,9 @@ import torch
 
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.pronunciation import words_of
+from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.inference.speaker import Speaker
-from voicegraft.inference.stream import SentenceTokens, acoustic_frames, render
+from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.recipes.command import recipe_config
 
 SENTENCES = (

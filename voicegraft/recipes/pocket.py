@@ -22,7 +22,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.inference.pack import PackHeader, weight_bytes, write_pack
-from voicegraft.inference.stream import SpeakOptions
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech

@@ -45,8 +45,8 @@ from voicegraft.evaluation.table import write_table
 from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
+from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.inference.speaker import Speaker
-from voicegraft.inference.stream import SentenceTokens
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts

@@ -1,0 +1,253 @@
+"""The measurements of ``evaluate trust``, one function each."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voicegraft.audio.io import write_audio
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.manifest import read_manifest
+from voicegraft.data.pronunciation import words_of
+from voicegraft.evaluation.alignment import AlignmentError, ForcedAligner
+from voicegraft.evaluation.faults import FaultJudge
+from voicegraft.evaluation.metrics import duration_budget_sec
+from voicegraft.evaluation.planted import KINDS
+from voicegraft.evaluation.speech import Row, RowLog
+from voicegraft.evaluation.suite import load_suite
+from voicegraft.inference.guard import GuardedTokens
+from voicegraft.inference.monitor import Monitor
+from voicegraft.inference.report import SpokenSentence
+from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.inference.speaker import Speaker, Speech
+from voicegraft.text.normalize import Normalizer
+from voicegraft.text.split import split_sentences
+
+STAGES = ("suite", "planted", "cost", "timestamps", "long")
+NUM_PLANTED = 250  # sentences of each kind
+NUM_TIMED = 50
+PLAIN = 8  # words that a sentence needs for a clause to be left out of it
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    out: Path
+    voice: str | None = None
+    limit: int | None = None
+    shard: tuple[int, int] = (0, 1)
+    recordings: Path | None = None
+    minutes: float = 20.0
+
+
+def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:
+    """The pack's options with the guard in this mode."""
+    options = speaker.pack.header.options
+    return replace(options, guard=replace(options.guard, mode=mode))
+
+
+def suite(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> None:
+    """A row for every utterance of the suite; what anybody complained of is kept as sound under ``out/audio``."""
+    judge = FaultJudge()
+    for item in _share_of(load_suite()[: config.limit], config, "suite", log, voice, lambda item: item.id):
+        # The guard draws nothing of its own: what it lets pass is the same sound with and without it.
+        watched = speaker.say(item.text, voice, options=with_guard(speaker, "watch"))
+        row: Row = {"stage": "suite", "voice": voice, "id": item.id, "kind": item.kind, "text": item.text}
+        row["num_words"] = watched.report.num_words
+        row["skipped"] = watched.report.skipped
+        row["without"] = row["with"] = _judged(watched, judge)
+        if watched.report.num_faults:
+            guarded = speaker.say(item.text, voice, options=with_guard(speaker, "on"))
+            row["with"] = _judged(guarded, judge)
+            _keep(config.out / "audio" / f"{item.id}-with.flac", guarded)
+        if row["without"]["judged"] or row["without"]["faults"]:
+            _keep(config.out / "audio" / f"{item.id}-without.flac", watched)
+        log.add(row)
+
+
+def planted(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> None:
+    """A row for every planted fault."""
+    monitor = speaker.pack.monitor
+    assert monitor is not None
+    options = speaker.pack.header.options
+    plain = [item for item in load_suite() if item.kind == "statement" and len(words_of(item.text)) >= PLAIN]
+    number = min(config.limit or NUM_PLANTED, NUM_PLANTED)
+    todo = [(kind, plain[n % len(plain)], n) for kind in KINDS for n in range(number)]
+    for kind, item, n in _share_of(todo, config, "planted", log, voice, lambda job: f"{job[0]} {job[2]}"):
+        generator = torch.Generator(speaker.device).manual_seed(n)
+        text = speaker.normalizer.normalize(item.text)
+        double = KINDS[kind](
+            speaker.pack.lm, split_sentences(text)[0], voice, options, generator, draw=random.Random(f"{kind} {n}")
+        )
+        guarded = GuardedTokens(double, monitor, voice, options.guard)
+        handed = list(guarded)
+        first = guarded.faults[0] if guarded.faults else None
+        at = double.planted_at
+        again = Monitor(monitor, double.units, voice, options.guard.sensitivity)
+        sound = again.push(handed, ended=True) is None
+        log.add(
+            {
+                "stage": "planted",
+                "voice": voice,
+                "id": f"{kind} {n}",
+                "kind": kind,
+                "text": item.text,
+                "planted_at": at,
+                "caught": first is not None and at is not None and first.seen_at >= at,
+                "alarm_before": first is not None and (at is None or first.seen_at < at),
+                "late": None if first is None or at is None else first.seen_at - at,
+                "told_as": None if first is None else first.kind,
+                "mended": guarded.failed is None and sound,
+                "num_retries": guarded.num_retries,
+            }
+        )
+
+
+def cost(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+    """Seconds with the guard on and off, in turns over the same sentences."""
+    plain = [item for item in load_suite() if item.kind == "statement"][: config.limit or 40]
+    taken: dict[str, list[tuple[float, float, float]]] = {"off": [], "on": []}
+    speaker.say(plain[0].text, voice)
+    for number, item in enumerate(plain):
+        for mode in sorted(taken, reverse=bool(number % 2)):
+            said = speaker.say(item.text, voice, options=with_guard(speaker, mode))
+            taken[mode].append((said.wall_sec / said.duration_sec, said.first_audio_sec, said.report.num_retries))
+    rtf = {mode: np.array([row[0] for row in rows]) for mode, rows in taken.items()}
+    first = {mode: np.array([row[1] for row in rows]) for mode, rows in taken.items()}
+    return {
+        "sentences": len(plain),
+        "RTF off": round(float(np.median(rtf["off"])), 3),
+        "RTF on": round(float(np.median(rtf["on"])), 3),
+        "RTF, median of the ratios": round(float(np.median(rtf["on"] / rtf["off"])), 3),
+        "first audio off, ms": round(1000 * float(np.median(first["off"]))),
+        "first audio on, ms": round(1000 * float(np.median(first["on"]))),
+        "first audio, median of the ratios": round(float(np.median(first["on"] / first["off"])), 3),
+        "retries": int(sum(row[2] for row in taken["on"])),
+    }
+
+
+def timestamps(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+    """Word times against pocketsphinx's forced alignment, on texts of recordings that are spoken anew."""
+    if config.recordings is None:
+        raise VoicegraftError("the stage timestamps needs --recordings FOLDER: the texts that its words are timed in")
+    clips = [clip for clip in read_manifest(config.recordings) if clip.speaker.casefold() == voice.casefold()]
+    if not clips:
+        raise VoicegraftError(f"{config.recordings} holds no recording of the voice {voice!r}")
+    aligner, starts, ends, left_out = ForcedAligner(), [], [], 0
+    for clip in random.Random(0).sample(clips, min(config.limit or NUM_TIMED, len(clips))):
+        said = speaker.say(clip.text, voice)
+        words = [word for sentence in said.sentences for word in sentence.words]
+        try:
+            aligned = aligner.align(said.samples, said.sample_rate, [word.word for word in words])
+        except AlignmentError:
+            left_out += 1
+            continue
+        starts += [word.start_sec - truth.start_sec for word, truth in zip(words, aligned, strict=True)]
+        ends += [word.end_sec - truth.end_sec for word, truth in zip(words, aligned, strict=True)]
+    both = 1000 * np.abs(np.array([*starts, *ends]))
+    return {
+        "words": len(starts),
+        "recordings left out (not aligned)": left_out,
+        "median error, ms": round(float(np.median(both)), 1),
+        "median error of starts, ms": round(1000 * float(np.median(np.abs(starts))), 1),
+        "median error of ends, ms": round(1000 * float(np.median(np.abs(ends))), 1),
+        "p95 error, ms": round(float(np.quantile(both, 0.95)), 1),
+        "later than the alignment (median), starts and ends, ms": [
+            round(1000 * float(np.median(errors)), 1) for errors in (starts, ends)
+        ],
+    }
+
+
+def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+    """One stream of many minutes: memory by the minute, jumps between samples at all seams, words said."""
+    lines = [item.text for item in load_suite() if item.kind in ("statement", "question", "number", "dialogue")]
+    wanted = said_words = 0
+    normalizer = Normalizer()
+    lost: list[str] = []
+
+    def text() -> Iterator[str]:
+        nonlocal wanted
+        while stream.report.duration_sec < 60 * config.minutes:
+            line = lines[wanted % len(lines)]
+            wanted += 1
+            yield line + " "
+
+    def spoken(sentence: SpokenSentence) -> None:
+        nonlocal said_words
+        expected = [word.letters for word in words_of(normalizer.normalize(sentence.written))]
+        said_words += len(expected)
+        if [word.word for word in sentence.words] != expected:
+            lost.append(sentence.written)
+
+    started = time.perf_counter()
+    stream = speaker.stream(text(), voice, on_spoken=spoken)
+    memory: list[float] = []
+    seams, inside = [], []
+    before = np.zeros(1, np.float32)
+    for chunk in stream:
+        # A click is a jump at a seam that is larger than the jumps around it.
+        around = max(_largest_jump(before[-480:]), _largest_jump(chunk[:480]))
+        seams.append((abs(float(chunk[0] - before[-1])), around))
+        inside.append(_largest_jump(chunk))
+        before = chunk[-480:]
+        if stream.report.duration_sec >= 60 * (len(memory) + 1):
+            memory.append(_resident_mb())
+    jumps = np.array(seams)
+    usual = float(np.quantile(inside, 0.95))
+    clicks = (jumps[:, 0] > 1.5 * jumps[:, 1]) & (jumps[:, 0] > 0.25 * usual)
+    report = stream.report
+    return {
+        "minutes of sound": round(report.duration_sec / 60, 2),
+        "wall minutes": round((time.perf_counter() - started) / 60, 2),
+        "status": report.status,
+        "sentences": report.num_sentences,
+        "words expected and said": [said_words, report.num_words],
+        "sentences with other words": lost,
+        "faults, retries": [report.num_faults, report.num_retries],
+        "resident memory after each minute, MB": [round(mb, 1) for mb in memory],
+        "seams": len(jumps),
+        "largest jump between samples at a seam": round(float(jumps[:, 0].max()), 4),
+        "largest jump inside chunks": round(float(np.max(inside)), 4),
+        "seams that jump more than the sound around them": int(clicks.sum()),
+    }
+
+
+def _share_of(items: list[Any], config: TrustConfig, stage: str, log: RowLog, voice: str, name: Any) -> Iterator[Any]:
+    """What this shard has still to do, with progress."""
+    from tqdm import tqdm
+
+    number, count = config.shard
+    todo = [item for item in items[number::count] if (stage, voice, name(item)) not in log.rows]
+    yield from tqdm(todo, desc=stage, unit="utterance")
+
+
+def _judged(said: Speech, judge: FaultJudge) -> dict[str, Any]:
+    spoken = said.spoken_text
+    return {
+        "status": said.status,
+        "duration_sec": round(said.duration_sec, 3),
+        "ran_away": said.duration_sec > duration_budget_sec(spoken),
+        "faults": [fault.kind for sentence in said.sentences for fault in sentence.faults],
+        "num_retries": said.report.num_retries,
+        "judged": list(judge.faults(said.samples, said.sample_rate, spoken)) if words_of(spoken) else [],
+    }
+
+
+def _keep(path: Path, said: Speech) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, said.samples, said.sample_rate)
+
+
+def _largest_jump(samples: np.ndarray) -> float:
+    return float(np.abs(np.diff(samples)).max(initial=0.0))
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
