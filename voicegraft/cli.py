@@ -6,8 +6,8 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,15 @@ from voicegraft import __version__
 from voicegraft.core.errors import VoicegraftError
 
 if TYPE_CHECKING:
-    from voicegraft.inference.speaker import Speaker, SpeechReport
+    from voicegraft.inference.report import SpeechReport, SpokenSentence
+    from voicegraft.inference.sentence import SpeakOptions
+    from voicegraft.inference.speaker import Speaker
     from voicegraft.inference.writer import WritingOptions
 
 EVALUATIONS = {
     "speech": "voicegraft.recipes.evaluate_speech",
+    "compare": "voicegraft.recipes.compare_speech",
+    "trust": "voicegraft.recipes.evaluate_trust",
     "backbone": "voicegraft.recipes.evaluate_backbone",
     "text": "voicegraft.recipes.evaluate_text",
     "tokenizer": "voicegraft.recipes.evaluate_tokenizer",
@@ -38,6 +42,7 @@ RECIPES = (
     "train_text",
     "train_speech",
     "train_router",
+    "train_monitor",
     "bench",
     "bench_fusion",
 )
@@ -53,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _delegate("recipe", {n: f"voicegraft.recipes.{n}" for n in RECIPES}, arguments[1:])
         if arguments[:1] == ["reproduce"]:
             return _delegate("", {"reproduce": "voicegraft.recipes.reproduce"}, arguments)
+        if arguments[:1] == ["listen-test"]:
+            return _delegate("", {"listen-test": "voicegraft.recipes.listen_test"}, arguments)
         options = _parser().parse_args(arguments)
         return int(options.run(options))
     except VoicegraftError as error:
@@ -87,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--lines", type=Path, help="speak every line of this file into a file of its own")
     verb.add_argument("--out-dir", type=Path, help="with --lines: gets 0001.wav ... and report.jsonl")
     verb.add_argument("--list-voices", action="store_true", help="print the pack's voices and stop")
+    verb.add_argument(
+        "--timestamps", metavar="FILE", help="word times as .json, .srt or .vtt; with --lines the suffix alone"
+    )
     _add_speaking(verb)
     verb.set_defaults(run=speak)
     verb = verbs.add_parser(
@@ -97,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("question", nargs="?", help="what to ask; standard input where it is missing or -")
     verb.add_argument("--out", type=Path, default=Path("answer.wav"), help=".wav, .flac or .opus (default: answer.wav)")
+    verb.add_argument("--timestamps", metavar="FILE", help="word times as .json, .srt or .vtt")
     _add_speaking(verb)
     _add_writing(verb)
     verb.set_defaults(run=ask)
@@ -114,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=chat)
     verbs.add_parser("evaluate", help="measure speech, a backbone, what it forgot, a tokenizer or the text front end")
     verbs.add_parser("reproduce", help="the paper's table: what each way of adding a voice keeps, gains and costs")
+    verbs.add_parser("listen-test", help="listening tests by people: make the page, score the results")
     verbs.add_parser("recipe", help="prepare data, train the parts, build the pocket pack")
     return parser
 
@@ -123,6 +135,9 @@ def _add_speaking(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=0, help="same text, voice and seed: same sound (default: 0)")
     verb.add_argument("--pack", type=Path, help="voice pack folder (default: the pocket pack of the package)")
     verb.add_argument("--backbone", type=Path, help="folder of the text LLM, for a pack that does not hold it")
+    verb.add_argument(
+        "--guard", choices=("on", "watch", "off"), help="on says faults again, watch tells them (default: on)"
+    )
     verb.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
 
 
@@ -146,12 +161,13 @@ def speak(options: argparse.Namespace) -> int:
         return _speak_lines(speaker, lines, options)
     out = options.out or Path("speech.wav")
     text = _standard_input() if options.text in (None, "-") else options.text
-    report = _speak_to_file(speaker, text, out, options)
+    times = None if options.timestamps is None else Path(options.timestamps)
+    report, _ = _speak_to_file(speaker, text, out, options, times)
     _complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
     print(_summary(out, report))
-    return 0
+    return 1 if report.status == "failed" else 0
 
 
 def ask(options: argparse.Namespace) -> int:
@@ -162,14 +178,25 @@ def ask(options: argparse.Namespace) -> int:
     def show(piece: str) -> None:
         print(piece, end="", flush=True)
 
-    stream = speaker.ask(question, options.voice, options.seed, writing=writing, on_text=show)
-    try:
-        report = stream.save(options.out)
-    finally:
-        if stream.text:
-            print(flush=True)
+    times = None if options.timestamps is None else Path(options.timestamps)
+    with _timestamps(times, options.out) as (write, close):
+        stream = speaker.ask(
+            question,
+            options.voice,
+            options.seed,
+            _speaking(speaker, options),
+            writing=writing,
+            on_text=show,
+            on_spoken=write,
+        )
+        try:
+            report = stream.save(options.out)
+            close(report)
+        finally:
+            if stream.text:
+                print(flush=True)
     _complain(stream.warnings)
-    if report.status == "empty":
+    if report.status in ("empty", "failed"):
         return 1
     print(_summary(options.out, report, stream.writing.first_text_sec))
     return 0
@@ -230,16 +257,58 @@ def _summary(out: Path, report: SpeechReport, first_text_sec: float | None = Non
     )
 
 
-def _speak_to_file(speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace) -> SpeechReport:
-    """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress."""
+def _speaking(speaker: Speaker, options: argparse.Namespace) -> SpeakOptions:
+    default = speaker.pack.header.options
+    return default if options.guard is None else replace(default, guard=replace(default.guard, mode=options.guard))
+
+
+@contextmanager
+def _timestamps(
+    out: Path | None, sound: Path
+) -> Iterator[tuple[Callable[[SpokenSentence], None], Callable[..., None]]]:
+    """What takes the sentences for a file of word times, and what ends it; without a file, nobody."""
+    from voicegraft.inference.timestamps import TimestampWriter
+
+    if out is None:
+        yield lambda sentence: None, lambda report: None
+        return
+    with TimestampWriter(out, {"audio": sound.name}) as writer:
+        yield writer.add, writer.close
+
+
+def _speak_to_file(
+    speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace, timestamps: Path | None
+) -> tuple[SpeechReport, list[SpokenSentence]]:
+    """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress.
+
+    Returns the report and, of a line of ``--lines``, its sentences.
+    """
     from tqdm import tqdm
 
     total = len(text) if isinstance(text, str) else None
-    with tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar:
-        stream = speaker.stream(text, options.voice, options.seed, on_sentence=lambda s: bar.update(len(s)))
+    spoken: list[SpokenSentence] = []
+    with (
+        tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar,
+        _timestamps(timestamps, out) as (write, close),
+    ):
+
+        def said(sentence: SpokenSentence) -> None:
+            write(sentence)
+            if options.lines is not None:
+                spoken.append(sentence)
+
+        stream = speaker.stream(
+            text,
+            options.voice,
+            options.seed,
+            _speaking(speaker, options),
+            on_sentence=lambda s: bar.update(len(s)),
+            on_spoken=said,
+        )
         seconds = stream.report
         stream.save(out, lambda: bar.set_postfix_str(f"{seconds.duration_sec:.0f} s of audio", refresh=False))
-    return stream.report
+        close(stream.report)
+    return stream.report, spoken
 
 
 def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace) -> int:
@@ -248,7 +317,9 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
 
     folder: Path = options.out_dir
     report_path = folder / "report.jsonl"
+    suffix = "" if options.timestamps is None else f".{options.timestamps.rpartition('.')[2]}"
     request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
+    request |= {"guard": _speaking(speaker, options).guard.mode, "timestamps": suffix}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         done = _finished(report_path, request)
@@ -261,16 +332,19 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
             name = f"{number:04d}.wav"
             row = done.get((name, text))
             if row is None:
-                result = _speak_to_file(speaker, text, folder / name, options)
+                times = (folder / name).with_suffix(suffix) if suffix else None
+                result, sentences = _speak_to_file(speaker, text, folder / name, options, times)
                 row = {
                     "file": name,
                     "text": text,
-                    "spoken_text": result.spoken_text,
+                    "spoken_text": " ".join(sentence.spoken for sentence in sentences),
                     "audio_sec": round(result.duration_sec, 3),
                     "wall_sec": round(result.wall_sec, 3),
                     "first_audio_sec": round(result.first_audio_sec, 3),
                     "status": result.status,
                     "skipped": result.skipped,
+                    "faults": [fault.kind for sentence in sentences for fault in sentence.faults],
+                    "retries": result.num_retries,
                     "request": request,
                 }
             failures += row["status"] != "ok"

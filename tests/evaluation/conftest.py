@@ -7,6 +7,7 @@ import pytest
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges import Judges
+from voicegraft.inference.report import SpokenSentence
 
 RATE = 24_000
 PITCH = {"ann": 200, "bob": 400}
@@ -49,6 +50,7 @@ class Said:
     sample_rate: int = RATE
     wall_sec: float = 0.25
     first_audio_sec: float = 0.1
+    sentences: tuple[SpokenSentence, ...] = ()
 
 
 @dataclass

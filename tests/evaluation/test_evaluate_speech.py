@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,8 @@ def test_recordings_alone_need_no_pack(folders, judges, tmp_path):
         ({"stages": ("speech",), "recordings": True}, "needs --prompts"),
         ({"stages": ("recordings",), "prompts": True}, "needs --recordings"),
         ({"prompts": True, "voices": ("eve",)}, "no voice 'eve'.*ann, bob"),
+        ({"prompts": True, "protocol": "seed-tts-eval"}, "give one of them"),
+        ({"protocol": "seed-tts-eval"}, "--protocol-dir"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(options, message, folders, prompts, speaker, judges, tmp_path):
@@ -131,8 +134,102 @@ def test_bad_prompts_are_refused(content, message, tmp_path):
         read_prompts(tmp_path / "missing.txt")
 
 
+def make_audio(folder, pitch, texts):
+    """What another system made of some texts, each in a file called by its id."""
+    folder.mkdir()
+    for name, text in texts.items():
+        time = np.arange(len(text.split()) * 24_000 // 5) / 24_000
+        soundfile.write(folder / f"{name}.wav", 0.4 * np.cos(2 * np.pi * pitch * time), 24_000)
+        (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def test_audio_of_another_system_is_judged_like_speech(folders, judges, tmp_path):
+    audio = make_audio(tmp_path / "made", 400, {"x": "word word", "y": "word word word word"})
+    config = EvaluateSpeechConfig(tmp_path / "out", recordings=folders, audio=(("Bob", audio),))
+    report = evaluate_speech(config, None, judges, progress=False)
+    assert [(one["stage"], one["voice"], one["num_clips"]) for one in report["summary"]] == [
+        ("recordings", "Ann", 3), ("recordings", "bob", 20), ("speech", "bob", 2),
+    ]  # fmt: skip
+    spoken = report["summary"][2]
+    assert spoken["wer"]["value"] == 0 and spoken["rtf"] is None
+    assert spoken["similarity"]["bob"] > 0.9 > 0.6 > spoken["similarity"]["Ann"]
+    assert spoken["against_recordings"]["words_per_sec"]["distance"] == pytest.approx(0, abs=0.1)
+    assert report["about"]["audio"] == {"bob": 2}
+    (audio / "x.txt").write_text("changed")
+    with pytest.raises(VoicegraftError, match=r"audio.*another output folder"):
+        evaluate_speech(config, None, judges, progress=False)
+
+
+def test_prompts_are_the_texts_of_audio_and_no_pack_is_loaded(prompts, judges, tmp_path):
+    audio = make_audio(tmp_path / "made", 400, {"0001": "word word word", "0003": "word"})
+    config = EvaluateSpeechConfig(tmp_path / "out", prompts, audio=(("piper", audio),))
+    report = evaluate_speech(config, None, judges, progress=False)
+    assert [(row["id"], row["text"], row["word_errors"]) for row in report["rows"]] == [
+        ("0001", "word word word", 0), ("0002", "word 2", 2), ("0003", "word", 0),
+    ]  # fmt: skip
+    assert report["rows"][1]["status"].startswith("error: no audio called 0002")
+    assert report["about"]["pack"] is None
+
+
+def test_two_systems_of_one_voice_are_set_beside_each_other_not_mixed(prompts, speaker, judges, tmp_path):
+    audio = make_audio(tmp_path / "made", 400, {"0001": "word"})
+    config = EvaluateSpeechConfig(tmp_path / "out", prompts, audio=(("bob", audio),))
+    with pytest.raises(VoicegraftError, match=r"voice 'bob' too.*evaluate compare"):
+        evaluate_speech(config, speaker, judges, progress=False)
+
+
+@pytest.fixture
+def seed_tts(tmp_path):
+    folder = tmp_path / "seedtts" / "en"
+    (folder / "prompt-wavs").mkdir(parents=True)
+    time = np.arange(24_000) / 24_000
+    soundfile.write(folder / "prompt-wavs" / "p.wav", 0.4 * np.cos(2 * np.pi * 400 * time), 24_000)
+    (folder / "meta.lst").write_text("u1|Said.|prompt-wavs/p.wav|Word-word word!\nu2|Said.|prompt-wavs/p.wav|word\n")
+    return folder
+
+
+def test_a_protocol_prescribes_texts_and_their_form(seed_tts, speaker, judges, tmp_path):
+    audio = make_audio(tmp_path / "made", 400, {"u1": "word word", "u2": "word word"})
+    options = {"protocol": "seed-tts-eval", "protocol_dir": seed_tts, "audio": (("clone", audio),), "voices": ("ann",)}
+    report = evaluate_speech(EvaluateSpeechConfig(tmp_path / "out", **options), speaker, judges, progress=False)
+    rows = {(row["voice"], row["id"]): row for row in report["rows"]}
+    assert list(rows) == [("ann", "u1"), ("ann", "u2"), ("clone", "u1"), ("clone", "u2")]
+    assert rows["clone", "u1"]["reference"] == "wordword word"
+    assert rows["clone", "u1"]["prompt_similarity"] > 0.9
+    assert rows["ann", "u1"]["prompt_similarity"] is None  # a pack does not clone
+    estimates = {one["voice"]: one["estimates"] for one in report["summary"]}
+    assert estimates["clone"]["wer_per_item"]["value"] == pytest.approx((1 / 2 + 1 / 1) / 2)
+    assert estimates["clone"]["wer"]["value"] == pytest.approx(2 / 3)
+    assert report["about"]["protocol"]["name"] == report["about"]["judges"]["texts"] == "seed-tts-eval"
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## As seed-tts-eval" in text and "openai/whisper-large-v3" in text
+
+
+def test_rows_of_other_judges_are_refused(prompts, speaker, judges, tmp_path):
+    config = EvaluateSpeechConfig(tmp_path / "out", prompts, voices=("ann",))
+    evaluate_speech(config, speaker, replace(judges, names={"recognizer": "one"}), progress=False)
+    with pytest.raises(VoicegraftError, match=r"judges.*one.*two"):
+        evaluate_speech(config, speaker, replace(judges, names={"recognizer": "two"}), progress=False)
+
+
+def test_the_command_line_chooses_judges_and_audio(judges, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "voicegraft.recipes.evaluate_speech.load_judges", lambda *names: (asked.append(names), judges)[1]
+    )
+    audio = make_audio(tmp_path / "made", 400, {"x": "word"})
+    chosen = ["--recognizer", "whisper:w", "--mos", "utmos:u", "--speaker-judge", "wavlm-sv:s", "--fault-judge", "none"]
+    main(["--audio", f"piper={audio}", *chosen, "--out", str(tmp_path / "out")])
+    assert asked == [("whisper:w", "utmos:u", "wavlm-sv:s", "none")]
+    assert "| speech | piper | 1 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--audio", "piper", "--out", str(tmp_path / "out")])
+    assert "NAME=FOLDER" in capsys.readouterr().err
+
+
 def test_command_line_prints_the_table(folders, judges, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("voicegraft.recipes.evaluate_speech.load_judges", lambda: judges)
+    monkeypatch.setattr("voicegraft.recipes.evaluate_speech.load_judges", lambda *names: judges)
     out = tmp_path / "out"
     main(["--recordings", str(folders[0]), "--stages", "recordings", "--out", str(out)])
     assert "| recordings | Ann | 3 |" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Audio files: read as mono at the rate you need, written whole or as they come."""
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,13 @@ def write_audio(path: Path | str, samples: npt.NDArray[np.float32], sample_rate:
     """Writes samples `[T]` in [-1, 1]; see `AudioWriter` for formats and errors."""
     with AudioWriter(path, sample_rate) as writer:
         writer.write(samples)
+
+
+def encode_flac(samples: npt.NDArray[np.float32], sample_rate: int) -> bytes:
+    """Samples `[T]` in [-1, 1] as a FLAC file (16 bit) in memory, say for a page; what is beyond is clipped."""
+    file = io.BytesIO()
+    soundfile.write(file, np.clip(samples, -1.0, 1.0), sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
 
 
 class AudioWriter:

@@ -1,14 +1,14 @@
-"""Outside models that judge speech, behind three small protocols. Nothing is imported before it is used."""
+"""Outside models that judge speech, behind small protocols. Nothing is imported before it is used."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from voicegraft.audio.level import normalise_level
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.metrics import normalize_transcript
 
-JUDGE_RATE = 16_000  # Hz; all three judges were trained at this rate
+JUDGE_RATE = 16_000  # Hz; all judges were trained at this rate
 JUDGE_RMS = 10 ** (-26 / 20)  # active speech level, -26 dB below full scale as in ITU-T P.800 listening tests
 MOS_KEYS = ("ovrl", "sig", "bak", "p808")
 _MOS_WINDOW = int(9.01 * JUDGE_RATE)  # samples that DNSMOS rates at a time
@@ -35,12 +35,17 @@ class ChoiceRecognizer(Protocol):
 
 class MosPredictor(Protocol):
     def score(self, samples: np.ndarray, sample_rate: int) -> dict[str, float]:
-        """Samples [T] -> predicted opinion scores (1 to 5) under MOS_KEYS, empty if there is no sound."""
+        """Samples [T] -> predicted opinion scores (1 to 5): ovrl and maybe more of MOS_KEYS; empty without sound."""
 
 
 class SpeakerJudge(Protocol):
     def embed(self, samples: np.ndarray, sample_rate: int) -> np.ndarray | None:
         """Samples [T] -> unit vector [D] of the voice, None if there is no voice."""
+
+
+class FaultJudge(Protocol):
+    def faults(self, samples: np.ndarray, sample_rate: int, text: str) -> tuple[str, ...]:
+        """Samples [T] and the words they should say -> kinds of faults, such as repeat, skip, truncation, noise."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,48 @@ class Judges:
     recognizer: Recognizer
     mos: MosPredictor
     speaker: SpeakerJudge
+    faults: FaultJudge | None = None
+    # How a benchmark brings texts into one form; None: normalize_transcript, with digits as they are spoken.
+    normalize: Callable[[str], str] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)  # kind of judge -> who it is, for reports
 
 
-def load_judges() -> Judges:
-    """The real judges. Raises VoicegraftError naming what to install if a package is missing."""
-    return Judges(PocketSphinxRecognizer(), DnsMosPredictor(), ResemblyzerJudge())
+def load_judges(
+    recognizer: str = "pocketsphinx", mos: str = "dnsmos", speaker: str = "resemblyzer", faults: str = "pocketsphinx"
+) -> Judges:
+    """The judges of these names; with weights from outside as KIND:MODEL, a folder, a file or a name on the hub.
+
+    recognizer: pocketsphinx or whisper:MODEL. mos: dnsmos or utmos:FILE. speaker: resemblyzer or wavlm-sv:MODEL.
+    faults: pocketsphinx or none.
+    Raises VoicegraftError for another name, for weights that are not on this machine (nothing is downloaded), and
+    for a missing package, which it names.
+    """
+    from voicegraft.evaluation.transformer_judges import UtmosPredictor, WavLmJudge, WhisperRecognizer
+
+    kinds: dict[str, tuple[str, Callable[[], Any], str, Callable[[str], Any]]] = {
+        "recognizer": ("pocketsphinx", PocketSphinxRecognizer, "whisper", WhisperRecognizer),
+        "mos": ("dnsmos", DnsMosPredictor, "utmos", UtmosPredictor),
+        "speaker": ("resemblyzer", ResemblyzerJudge, "wavlm-sv", WavLmJudge),
+    }
+    judges: dict[str, Any] = {}
+    names = {}
+    for role, asked in (("recognizer", recognizer), ("mos", mos), ("speaker", speaker)):
+        own, load_own, brought, load_brought = kinds[role]
+        kind, _, model = asked.partition(":")
+        if asked == own:
+            judges[role], names[role] = load_own(), own
+        elif kind == brought and model:
+            judges[role] = load_brought(model)
+            names[role] = judges[role].name
+        else:
+            raise VoicegraftError(f"there is no {role} judge {asked!r}; choose {own} or {brought}:MODEL")
+    if faults not in ("pocketsphinx", "none"):
+        raise VoicegraftError(f"there is no judge of faults {faults!r}; choose pocketsphinx or none")
+    if faults != "none":
+        from voicegraft.evaluation.faults import FaultJudge as PocketSphinxFaultJudge
+
+        judges["faults"], names["faults"] = PocketSphinxFaultJudge(), faults
+    return Judges(**judges, names=names)
 
 
 def judge_samples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -69,7 +111,8 @@ def judge_samples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return normalise_level(samples, JUDGE_RATE, rms=JUDGE_RMS)
 
 
-def _silent(samples: np.ndarray) -> bool:
+def silent(samples: np.ndarray) -> bool:
+    """Whether there is nothing to judge in samples [T] at JUDGE_RATE."""
     return len(samples) < _MIN_SAMPLES or not np.any(samples)
 
 
@@ -83,7 +126,7 @@ class PocketSphinxRecognizer:
         return self._hear(judge_samples(samples, sample_rate))
 
     def _hear(self, heard: np.ndarray) -> str:
-        if _silent(heard):
+        if silent(heard):
             return ""
         # The decoder adapts to what it heard; forgetting that makes a verdict independent of the order.
         self._decoder.reinit_feat()
@@ -137,7 +180,7 @@ class DnsMosPredictor:
 
     def score(self, samples: np.ndarray, sample_rate: int) -> dict[str, float]:
         heard = judge_samples(samples, sample_rate)
-        if _silent(heard):
+        if silent(heard):
             return {}
         # The package doubles a short clip until it is long enough and averages over windows that all hold
         # the same. Repeating it to one window costs a third and moved the mean of a voice by 0.02 at most.
@@ -162,7 +205,7 @@ class ResemblyzerJudge:
         import torch
 
         heard = judge_samples(samples, sample_rate)
-        if _silent(heard):
+        if silent(heard):
             return None
         voiced = self._preprocess(heard)
         if len(voiced) < _MIN_SAMPLES:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any
 
@@ -50,20 +51,32 @@ def normalize_transcript(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def word_edits(reference: str, hypothesis: str) -> EditCounts:
+def word_edits(reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_transcript) -> EditCounts:
     """Word edits between two texts, both normalised first; WER is the sum of errors / the sum of lengths."""
-    reference, hypothesis = normalize_transcript(reference), normalize_transcript(hypothesis)
+    reference, hypothesis = normalize(reference), normalize(hypothesis)
     if not reference:
         return EditCounts(len(hypothesis.split()), 0)
     return _edits(_jiwer().process_words(reference, hypothesis))
 
 
-def char_edits(reference: str, hypothesis: str) -> EditCounts:
+def char_edits(reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_transcript) -> EditCounts:
     """Character edits (spaces count as characters) between two texts, both normalised first."""
-    reference, hypothesis = normalize_transcript(reference), normalize_transcript(hypothesis)
+    reference, hypothesis = normalize(reference), normalize(hypothesis)
     if not reference:
         return EditCounts(len(hypothesis), 0)
     return _edits(_jiwer().process_characters(reference, hypothesis))
+
+
+def align_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
+    """Words of two transcripts, normalised alike, side by side; "" stands where one of them has no word."""
+    said, heard = reference.split(), hypothesis.split()
+    if not said:
+        return [("", word) for word in heard]
+    pairs: list[tuple[str, str]] = []
+    for part in _jiwer().process_words(reference, hypothesis).alignments[0]:
+        left, right = said[part.ref_start_idx : part.ref_end_idx], heard[part.hyp_start_idx : part.hyp_end_idx]
+        pairs += zip_longest(left, right, fillvalue="")
+    return pairs
 
 
 def _edits(alignment: Any) -> EditCounts:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.forgetting import Compared, ForgettingReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from voicegraft.evaluation.forgetting import Compared, ForgettingReport
 
 _BEFORE, _AFTER, _CHANCE, _LOST = "#9aa5b1", "#2563a8", "#222222", "#b3261e"
 

@@ -76,6 +76,13 @@ class GuardedTokens:
         self.num_frames = 0  # that were handed on
 
     @property
+    def unmended(self) -> list[Fault]:
+        """The faults that can be heard."""
+        if self.policy.mode == "watch":
+            return self.faults
+        return [] if self.failed is None else [self.failed]
+
+    @property
     def spoken(self) -> list[SpokenUnit]:
         """The units whose frames were handed on."""
         inside = [unit for unit in self.tokens.spoken if unit.start_frame <= self.num_frames]

@@ -93,7 +93,7 @@ class UnitRecognizer(nn.Module):
 class Sensitivity:
     """When the monitor calls something a fault; chosen on good and on spoilt speech (docs/guard.md)."""
 
-    jump: float = 30.0  # nats that a jump has to explain better than the text in order
+    jump: float = 24.0  # nats that a jump has to explain better than the text in order
     ending: float = 12.0  # nats by which the end of the text may lie behind, when the tokens end
     noise: float = 2.0  # nats below the best phone, per frame, that sound out of the text is worth
     floor: float = 8.0  # nats below the best phone are not counted further: one odd token proves little

@@ -36,7 +36,8 @@ class SpokenSentence:
     status: (
         str  # ok; cut (a bound ended a sound or a spelling); failed (a fault that no retry mended: its end is missing)
     )
-    faults: tuple[Fault, ...] = ()  # that the guard found, mended or not
+    faults: tuple[Fault, ...] = ()  # that the guard found
+    unmended: tuple[Fault, ...] = ()  # those that can be heard
     num_retries: int = 0
 
 

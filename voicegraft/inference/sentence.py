@@ -62,7 +62,8 @@ class SentenceTokens:
         self.cut = False
         self._state: LmState | None = None
         self._thought: list[Tensor] = []  # what the model has read since its prompt, to spell ...
-        self._read: list[tuple[int, Tensor]] = []  # ... and to say; with the number of tokens said before
+        self._read: list[tuple[int, int, Tensor]] = []  # ... and to say: tokens said before, number of the unit, row
+        self._said: list[int] = []  # numbers of the units in ``spoken``
         self._num_frames = 0
         self._next_unit = 0
 
@@ -86,20 +87,26 @@ class SentenceTokens:
         """Forgets all but the first ``num_frames`` tokens; iterating goes on with the beginning of ``unit``.
 
         Args:
+            num_frames: fewer than have been said, unless the sentence has ended.
             temperature: of the semantic tokens from here on.
         """
         assert self._state is not None
-        # The last token that stays was read when the choice of the one after it was made.
-        at = [before for before, _ in self._read]
-        keep = sum(before < num_frames for before in at) + (num_frames > 0 and num_frames in at)
+        keep = 0
+        for before, number, _ in self._read:
+            # Of what was read after the last token that stays: that token itself, and units that were empty.
+            token = before == num_frames > 0 and (not keep or self._read[keep - 1][0] < num_frames)
+            if before > num_frames or not (before < num_frames or token or number < unit):
+                break
+            keep += 1
         if self.lm.merges:
             self.lm.take_back(self._state, len(self._read) - keep)
         else:
             self._state = self.begin()
-            self.lm.hidden(torch.cat([*self._thought, *(row for _, row in self._read[:keep])], 1), self._state)
+            self.lm.hidden(torch.cat([*self._thought, *(row for *_, row in self._read[:keep])], 1), self._state)
         del self._read[keep:]
-        while self.spoken and self.spoken[-1].start_frame >= num_frames:
+        while self.spoken and (self.spoken[-1].start_frame, self._said[-1]) >= (num_frames, unit):
             self.spoken.pop()
+            self._said.pop()
         if self.spoken:
             self.spoken[-1].num_frames = num_frames - self.spoken[-1].start_frame
         self._num_frames, self._next_unit = num_frames, unit
@@ -112,13 +119,14 @@ class SentenceTokens:
         unit = self.units[number]
         spoken = SpokenUnit(unit, self._num_frames)
         self.spoken.append(spoken)
+        self._said.append(number)
         silent = unit == START or unit in BOUNDARIES
         places = self._places(MAX_ELAPSED, units=self._around(number))
         token = ADVANCE if self._read else SAY
         lasts, limit = 1.0, self._length_quantile()
         while True:
             row = self._at(token, places, spoken.num_frames)
-            self._read.append((self._num_frames, row))
+            self._read.append((self._num_frames, number, row))
             logits = self.lm.rows.head(self.lm.hidden(row, self._state)[:, -1])[0]
             if spoken.num_frames >= self.options.max_unit_frames:
                 self.cut = True

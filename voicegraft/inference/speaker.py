@@ -361,6 +361,7 @@ class Speaker:
             spoken_words(written, said, self.pack.vocoder.config.hop / self.sample_rate),
             "failed" if failed else "cut" if any(tokens.cut for tokens, _, _ in parts) else "ok",
             tuple(fault for guarded in guards for fault in guarded.faults),
+            tuple(fault for guarded in guards for fault in guarded.unmended),
             sum(guarded.num_retries for guarded in guards),
         )
 

@@ -1,9 +1,11 @@
 """How well a pack speaks, beside the recordings and the two re-syntheses that show which stage costs what.
 
     python -m voicegraft.recipes.evaluate_speech --prompts FILE --pack DIR --recordings FOLDER --out OUT
+    python -m voicegraft.recipes.evaluate_speech --audio NAME=FOLDER --recordings FOLDER --out OUT
 
-Writes OUT/report.json and OUT/report.md. An interrupted run goes on where it stopped (OUT/rows.jsonl).
-Without --prompts nothing is read out; without --recordings there is nothing to compare with.
+Writes OUT/report.html, OUT/report.json and OUT/report.md. An interrupted run goes on where it stopped (OUT/rows.jsonl).
+Without --prompts or --protocol nothing is read out; without --recordings there is nothing to compare with. With --audio,
+what another system made is judged alike, and no pack is loaded unless --pack names one.
 """
 
 from __future__ import annotations
@@ -13,25 +15,31 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from voicegraft.audio.io import read_audio, write_audio
+from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import manifest
 from voicegraft.data.manifest import Utterance, read_manifest
+from voicegraft.evaluation import audio_folder
+from voicegraft.evaluation.audio_folder import SpokenFile
+from voicegraft.evaluation.clips import ClipFolder
 from voicegraft.evaluation.judges import Judges, load_judges
 from voicegraft.evaluation.metrics import normalize_transcript
+from voicegraft.evaluation.page import write_page
+from voicegraft.evaluation.plots import need_matplotlib
+from voicegraft.evaluation.protocols import PROTOCOLS, Prompt, Protocol, read_protocol
 from voicegraft.evaluation.report import write_report
 from voicegraft.evaluation.speech import STAGES, Clip, Item, RowLog, SpeakerUnderTest, mean_voices, run_items
 
 RECORDINGS, SEMANTIC, CODEC, SPEECH = STAGES
-_RECORDING_RATE = 24_000  # Hz at which recordings are judged when there is no pack to ask for its rate
+_RATE = 24_000  # Hz at which files are read when there is no pack to ask for its rate
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,19 @@ class EvaluateSpeechConfig:
     out: Path  # folder for the report and, with keep_audio, the clips
     prompts: Path | None = None  # one prompt per line, UTF-8
     pack: Path | None = None  # None: the pocket pack
+    protocol: str | None = None  # a public test set instead of prompts, of protocols.PROTOCOLS
+    protocol_dir: Path | None = None  # the user's copy of it
     recordings: tuple[Path, ...] = ()  # folders with manifest.jsonl
+    audio: tuple[tuple[str, Path], ...] = ()  # voice and folder of what another system made
     voices: tuple[str, ...] = ()  # none: all
     stages: tuple[str, ...] = ()  # of STAGES; none: all that prompts and recordings allow
     limit: int | None = None  # prompts per voice and recordings per voice
     seed: int = 0
     keep_audio: bool = False
+    recognizer: str = "pocketsphinx"  # these four as of judges.load_judges
+    mos: str = "dnsmos"
+    speaker_judge: str = "resemblyzer"
+    fault_judge: str = "pocketsphinx"
 
 
 @dataclass(frozen=True)
@@ -67,27 +82,51 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="what to say, one per line")
+    parser.add_argument("--protocol", choices=list(PROTOCOLS), help="a public test set instead of --prompts")
+    parser.add_argument("--protocol-dir", type=Path, metavar="DIR", help="your copy of that test set")
     parser.add_argument("--pack", type=Path, metavar="DIR", help="voice pack (default: the pocket pack)")
     parser.add_argument("--recordings", type=Path, metavar="FOLDER", nargs="+", action="extend", default=[])
+    parser.add_argument(
+        "--audio",
+        type=_named_folder,
+        metavar="NAME=FOLDER",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="audio of any system with its texts; NAME is its voice, the recorded speaker's where it is one",
+    )
     parser.add_argument("--voice", metavar="V", nargs="+", action="extend", default=[], help="(default: all)")
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, default=[], metavar="STAGE", help="of: " + ", ".join(STAGES)
     )
     parser.add_argument("--limit", type=int, metavar="N", help="at most N prompts and N recordings per voice")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep-audio", action="store_true", help="save every clip that was made under OUT/audio")
+    parser.add_argument(
+        "--keep-audio", action="store_true", help="keep every clip under OUT/audio, not only the page's"
+    )
+    parser.add_argument("--recognizer", default="pocketsphinx", metavar="R", help="pocketsphinx or whisper:MODEL")
+    parser.add_argument("--mos", default="dnsmos", metavar="M", help="dnsmos or utmos:FILE")
+    parser.add_argument("--speaker-judge", default="resemblyzer", metavar="S", help="resemblyzer or wavlm-sv:MODEL")
+    parser.add_argument("--fault-judge", default="pocketsphinx", metavar="F", help="pocketsphinx or none")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     given = parser.parse_args(argv)
     config = EvaluateSpeechConfig(
         out=given.out,
         prompts=given.prompts,
         pack=given.pack,
+        protocol=given.protocol,
+        protocol_dir=given.protocol_dir,
         recordings=tuple(given.recordings),
+        audio=tuple(given.audio),
         voices=tuple(given.voice),
         stages=tuple(given.stages),
         limit=given.limit,
         seed=given.seed,
         keep_audio=given.keep_audio,
+        recognizer=given.recognizer,
+        mos=given.mos,
+        speaker_judge=given.speaker_judge,
+        fault_judge=given.fault_judge,
     )
     evaluate_speech(config)
     print((config.out / "report.md").read_text(encoding="utf-8"))
@@ -104,35 +143,90 @@ def evaluate_speech(
     speaker: None loads config.pack, unless only recordings are judged. judges: None loads the real ones.
     Raises VoicegraftError for inputs that are missing or do not fit together, and for missing packages.
     """
-    stages = _choose_stages(config)
-    prompts = read_prompts(config.prompts) if config.prompts and SPEECH in stages else []
-    if speaker is None and set(stages) != {RECORDINGS}:
+    need_matplotlib()
+    with_pack = speaker is not None or config.pack is not None or not config.audio
+    stages = _choose_stages(config, with_pack)
+    protocol, prompts = _read_texts(config) if SPEECH in stages else (None, [])
+    if speaker is None and with_pack and set(stages) != {RECORDINGS}:
         from voicegraft.inference.speaker import Speaker
 
         speaker = cast(SpeakerUnderTest, Speaker.load(config.pack))
     known = speaker.voices if speaker else []
     humans = find_recordings(config.recordings, known)
     voices = _choose_voices(config.voices, known or list(humans))
-    log = RowLog(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans))
-    judges = judges or load_judges()
+    others = _read_audio_folders(config, prompts, [*known, *humans]) if SPEECH in stages else {}
+    if taken := [name for name in others if speaker and prompts and name in voices]:
+        raise VoicegraftError(
+            f"the pack has a voice {taken[0]!r} too; evaluate --audio {taken[0]}=... without --pack into a folder of its own, "
+            "then set the two beside each other by voicegraft evaluate compare"
+        )
+    judges = judges or load_judges(config.recognizer, config.mos, config.speaker_judge, config.fault_judge)
+    if protocol:
+        judges = replace(judges, normalize=protocol.normalize, names={**judges.names, "texts": protocol.name})
+    log = RowLog(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans, others, judges))
 
+    rate = speaker.sample_rate if speaker else _RATE
     items: list[Item] = []
     for voice in voices:
         if voice in humans:
             items += _recorded_items(stages, speaker, voice, humans[voice], config.limit)
         if speaker and prompts:
             items += _prompt_items(speaker, voice, prompts[: config.limit], config.seed)
-    rate = speaker.sample_rate if speaker else _RECORDING_RATE
+    for name, (folder, files) in others.items():
+        items += audio_folder.items_of(SPEECH, name, folder, files[: config.limit], rate)
     means = mean_voices(
         {voice: map(partial(human.read, sample_rate=rate), human.clips) for voice, human in humans.items()},
         judges.speaker,
     )
-    if speaker and prompts and any(item.stage == SPEECH and item.key not in log.rows for item in items):
+    missing = [item for item in items if item.stage == SPEECH and item.voice not in others and item.key not in log.rows]
+    if speaker and missing:
         # What only the first call of a process costs is not measured.
-        speaker.say(prompts[0], voice=voices[0], seed=config.seed)
-    keep = partial(_save_clip, config.out / "audio") if config.keep_audio else None
-    rows = run_items(items, judges, means, log, keep, progress)
-    return write_report(config.out, rows, _about(config, speaker, voices, humans))
+        speaker.say(missing[0].text, voice=missing[0].voice, seed=config.seed)
+    clips = ClipFolder(config.out / "audio", rate)
+    rows = run_items(items, judges, means, log, clips.save, progress)
+    about = _about(config, speaker, voices, humans, others, judges)
+    report = write_report(
+        config.out, rows, {**about, "protocol": _protocol_note(protocol, judges) if protocol else None}
+    )
+    shown = write_page(config.out, report, partial(_find_clip, clips, humans, rate))
+    if not config.keep_audio:
+        clips.drop_new(shown)
+    return report
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
+    return name, Path(folder)
+
+
+def _read_texts(config: EvaluateSpeechConfig) -> tuple[Protocol | None, list[Prompt]]:
+    if config.protocol:
+        return read_protocol(config.protocol, config.protocol_dir)
+    lines = read_prompts(config.prompts) if config.prompts else []
+    return None, [Prompt(f"{number:04d}", text) for number, text in enumerate(lines, start=1)]
+
+
+def _read_audio_folders(
+    config: EvaluateSpeechConfig, prompts: Sequence[Prompt], voices: Sequence[str]
+) -> dict[str, tuple[Path, list[SpokenFile]]]:
+    """Voice -> folder and its files; a recorded speaker's name counts in upper or lower case."""
+    spelling = {voice.casefold(): voice for voice in voices}
+    return {
+        spelling.get(name.casefold(), name): (folder, audio_folder.read_folder(folder, prompts))
+        for name, folder in config.audio
+    }
+
+
+def _protocol_note(protocol: Protocol, judges: Judges) -> dict[str, str]:
+    return {
+        "name": protocol.name,
+        "note": f"Published numbers are word error rates by {protocol.recognizer}, as the mean over clips, and similarities by"
+        f" {protocol.speaker_judge}; here listened {judges.names.get('recognizer', 'another recogniser')} and"
+        f" {judges.names.get('speaker', 'another judge')}, so compare with what was measured by the same only. The similarity"
+        " to the prompt's voice is measured of --audio, for systems that clone voices; a pack speaks in its own.",
+    }
 
 
 def held_back(folder: Path, speaker: str) -> list[Utterance]:
@@ -162,14 +256,22 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def _choose_stages(config: EvaluateSpeechConfig) -> tuple[str, ...]:
-    possible: tuple[str, ...] = (RECORDINGS, SEMANTIC, CODEC) if config.recordings else ()
-    possible += (SPEECH,) if config.prompts else ()
+def _choose_stages(config: EvaluateSpeechConfig, with_pack: bool) -> tuple[str, ...]:
+    if config.prompts and config.protocol:
+        raise VoicegraftError("both --prompts and --protocol say what to read out; give one of them")
+    possible: tuple[str, ...] = ()
+    if config.recordings:
+        possible = (RECORDINGS, SEMANTIC, CODEC) if with_pack else (RECORDINGS,)
+    possible += (SPEECH,) if config.prompts or config.protocol or config.audio else ()
     if not possible:
-        raise VoicegraftError("nothing to evaluate; give --prompts FILE, --recordings FOLDER or both")
+        raise VoicegraftError(
+            "nothing to evaluate; give --prompts FILE, --protocol NAME, --audio NAME=FOLDER or --recordings FOLDER"
+        )
     for stage in config.stages:
         if stage not in possible:
-            missing = "--prompts FILE" if stage == SPEECH else "--recordings FOLDER"
+            missing = "--prompts FILE, --protocol NAME or --audio NAME=FOLDER"
+            if stage != SPEECH:
+                missing = "--pack DIR" if config.recordings else "--recordings FOLDER"
             raise VoicegraftError(f"the stage {stage!r} needs {missing}")
     return config.stages or possible
 
@@ -198,7 +300,7 @@ def find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str,
 def _recorded_items(
     stages: Sequence[str], speaker: SpeakerUnderTest | None, voice: str, human: HeldBack, limit: int | None
 ) -> Iterator[Item]:
-    rate = speaker.sample_rate if speaker else _RECORDING_RATE
+    rate = speaker.sample_rate if speaker else _RATE
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     if speaker:
         makers = {SEMANTIC: lambda samples: speaker.resynthesize_semantic(samples, voice),
@@ -219,34 +321,29 @@ def _remake(make: Callable[[np.ndarray], np.ndarray], read: Callable[[], Clip]) 
     return Clip(samples, original.sample_rate, wall_sec=time.perf_counter() - start)
 
 
-def _prompt_items(speaker: SpeakerUnderTest, voice: str, prompts: Sequence[str], seed: int) -> Iterator[Item]:
+def _prompt_items(speaker: SpeakerUnderTest, voice: str, prompts: Sequence[Prompt], seed: int) -> Iterator[Item]:
     def say(text: str) -> Clip:
-        speech = speaker.say(text, voice=voice, seed=seed)
-        return Clip(
-            speech.samples,
-            speech.sample_rate,
-            speech.wall_sec,
-            speech.first_audio_sec,
-            speech.status,
-            speech.spoken_text,
-        )
+        return Clip.of(speaker.say(text, voice=voice, seed=seed))
 
-    for number, text in enumerate(prompts, start=1):
-        yield Item(SPEECH, voice, f"{number:04d}", text, partial(say, text))
+    for prompt in prompts:
+        yield Item(SPEECH, voice, prompt.id, prompt.text, partial(say, prompt.text))
 
 
-def _save_clip(folder: Path, item: Item, clip: Clip) -> None:
-    if item.stage != RECORDINGS and len(clip.samples):
-        place = folder / item.stage.replace(" ", "-") / item.voice
-        place.mkdir(parents=True, exist_ok=True)
-        write_audio(place / f"{item.id}.flac", clip.samples, clip.sample_rate)
+def _find_clip(clips: ClipFolder, humans: Mapping[str, HeldBack], rate: int, row: Mapping[str, Any]) -> Clip | None:
+    """The sound of a row: a clip that was kept, or the recording."""
+    if row["stage"] != RECORDINGS:
+        return clips.read(row)
+    human = humans[row["voice"]]
+    return next((human.read(clip, rate) for clip in human.clips if clip.id == row["id"]), None)
 
 
 def _identity(
     config: EvaluateSpeechConfig,
     speaker: SpeakerUnderTest | None,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     humans: Mapping[str, HeldBack],
+    others: Mapping[str, tuple[Path, list[SpokenFile]]],
+    judges: Judges,
 ) -> dict[str, Any]:
     """What rows depend on besides their key; rows of another identity must not be mixed in."""
 
@@ -256,8 +353,10 @@ def _identity(
     return {
         "fingerprint": speaker.fingerprint if speaker else None,
         "seed": config.seed,
-        "prompts": digest(prompts),
+        "prompts": digest([prompt.text for prompt in prompts]),
         "recordings": {voice: digest([clip.id for clip in human.clips]) for voice, human in humans.items()},
+        "audio": {name: audio_folder.digest(files) for name, (_, files) in others.items()},
+        "judges": dict(judges.names),
     }
 
 
@@ -266,15 +365,19 @@ def _about(
     speaker: SpeakerUnderTest | None,
     voices: Sequence[str],
     humans: Mapping[str, HeldBack],
+    others: Mapping[str, tuple[Path, list[SpokenFile]]],
+    judges: Judges,
 ) -> dict[str, Any]:
     return {
         "pack": (config.pack.name if config.pack else "pocket") if speaker else None,
         "fingerprint": speaker.fingerprint if speaker else None,
         "prompts": config.prompts.name if config.prompts else None,
+        "audio": {name: len(files) for name, (_, files) in others.items()} or None,
         "limit": config.limit,
         "seed": config.seed,
-        "voices": list(voices),
+        "voices": [*voices, *(name for name in others if name not in voices)],
         "recordings held back": {voice: len(human.clips) for voice, human in humans.items()},
+        "judges": dict(judges.names),
         "date": time.strftime("%Y-%m-%d"),
     }
 

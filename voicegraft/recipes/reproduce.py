@@ -273,8 +273,7 @@ class Bench:
 
     def speech(self, speaker: Speaker, prompts: list[str], sounds: Mapping[str, Any]) -> dict[str, Any]:
         def say(text: str) -> Clip:
-            s = speaker.say(text, voice=self.voice)
-            return Clip(s.samples, s.sample_rate, s.wall_sec, s.first_audio_sec, s.status, s.spoken_text)
+            return Clip.of(speaker.say(text, voice=self.voice))
 
         items = [Item("speech", self.voice, f"{n:04d}", t, partial(say, t)) for n, t in enumerate(prompts, start=1)]
         key = hashlib.sha256(json.dumps(sounds, sort_keys=True).encode()).hexdigest()[:12]

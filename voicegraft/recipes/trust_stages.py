@@ -228,14 +228,17 @@ def _share_of(items: list[Any], config: TrustConfig, stage: str, log: RowLog, vo
 
 
 def _judged(said: Speech, judge: FaultJudge) -> dict[str, Any]:
-    spoken = said.spoken_text
+    judged: dict[str, None] = {}
+    for sentence in said.sentences:  # the judge is slow on long texts
+        first, last = (round(sec * said.sample_rate) for sec in (sentence.start_sec, sentence.end_sec))
+        judged |= dict.fromkeys(judge.faults(said.samples[first:last], said.sample_rate, sentence.spoken))
     return {
         "status": said.status,
         "duration_sec": round(said.duration_sec, 3),
-        "ran_away": said.duration_sec > duration_budget_sec(spoken),
+        "ran_away": said.duration_sec > duration_budget_sec(said.spoken_text),
         "faults": [fault.kind for sentence in said.sentences for fault in sentence.faults],
         "num_retries": said.report.num_retries,
-        "judged": list(judge.faults(said.samples, said.sample_rate, spoken)) if words_of(spoken) else [],
+        "judged": list(judged),
     }
 
 
