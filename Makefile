@@ -1,5 +1,6 @@
 # Two commands matter: `make speak` and `make test`. Both build what they need in .venv on the first call.
 #   make speak TEXT="Good morning."          say something else
+#   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
 #   make test PYTHON=python3.12              another Python (3.10 or later)
 #   make speak PIP_ARGS="--index-url URL"    another package index, e.g. PyTorch's own with CPU-only builds
 
@@ -12,11 +13,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak test lint bench
+.PHONY: help speak test browser lint bench
 
 help:
 	@echo "make speak   say TEXT into OUT (speech.wav)"
 	@echo "make test    run the tests"
+	@echo "make browser run the tests of pages in headless Chromium"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure speed and memory on this machine"
 
@@ -29,6 +31,10 @@ speak: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest
+
+browser: $(VENV)/.installed-dev
+	@$(PIP) -e '.[browser]'
+	@$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.dictation import dictated
 from voicegraft import cli
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference import speaker as speaking
+from voicegraft.inference.guard import SpeechFailure
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,39 @@ def test_text_comes_from_standard_input(
     assert run("speak", *dash, "--pack", pack) == 0
     wanted = _LOADED[pack].say("Go home. We see.").duration_sec
     assert soundfile.info("speech.wav").duration == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("suffix", ["json", "srt", "vtt"])
+def test_word_times_are_written_beside_the_sound(pack: Path, tmp_path: Path, suffix: str) -> None:
+    times = tmp_path / f"a.{suffix}"
+    assert run("speak", "Go home.", "--pack", pack, "--out", tmp_path / "a.wav", "--timestamps", times) == 0
+    assert "Go" in times.read_text() and sorted(p.name for p in tmp_path.iterdir()) == sorted(["a.wav", times.name])
+    lines = tmp_path / "lines.txt"
+    lines.write_text("We see.\nNow!\n")
+    folder = tmp_path / "out"
+    assert run("speak", "--lines", lines, "--out-dir", folder, "--pack", pack, "--timestamps", suffix) == 0
+    assert "Now" in (folder / f"0002.{suffix}").read_text()
+
+
+def test_a_sentence_that_cannot_be_said_is_told_and_is_no_success(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recogniser that knows nothing of the tiny pack's tokens finds a fault in whatever it says."""
+    from tests.guarding import oracle
+
+    run("speak", "Go.", "--pack", pack, "--out", tmp_path / "a.wav")
+    speaker = _LOADED[pack]
+    monkeypatch.setattr(speaker, "pack", replace(speaker.pack, monitor=oracle()))
+    capsys.readouterr()
+    text = "The owl sees my house and my house sees the owl."
+    said = ("speak", text, "--pack", pack, "--out", tmp_path / "a.wav", "--timestamps", tmp_path / "a.json")
+    assert run(*said) == 1
+    assert "1 of 1 sentences could not be said to their end" in capsys.readouterr().err
+    read = json.loads((tmp_path / "a.json").read_text())
+    assert read["status"] == "failed" and read["sentences"][0]["retries"] == 3 and read["sentences"][0]["faults"]
+    with pytest.raises(SpeechFailure, match="could not be said"):
+        speaker.say(text).report.raise_for_status()
+    assert run(*said, "--guard", "off") == 0 and run(*said, "--guard", "watch") == 0
 
 
 def test_standard_input_that_is_no_text_is_refused(

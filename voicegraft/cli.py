@@ -208,7 +208,8 @@ def chat(options: argparse.Namespace) -> int:
 
     play = () if options.play is None else player(options.play)
     speaker = _load(options, options.text_expert)
-    wanted = ChatOptions(options.reply, options.out_dir, play, options.voice, options.seed, writing)
+    speaking = _speaking(speaker, options)
+    wanted = ChatOptions(options.reply, options.out_dir, play, options.voice, options.seed, writing, speaking)
     return Chat(speaker, wanted).run(_messages())
 
 

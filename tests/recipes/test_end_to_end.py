@@ -1,5 +1,6 @@
 """All training recipes in a row on made-up speech, then the pack speaks. Nothing is learnt; all must fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,17 @@ import torch
 from tests import tiny
 from voicegraft.acoustic.adversary import AdversaryConfig
 from voicegraft.acoustic.vocoder import Vocoder
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
+from voicegraft.inference.guard import GuardPolicy
+from voicegraft.inference.monitor import UnitRecognizer
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
+from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
 from voicegraft.recipes.train_speech import Round, TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
@@ -46,6 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train_codec(TrainCodecConfig(where, VOICES, tiny.CODEC, LOOP, batch_size=2, crop_frames=20, device="cpu"))
     tokenize(TokenizeConfig(where, device="cpu"))
+    train_monitor(TrainMonitorConfig(where, dim=4, hidden=8, loop=LOOP, batch_size=16, device="cpu"))
     train_vocoder(
         TrainVocoderConfig(
             where,
@@ -112,12 +118,40 @@ def test_the_pack_of_all_parts_speaks(work: Path, tmp_path: Path) -> None:
     speaker = Speaker.load(tmp_path / "pack")
     assert speaker.voices == ["ann", "ben"]
     assert Vocoder.load(work / "vocoder").config.codec == Codec.load(work / "codec").spec.fingerprint
-    speech = speaker.say("Go.", "ben")
+    assert speaker.pack.monitor is not None
+    assert [pace.voice for pace in speaker.pack.monitor.config.pace] == list(VOICES)
+    watched = replace(tiny.OPTIONS, guard=GuardPolicy("watch"))  # nothing was learnt: it would not let much pass
+    speech = speaker.say("Go.", "ben", options=watched)
     assert speech.duration_sec > 0 and np.isfinite(speech.samples).all()
     assert np.abs(speech.samples).max() <= 1.0
     recording = RaggedArray(work / "speech" / "ann" / "audio")[0] / np.float32(32768)
     assert len(speaker.resynthesize_codec(recording)) == len(recording)
     assert len(speaker.resynthesize_semantic(recording, "ann")) == len(recording)
+
+
+def test_the_monitor_knows_how_long_the_voices_hold_their_units(work: Path) -> None:
+    config = UnitRecognizer.load(work / "monitor").config
+    assert config.semantic == SemanticTokenizer.load(work / "semantic").spec.fingerprint
+    for pace in config.pace:
+        lengths = dict(zip(config.units, zip(pace.mean, pace.longest, strict=True), strict=True))
+        held: dict[str, list[float]] = {}
+        for utterance in read_manifest(work / "alignments" / "round1" / pace.voice):
+            starts = [0.0, *utterance.unit_ends_sec]
+            for unit, start, end in zip(utterance.units, starts, utterance.unit_ends_sec, strict=False):
+                held.setdefault(unit, []).append(50 * (end - start))
+        for unit, frames in held.items():
+            if len(frames) >= 4:
+                assert lengths[unit][0] == pytest.approx(np.mean(frames), abs=1.5)
+            assert lengths[unit][1] >= 30
+
+
+def test_a_monitor_of_other_tokens_does_not_fit(work: Path, tmp_path: Path) -> None:
+    write_pack(tmp_path / "pack", work, PackHeader("trained", default_voice="ann", options=tiny.OPTIONS), "card")
+    monitor = UnitRecognizer.load(work / "monitor")
+    monitor.config = replace(monitor.config, semantic="others")
+    monitor.save(tmp_path / "pack" / "monitor", {})
+    with pytest.raises(VoicegraftError, match="the monitor reads others; take both from one training run"):
+        Speaker.load(tmp_path / "pack")
 
 
 def test_a_finished_work_folder_stays_as_it_is(work: Path) -> None:

@@ -13,7 +13,6 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from voicegraft.audio.io import read_audio
+from voicegraft.audio.io import encode_flac, read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
@@ -94,7 +93,7 @@ def make_listening_test(config: ListeningTestConfig) -> dict[str, Any]:
             clip = secrets.token_hex(6)
             place[name, stem] = clip
             clips[clip] = {"system": name, "sentence": stem, "duration_ms": round(1000 * len(samples) / rate)}
-            audio[clip] = _flac(samples, rate)
+            audio[clip] = encode_flac(samples, rate)
     parts = [_part(kind, config, list(files), stems, place, source) for kind in config.parts]
     key = {
         "kind": KEY_KIND,
@@ -219,12 +218,6 @@ def _rate(path: Path) -> int:
 def _level(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """No clip gives itself away by its loudness or by the silence around it."""
     return normalise_level(trim_silence(samples, sample_rate), sample_rate, rms=JUDGE_RMS)
-
-
-def _flac(samples: np.ndarray, sample_rate: int) -> bytes:
-    buffer = BytesIO()
-    soundfile.write(buffer, samples, sample_rate, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
 
 
 def _part(

@@ -15,7 +15,7 @@ from voicegraft.evaluation.statistics import bootstrap_difference_of_groups, dis
 Row = Mapping[str, Any]
 Parts = tuple[float, float]  # top and bottom of a ratio of sums; the bottom of a mean is 1
 
-FAULTS = ("runaway", "repeat", "skip", "truncation", "noise")  # kinds that a judge hears
+FAULTS = ("runaway", "repeat", "skip", "truncation", "noise", "stall")  # kinds that a judge or a guard tells
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from voicegraft.evaluation.page_values import (
     value_of,
     voice_of,
 )
+from voicegraft.evaluation.report import fact
 
 Summary = Mapping[str, Any]
 _NONE = "–"
@@ -198,14 +199,8 @@ def _number_cell(value: float | None, digits: int) -> str:
 def fact_table(facts: Mapping[str, Any]) -> str:
     """What was evaluated and on what, without what is None."""
     told = "".join(
-        f"<dt>{escape(str(name))}</dt><dd>{escape(_fact(value))}</dd>"
+        f"<dt>{escape(str(name))}</dt><dd>{escape(fact(value))}</dd>"
         for name, value in facts.items()
         if value is not None
     )
     return f"<dl>{told}</dl>"
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items() if part is not None)
-    return ", ".join(map(_fact, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -269,13 +269,14 @@ def _protocol_section(report: Mapping[str, Any]) -> list[str]:
 
 def fact_list(facts: Mapping[str, Any]) -> str:
     """Facts as a list in Markdown, without those that are None."""
-    return "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items() if value is not None)
+    return "\n".join(f"- {name}: {fact(value)}" for name, value in facts.items() if value is not None)
 
 
-def _fact(value: Any) -> str:
+def fact(value: Any) -> str:
+    """A JSON value in words; what is not known is left out."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
-    return ", ".join(map(_fact, value)) if isinstance(value, (list, tuple)) else str(value)
+        return ", ".join(f"{name} {fact(part)}" for name, part in value.items() if part is not None)
+    return ", ".join(map(fact, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

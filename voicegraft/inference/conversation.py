@@ -14,6 +14,7 @@ from typing import Literal, cast, get_args
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.text import Message
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 from voicegraft.inference.writer import WritingOptions
 
@@ -35,6 +36,7 @@ class ChatOptions:
     voice: str | None = None
     seed: int = 0
     writing: WritingOptions = field(default_factory=WritingOptions)
+    speaking: SpeakOptions | None = None  # the pack's own
 
 
 def player(command: str) -> tuple[str, ...]:
@@ -127,12 +129,15 @@ class Chat:
     def _speak(self, messages: list[Message]) -> None:
         options, out = self.options, self._next_file()
         show = self._show if self.reply == "both" else None
-        stream = self.speaker.ask(messages, options.voice, options.seed, writing=options.writing, on_text=show)
+        stream = self.speaker.ask(
+            messages, options.voice, options.seed, options.speaking, writing=options.writing, on_text=show
+        )
         self._tell_left_out(messages)
-        spoken = stream.save(out).status != "empty"
+        status = stream.save(out).status
+        spoken = status != "empty"
         if not spoken and show is None:  # what cannot be heard is to be read
             self._show(stream.text)
-        self._end_reply(messages, stream.text, spoken, stream.warnings)
+        self._end_reply(messages, stream.text, spoken and status != "failed", stream.warnings)
         if spoken:
             print(f"{out}: {stream.report.duration_sec:.1f} s of speech", flush=True)
             self._play(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,7 +23,7 @@ CUE_SEC = 6.0
 class TimestampWriter(AbstractContextManager["TimestampWriter"]):
     """Takes sentences as they are said (``Speaker.stream(on_spoken=writer.add)``); memory does not grow with them.
 
-    A JSON file that was not closed is not valid JSON, so a half-written one is not taken for a whole one.
+    The file is there when it is complete; after an error there is none.
     """
 
     def __init__(self, out: Path, about: dict[str, Any] | None = None):
@@ -38,8 +39,9 @@ class TimestampWriter(AbstractContextManager["TimestampWriter"]):
             raise VoicegraftError(
                 f"timestamps are written to a file that ends in {', '.join(SUFFIXES)}, got {out.name}"
             )
+        self._part = out.with_name(f".{out.name}.part")
         try:
-            self._file: IO[str] = out.open("w", encoding="utf-8")
+            self._file: IO[str] = self._part.open("w", encoding="utf-8")
         except OSError as error:
             raise VoicegraftError(f"cannot write timestamps to {out}: {error.strerror}; name another file") from error
         self._num_sentences = self._num_cues = 0
@@ -64,7 +66,9 @@ class TimestampWriter(AbstractContextManager["TimestampWriter"]):
 
     def close(self, report: SpeechReport | None = None) -> None:
         """Ends the file; the JSON gets what became of the whole."""
-        if self.kind == ".json" and not self._file.closed:
+        if self._file.closed:
+            return
+        if self.kind == ".json":
             ending = {} if report is None else {
                 "duration_sec": round(report.duration_sec, 3),
                 "status": report.status,
@@ -74,9 +78,14 @@ class TimestampWriter(AbstractContextManager["TimestampWriter"]):
             fields = "".join(f", {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in ending.items())
             self._file.write(f"\n]{fields}}}\n")
         self._file.close()
+        os.replace(self._part, self.out)
 
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self.close()
+        elif not self._file.closed:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
 
 
 def as_json(sentence: SpokenSentence) -> dict[str, Any]:

@@ -47,13 +47,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th utterance from the I-th on")
     parser.add_argument("--recordings", type=Path, metavar="FOLDER", help="with manifest.jsonl: texts for timestamps")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the long text (default: 20)")
+    parser.add_argument("--keep-audio", action="store_true", help="of the whole suite, under OUT/audio")
     given = parser.parse_args(argv)
     single_thread()
-    evaluate_trust(
-        TrustConfig(given.out, given.voice, given.limit, _shard(given.shard), given.recordings, given.minutes),
-        given.stages,
-        Speaker.load(given.pack),
-    )
+    shard = _shard(given.shard)
+    config = TrustConfig(given.out, given.voice, given.limit, shard, given.recordings, given.minutes, given.keep_audio)
+    evaluate_trust(config, given.stages, Speaker.load(given.pack))
     print((given.out / "report.md").read_text(encoding="utf-8"))
 
 

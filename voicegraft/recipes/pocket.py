@@ -31,6 +31,7 @@ from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
 from voicegraft.recipes.train_backbone import BackboneConfig, train_backbone
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
+from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
@@ -73,6 +74,7 @@ def pocket(config: PocketConfig) -> None:
         ("semantic", lambda: train_semantic(settings(TrainSemanticConfig, "semantic"))),
         ("codec", lambda: train_codec(settings(TrainCodecConfig, "codec"))),
         ("tokens", lambda: tokenize(settings(TokenizeConfig, "tokenize"))),
+        ("monitor", lambda: train_monitor(settings(TrainMonitorConfig, "monitor"))),
         ("vocoder", lambda: train_vocoder(settings(TrainVocoderConfig, "vocoder"))),
         ("acoustic", lambda: train_acoustic(settings(TrainAcousticConfig, "acoustic"))),
         ("expert", lambda: train_speech(settings(TrainSpeechConfig, "speech"))),

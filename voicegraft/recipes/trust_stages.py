@@ -44,6 +44,7 @@ class TrustConfig:
     shard: tuple[int, int] = (0, 1)
     recordings: Path | None = None
     minutes: float = 20.0
+    keep_audio: bool = False  # of every utterance of the suite, not only of those that somebody complained of
 
 
 def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:
@@ -66,7 +67,7 @@ def suite(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> Non
             guarded = speaker.say(item.text, voice, options=with_guard(speaker, "on"))
             row["with"] = _judged(guarded, judge)
             _keep(config.out / "audio" / f"{item.id}-with.flac", guarded)
-        if row["without"]["judged"] or row["without"]["faults"]:
+        if config.keep_audio or row["without"]["judged"] or row["without"]["faults"]:
             _keep(config.out / "audio" / f"{item.id}-without.flac", watched)
         log.add(row)
 

@@ -1,0 +1,92 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.inference.pack import DEFAULT_PACK
+from voicegraft.inference.speaker import Speaker
+from voicegraft.recipes import evaluate_trust, trust_stages
+from voicegraft.recipes.trust_stages import STAGES, TrustConfig
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Speaker:
+    return Speaker.load(DEFAULT_PACK)
+
+
+@pytest.fixture(scope="module")
+def report(pocket: Speaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All stages, as short as they can be, in two shards, the second of which was interrupted once."""
+    out = tmp_path_factory.mktemp("trust")
+    clip = {
+        "audio": "a.wav",
+        "text": "We see two owls in the house.",
+        "speaker": "kathleen",
+        "duration": 1.0,
+        "split": "val",
+    }
+    (out / "manifest.jsonl").write_text(json.dumps(clip) + "\n")
+    config = TrustConfig(out / "report", limit=2, recordings=out, minutes=0.08)
+    evaluate_trust.evaluate_trust(replace(config, shard=(0, 2)), ("suite", "planted"), pocket)
+    second = replace(config, shard=(1, 2))
+    evaluate_trust.evaluate_trust(second, ("suite",), pocket)
+    rows = (config.out / "rows-1-of-2.jsonl").read_bytes()
+    (config.out / "rows-1-of-2.jsonl").write_bytes(rows[:-20])
+    found = evaluate_trust.evaluate_trust(second, STAGES, pocket)
+    assert (config.out / "rows-1-of-2.jsonl").read_bytes().startswith(rows)
+    assert json.loads((config.out / "report.json").read_text()) == json.loads(json.dumps(found))
+    return {**found, "markdown": (config.out / "report.md").read_text()}
+
+
+def test_every_utterance_is_judged_with_and_without_the_guard(report: dict[str, Any]) -> None:
+    suite = report["suite"]
+    assert suite["num_utterances"] == 2 and suite["num_words"] >= 2
+    assert set(suite["with"]) == set(suite["without"]) >= {"runaway", "repeat, skip or truncation"}
+    assert suite["with"]["runaway"]["value"] == 0.0 and "| runaway | 0.00 % [0.00, 65.76]" in report["markdown"]
+
+
+def test_each_planted_fault_is_caught_and_mended(report: dict[str, Any]) -> None:
+    assert [row["num"] for row in report["planted"]] == [2, 2, 2, 2]
+    for row in report["planted"]:
+        assert row["caught"]["value"] == row["mended"]["value"] == 1.0 and row["alarms before"]["value"] == 0.0, row
+        assert row["late_frames"][2] < 60
+
+
+def test_cost_times_and_the_long_text_are_told(report: dict[str, Any]) -> None:
+    assert 0.3 < report["cost"]["RTF, median of the ratios"] < 3
+    assert report["timestamps"]["words"] == 7 and report["timestamps"]["median error, ms"] < 150
+    long = report["long"]
+    assert long["sentences with other words"] == [] and long["seams that jump more than the sound around them"] == 0
+    assert long["words expected and said"][0] == long["words expected and said"][1] > 0
+
+
+def planted(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "caught": True, "alarm_before": False, "mended": True, "late": 8, "told_as": "skip", **fields}
+
+
+def test_rates_have_wilsons_intervals() -> None:
+    rows = [planted("loop") for _ in range(9)] + [planted("loop", caught=False, late=None, told_as=None, mended=False)]
+    (summary,) = evaluate_trust.summarize_planted(rows)
+    truth = stats.binomtest(9, 10).proportion_ci(method="wilson")
+    assert (summary["caught"]["low"], summary["caught"]["high"]) == pytest.approx((truth.low, truth.high))
+    assert summary["late_frames"] == [8.0, 8.0, 8.0] and summary["told_as"] == {"skip": 9, None: 1}
+    assert evaluate_trust.summarize_suite([]) is None
+
+
+def test_what_does_not_fit_is_an_error(pocket: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrustConfig(tmp_path)
+    for shard in ("1/1", "a/b", "3", "-1/2"):
+        with pytest.raises(VoicegraftError, match="expected --shard I/N"):
+            evaluate_trust._shard(shard)
+    with pytest.raises(VoicegraftError, match="needs --recordings"):
+        trust_stages.timestamps(config, pocket, "kathleen")
+    (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "Go.", "speaker": "eve", "duration": 1.0}\n')
+    with pytest.raises(VoicegraftError, match="no recording of the voice 'kathleen'"):
+        trust_stages.timestamps(replace(config, recordings=tmp_path), pocket, "kathleen")
+    monkeypatch.setattr(pocket, "pack", replace(pocket.pack, monitor=None))
+    with pytest.raises(VoicegraftError, match="has no monitor"):
+        evaluate_trust.evaluate_trust(config, STAGES, pocket)
