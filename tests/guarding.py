@@ -33,9 +33,15 @@ def said(units: Sequence[str], num_frames: int = 4) -> list[int]:
 
 
 class Scripted:
-    """Says its units in order, but takes the plan of each try from a script: positions in ``units``, or noise where None."""
+    """Says its units in order, but takes the plan of each try from a script: positions in ``units``, or noise where None.
+
+    After the script each try is ``then(unit)``, where ``unit`` is what the try is to begin with.
+    """
+
+    then: Callable[[int], Sequence[int | None]]
 
     def __init__(self, units: Sequence[str], tries: Sequence[Sequence[int | None]], num_frames: int = 4):
+        self.then = lambda unit: range(unit, len(units))
         self.units, self.spoken = list(units), [SpokenUnit(units[0], 0)]
         self.plans, self.num_frames = iter(tries), num_frames
         self.plan: Sequence[int | None] = next(self.plans)
@@ -55,4 +61,4 @@ class Scripted:
         self.rewound.append((num_frames, unit, temperature))
         self.num_tokens = num_frames
         later = next(self.plans, None)
-        self.plan = range(unit, len(self.units)) if later is None else later
+        self.plan = self.then(unit) if later is None else later

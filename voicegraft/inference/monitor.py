@@ -94,6 +94,9 @@ class Sensitivity:
     """When the monitor calls something a fault; chosen on good and on spoilt speech (docs/guard.md)."""
 
     jump: float = 24.0  # nats that a jump has to explain better than the text in order
+    jump_units: int = 3  # units that speech has been at since, in order: one wrong phone is no jump
+    likeness: float = 0.6  # nats that the place which it jumped to may cost, per frame
+    noise_frames: int = 15  # the same of noise, in frames
     ending: float = 12.0  # nats by which the end of the text may lie behind, when the tokens end
     noise: float = 2.0  # nats below the best phone, per frame, that sound out of the text is worth
     floor: float = 8.0  # nats below the best phone are not counted further: one odd token proves little
@@ -147,8 +150,10 @@ class Monitor:
         self._clean[:2] = 0.0  # the silence before may be empty, too
         self._jumped = np.full(len(units), -np.inf)
         self._entered = np.zeros(len(units), dtype=np.int64)  # when the path in order came to each unit
-        self._origin = np.zeros((len(units), 3), dtype=np.int64)  # of each jump: frame, unit left, unit entered
-        self._worth = np.full(len(units), -np.inf)  # of each path that jumped, right after its jump
+        self._origin = np.zeros(
+            (len(units), 4), dtype=np.int64
+        )  # of each jump: frame, unit left, unit entered, units since
+        self._worth = np.zeros(len(units))  # of each path that jumped, right after its jump
         self._noise = -np.inf  # of the best path that has left the text
         self._noise_origin = (0, 0)
         self._steps: list[np.ndarray] = []  # at each frame, how many units each path in order went on
@@ -221,7 +226,9 @@ class Monitor:
         ways, step = _ways(self._jumped, self._over)
         lands = ways < leaving
         self._origin, self._worth = self._origin[places - step], self._worth[places - step]
-        self._origin[lands, 0], self._origin[lands, 1], self._origin[lands, 2] = frame, best, places[lands]
+        self._origin[:, 3] += step > 0
+        for column, value in enumerate((frame, best, places[lands], 1)):
+            self._origin[lands, column] = value
         self._worth[lands] = leaving
         self._jumped = np.maximum(ways, leaving) + scores
         ways, step = _ways(clean, self._over)
@@ -230,17 +237,19 @@ class Monitor:
         self._steps.append(step)
 
     def _jumped_away(self) -> Fault | None:
-        to, in_order = int(self._jumped.argmax()), self._clean.max()
-        if max(self._jumped[to], self._noise) <= in_order:
+        s = self.sensitivity
+        since = self.num_read - self._origin[:, 0]
+        sure = (self._origin[:, 3] >= s.jump_units) & (self._worth - self._jumped <= s.likeness * since)
+        jumped = np.where(sure, self._jumped, -np.inf)
+        to, noise = int(jumped.argmax()), self._noise
+        if self.num_read - self._noise_origin[0] < s.noise_frames:
+            noise = -np.inf
+        if max(jumped[to], noise) <= self._clean.max():
             return None
-        frame, left, entered = (int(n) for n in self._origin[to])
-        per_frame = (self._worth[to] - self._jumped[to]) / (self.num_read - frame)
-        if self._noise > self._jumped[to]:
+        frame, left, entered, _ = (int(n) for n in self._origin[to])
+        kind = REPEAT if entered <= left else SKIP
+        if noise > jumped[to]:
             (frame, left), kind = self._noise_origin, NOISE
-        elif per_frame > self.sensitivity.noise / 4:  # the place it is most like is not like it either
-            kind = NOISE
-        else:
-            kind = REPEAT if entered <= left else SKIP
         return Fault(kind, frame, left, len(self._tokens))
 
     def _too_long(self) -> Fault | None:

@@ -31,7 +31,7 @@ from voicegraft.text.normalize import Normalizer
 from voicegraft.text.split import split_sentences
 
 STAGES = ("suite", "planted", "cost", "timestamps", "long")
-NUM_PLANTED = 250  # sentences of each kind
+NUM_PLANTED = 200  # sentences of each kind
 NUM_TIMED = 50
 PLAIN = 8  # words that a sentence needs for a clause to be left out of it
 
@@ -244,6 +244,8 @@ def _judged(said: Speech, judge: FaultJudge) -> dict[str, Any]:
 
 
 def _keep(path: Path, said: Speech) -> None:
+    if not len(said.samples):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, said.samples, said.sample_rate)
 
