@@ -14,7 +14,8 @@ from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import SentenceTokens
 
 # Long enough for the look-ahead to have grown.
-BEFORE = tuple("^ dh ax | k w ih k | b r aw n | d ao g | jh ah m p t | ow v er | hh er | f eh n s".split())
+PHONES_BEFORE = "dh ax | k w ih k | b r aw n | d ao g | jh ah m p t | ow v er | hh er | f eh n s"
+BEFORE = ("^", *PHONES_BEFORE.split())
 SENTENCE = (*BEFORE, "|", *SHORT[1:])
 N, M = len(SENTENCE), len(BEFORE)
 ALL = range(N)
