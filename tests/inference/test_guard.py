@@ -150,3 +150,23 @@ def test_going_back_may_change_the_temperature_and_the_unit(pack: Pack) -> None:
     assert tokens.options.semantic.temperature == 0.0 and later
     assert [s.unit for s in tokens.spoken][-len(tokens.units[7:]) :] == tokens.units[7:]
     assert sum(s.num_frames for s in tokens.spoken) == 5 + len(later) and len(first) > 5
+
+
+@pytest.mark.parametrize(("frame", "unit"), [(6, 3), (6, 9), (0, 0), (4, 1)])
+def test_after_going_back_every_unit_was_said_once_and_in_order(pack: Pack, frame: int, unit: int) -> None:
+    """Also where the guard and the model disagree about how far speech had come."""
+
+    class Lost(SentenceTokens):
+        def unit_after(self, number: int) -> int:
+            return 2 if number == 6 else number + 1
+
+    tokens = Lost(pack.lm, TEXT, "ann", tiny.OPTIONS, torch.Generator().manual_seed(0))
+    source = iter(tokens)
+    for _ in range(20):
+        next(source)
+    tokens.unit_after = lambda number: number + 1  # type: ignore[method-assign]
+    tokens.rewind(frame, unit)
+    num_tokens = frame + len(list(tokens))
+    assert [s.unit for s in tokens.spoken] == tokens.units
+    starts = [s.start_frame for s in tokens.spoken]
+    assert starts == sorted(starts) and tokens.spoken[-1].start_frame + tokens.spoken[-1].num_frames == num_tokens

@@ -27,14 +27,15 @@ SKIP, REPEAT, TRUNCATION, NOISE = "skip", "repeat", "truncation", "noise"
 class FaultConfig:
     """Where the judge draws its lines; docs/fault-judge.md has the measurements."""
 
-    # Nats of likelihood that a detour must gain. At 50, good speech was called faulty twice as often; at 80, one
-    # more word in ten that was left out went unnoticed.
+    # Nats of likelihood that a detour must gain. At 50, good speech was called faulty twice as often (8 and 4 of
+    # 1346); at 80, one more word in ten that was left out went unnoticed.
     detour_nats: float = 60.0
     max_jump: int = 25  # words that one detour leaves out or says again; keeps the cost of a long text in bounds
     max_between: int = 3  # words said between two jumps that count as one
     # Each phone of babble after the last word: more than a word that fits loses, far less than one that does not.
     phone_nats: float = 3.0
-    noise_sec: float = 0.5  # of loud sound after the last word; good speech had 0.45 at most
+    # Of loud sound after the last word; good speech mostly stays below 0.4, 2 utterances of 1644 passed 0.5.
+    noise_sec: float = 0.5
     noise_db: float = 25.0  # sound is loud when it is at most this far below the level of speech
 
 
@@ -42,7 +43,7 @@ class Fault(NamedTuple):
     """One thing that went wrong, and where."""
 
     kind: str  # SKIP, REPEAT, TRUNCATION or NOISE
-    words: tuple[str, ...]  # left out, said again, or missing at the end; none for noise
+    words: tuple[str, ...]  # left out, said again, or missing at the end; () for noise and words not in the text
     at_sec: float  # from the start of the samples
 
 
@@ -54,11 +55,11 @@ class _Jump(NamedTuple):
 
 
 class FaultJudge:
-    """Counts the faults of an utterance."""
+    """Finds the faults of an utterance. A single function word, left out or doubled, mostly passes."""
 
     def __init__(self, config: FaultConfig = FaultConfig()) -> None:
         self.config = config
-        # 184 nats, more than three detours; a beam of 345 nats cost three times as much and found the same.
+        # 184 nats, more than three detours. 345 nats cost three times as much; on 14 good clips neither found a fault.
         self._decoder = GrammarDecoder(beam=1e-80)
         self._babble = [self._decoder.add(f"+{phone}", [phone]) for phone in sorted(CMU_PHONES)]
 

@@ -114,8 +114,8 @@ def spoken_words(
                 start = piece_sec + unit.start_frame * frame_sec
                 end = start + unit.num_frames * frame_sec
                 phones.append(SpokenPhone(unit.unit, round(start, 3), round(end, 3)))
-            elif phones:
+            elif phones and (name := next(names, None)) is not None:
                 begins, ends = phones[0].start_sec, phones[-1].end_sec
-                words.append(SpokenWord(next(names).letters, spans[len(words)], begins, ends, tuple(phones)))
+                words.append(SpokenWord(name.letters, spans[len(words)], begins, ends, tuple(phones)))
                 phones = []
     return tuple(words)

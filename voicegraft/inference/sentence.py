@@ -104,14 +104,24 @@ class SentenceTokens:
             self._state = self.begin()
             self.lm.hidden(torch.cat([*self._thought, *(row for *_, row in self._read[:keep])], 1), self._state)
         del self._read[keep:]
-        while self.spoken and (self.spoken[-1].start_frame, self._said[-1]) >= (num_frames, unit):
-            self.spoken.pop()
-            self._said.pop()
-        if self.spoken:
-            self.spoken[-1].num_frames = num_frames - self.spoken[-1].start_frame
+        self._settle(num_frames, unit)
         self._num_frames, self._next_unit = num_frames, unit
         if temperature is not None:
             self.options = replace(self.options, semantic=replace(self.options.semantic, temperature=temperature))
+
+    def _settle(self, num_frames: int, unit: int) -> None:
+        """Takes it that the units before ``unit`` were said in ``num_frames`` frames, each once, whatever was tried."""
+        before: dict[int, SpokenUnit] = {}
+        for number, spoken in zip(self._said, self.spoken, strict=True):
+            if number < unit and spoken.start_frame <= num_frames:
+                before.setdefault(number, spoken)
+        self.spoken.clear()
+        self._said = list(range(unit))
+        for number in self._said:
+            starts = self.spoken[-1].start_frame + self.spoken[-1].num_frames if self.spoken else 0
+            self.spoken.append(before.get(number) or SpokenUnit(self.units[number], starts))
+        if self.spoken:
+            self.spoken[-1].num_frames = num_frames - self.spoken[-1].start_frame
 
     def _say(self, number: int) -> Iterator[int]:
         """The tokens of one unit."""

@@ -232,7 +232,14 @@ def _judged(said: Speech, judge: FaultJudge) -> dict[str, Any]:
     judged: dict[str, None] = {}
     for sentence in said.sentences:  # the judge is slow on long texts
         first, last = (round(sec * said.sample_rate) for sec in (sentence.start_sec, sentence.end_sec))
-        judged |= dict.fromkeys(judge.faults(said.samples[first:last], said.sample_rate, sentence.spoken))
+        samples, rate = said.samples[first:last], said.sample_rate
+        found = judge.faults(samples, rate, sentence.spoken)
+        if found:
+            # A word that is only pronounced otherwise than in the judge's dictionary has been said.
+            own = {word.word.lower(): [phone.phone for phone in word.phones] for word in sentence.words}
+            also = judge.faults(samples, rate, sentence.spoken, own)
+            found = tuple(kind for kind in found if kind in also)
+        judged |= dict.fromkeys(found)
     return {
         "status": said.status,
         "duration_sec": round(said.duration_sec, 3),
