@@ -13,6 +13,7 @@ from voicegraft.inference.monitor import (
     REPEAT,
     RUNAWAY,
     SKIP,
+    SLOWEST,
     STALL,
     TRUNCATION,
     Fault,
@@ -95,7 +96,7 @@ def test_a_unit_that_does_not_end_is_a_stall_and_the_last_one_a_runaway() -> Non
 def test_a_sentence_has_a_budget_of_frames_by_its_voices_pace() -> None:
     assert watch(said(SENTENCE, 6), pace=True)[0] is None
     fault, monitor = watch(said(SENTENCE, 25), pace=True)
-    expected = 4 * END + Sensitivity().deviations * 2 * END**0.5
+    expected = SLOWEST * 4 * END + Sensitivity().deviations * 2 * END**0.5
     assert monitor.budget == pytest.approx(expected)
     assert fault is not None and fault.kind == RUNAWAY and expected < fault.seen_at <= expected + 1
     assert Monitor(oracle(pace=True), SENTENCE, "nobody").budget == float("inf")

@@ -23,6 +23,7 @@ from voicegraft.data.pronunciation import BOUNDARIES, START, UNITS
 from voicegraft.data.speech import NUM_CLASSES, UNIT_CLASS
 
 REPEAT, SKIP, NOISE, STALL, RUNAWAY, TRUNCATION = "repeat", "skip", "noise", "stall", "runaway", "truncation"
+SLOWEST = 2.0  # times the mean length: a whole sentence may be said slowly, as lists of digits are
 END_FRAMES = 45  # of silence after the text, at most
 JUMPS = (REPEAT, SKIP, NOISE)
 FAULTS = (REPEAT, SKIP, NOISE, STALL, RUNAWAY, TRUNCATION)
@@ -100,7 +101,7 @@ class Sensitivity:
     ending: float = 12.0  # nats by which the end of the text may lie behind, when the tokens end
     noise: float = 2.0  # nats below the best phone, per frame, that sound out of the text is worth
     floor: float = 8.0  # nats below the best phone are not counted further: one odd token proves little
-    deviations: float = 8.0  # standard deviations of the voice's own pace that a sentence may take longer than its mean
+    deviations: float = 8.0  # standard deviations of the voice's own pace that a sentence may take longer still
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Monitor:
             if pace.voice == voice:
                 rows = [recognizer.config.units.index(unit) for unit in units]
                 mean, variance = np.array(pace.mean)[rows].sum(), np.array(pace.variance)[rows].sum()
-                self.budget = mean + self.sensitivity.deviations * math.sqrt(variance)
+                self.budget = SLOWEST * mean + self.sensitivity.deviations * math.sqrt(variance)
                 self._longest = np.array(pace.longest)[rows]
                 self._longest[-1] = min(self._longest[-1], END_FRAMES)
         self._tokens: list[int] = []

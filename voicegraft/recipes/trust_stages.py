@@ -31,7 +31,7 @@ from voicegraft.text.normalize import Normalizer
 from voicegraft.text.split import split_sentences
 
 STAGES = ("suite", "planted", "cost", "timestamps", "long")
-NUM_PLANTED = 200  # sentences of each kind
+NUM_PLANTED = 150  # sentences of each kind
 NUM_TIMED = 50
 PLAIN = 8  # words that a sentence needs for a clause to be left out of it
 
