@@ -133,9 +133,8 @@ class Monitor:
         self.budget = math.inf  # frames that the sentence may take
         self._classes = np.array([UNIT_CLASS[unit] for unit in units])
         silent = np.array([unit == START or unit in BOUNDARIES for unit in units])
-        self._over = np.concatenate(
-            [[False, False], silent[1:-1]]
-        )  # whether j may follow j - 2: a boundary may be empty
+        # Whether a unit may follow the one before the last: boundaries may be empty.
+        self._over = np.concatenate([[False, False], silent[1:-1]])
         self._ends = [n for n in (len(units) - 2, len(units) - 1) if silent[n + 1 :].all()]
         self._longest = np.full(len(units), math.inf)
         for pace in recognizer.config.pace:
@@ -151,9 +150,8 @@ class Monitor:
         self._clean[:2] = 0.0  # the silence before may be empty, too
         self._jumped = np.full(len(units), -np.inf)
         self._entered = np.zeros(len(units), dtype=np.int64)  # when the path in order came to each unit
-        self._origin = np.zeros(
-            (len(units), 4), dtype=np.int64
-        )  # of each jump: frame, unit left, unit entered, units since
+        # Of each path that jumped: the frame, the unit that it left, the one that it entered, and units since.
+        self._origin = np.zeros((len(units), 4), dtype=np.int64)
         self._worth = np.zeros(len(units))  # of each path that jumped, right after its jump
         self._noise = -np.inf  # of the best path that has left the text
         self._noise_origin = (0, 0)
@@ -235,9 +233,10 @@ class Monitor:
         ways, step = _ways(clean, self._over)
         self._clean = ways + scores
         self._entered = np.where(step, frame, self._entered)
-        self._steps.append(step)
+        self._steps.append(step.astype(np.int8))
 
     def _jumped_away(self) -> Fault | None:
+        """The fault, if a path that jumped explains the tokens better by now than all paths in order."""
         s = self.sensitivity
         since = self.num_read - self._origin[:, 0]
         sure = (self._origin[:, 3] >= s.jump_units) & (self._worth - self._jumped <= s.likeness * since)
