@@ -25,7 +25,7 @@ class GuardPolicy:
 
     mode: str = "on"  # on; watch: only report; off
     retries: tuple[float, ...] = (0.4, 0.1, 0.8)  # temperature of the semantic tokens in each further try of a sentence
-    hold_frames: int = 12  # frames beyond a frame, and beyond the acoustic LM's look-ahead, that decide about it
+    hold_frames: int = 20  # frames beyond a frame, and beyond the acoustic LM's look-ahead, that decide about it
     sensitivity: Sensitivity = field(default_factory=Sensitivity)
 
     def __post_init__(self) -> None:
