@@ -12,10 +12,13 @@ import soundfile
 
 from tests import tiny
 from tests.dictation import dictated
+from tests.guarding import oracle
 from voicegraft import cli
+from voicegraft.data.pronunciation import UNITS
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference import speaker as speaking
 from voicegraft.inference.guard import SpeechFailure
+from voicegraft.inference.monitor import VoicePace
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +106,13 @@ def test_word_times_are_written_beside_the_sound(pack: Path, tmp_path: Path, suf
 def test_a_sentence_that_cannot_be_said_is_told_and_is_no_success(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A recogniser that knows nothing of the tiny pack's tokens finds a fault in whatever it says."""
-    from tests.guarding import oracle
-
+    """For a voice that is known to be infinitely fast, whatever it says takes too long."""
     run("speak", "Go.", "--pack", pack, "--out", tmp_path / "a.wav")
     speaker = _LOADED[pack]
-    monkeypatch.setattr(speaker, "pack", replace(speaker.pack, monitor=oracle()))
+    monitor = oracle()
+    fast = VoicePace("ben", (0.01,) * len(UNITS), (0.0,) * len(UNITS), (30,) * len(UNITS))
+    monitor.config = replace(monitor.config, pace=(fast,))
+    monkeypatch.setattr(speaker, "pack", replace(speaker.pack, monitor=monitor))
     capsys.readouterr()
     text = "The owl sees my house and my house sees the owl."
     said = ("speak", text, "--pack", pack, "--out", tmp_path / "a.wav", "--timestamps", tmp_path / "a.json")

@@ -166,6 +166,9 @@ def speak(options: argparse.Namespace) -> int:
     _complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
+    if not report.duration_sec:
+        _complain([f"no sound was made, so {out} is not written"])
+        return 1
     print(_summary(out, report))
     return 1 if report.status == "failed" else 0
 

@@ -130,7 +130,9 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
     heard = judges.recognizer.num_calls
     alone = table["segment"]["router"]["right"]["speech"] == 1.0  # then its sounds are those of the speech expert, too
     assert heard == 1 + 2 * (4 if alone else 5) and chooser.num_calls > 0
-    assert reproduce(config, judges, chooser) == report
+    again = reproduce(config, judges, chooser).splitlines()
+    of_the_moment = "- load: "  # of the machine
+    assert [x for x in again if of_the_moment not in x] == [x for x in report.splitlines() if of_the_moment not in x]
     assert judges.recognizer.num_calls == heard
 
 
