@@ -6,8 +6,8 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out-dir", type=Path, help="with --lines: gets 0001.wav ... and report.jsonl")
     verb.add_argument("--list-voices", action="store_true", help="print the pack's voices and stop")
     verb.add_argument(
-        "--timestamps", metavar="FILE", help="word times as .json, .srt or .vtt; with --lines the suffix alone"
+        "--timestamps",
+        type=Path,
+        metavar="FILE",
+        help="word times as .json, .srt or .vtt; with --lines the suffix alone",
     )
     _add_speaking(verb)
     verb.set_defaults(run=speak)
@@ -107,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("question", nargs="?", help="what to ask; standard input where it is missing or -")
     verb.add_argument("--out", type=Path, default=Path("answer.wav"), help=".wav, .flac or .opus (default: answer.wav)")
-    verb.add_argument("--timestamps", metavar="FILE", help="word times as .json, .srt or .vtt")
+    verb.add_argument("--timestamps", type=Path, metavar="FILE", help="word times as .json, .srt or .vtt")
     _add_speaking(verb)
     _add_writing(verb)
     verb.set_defaults(run=ask)
@@ -161,8 +164,7 @@ def speak(options: argparse.Namespace) -> int:
         return _speak_lines(speaker, lines, options)
     out = options.out or Path("speech.wav")
     text = _standard_input() if options.text in (None, "-") else options.text
-    times = None if options.timestamps is None else Path(options.timestamps)
-    report, _ = _speak_to_file(speaker, text, out, options, times)
+    report, _ = _speak_to_file(speaker, text, out, options, options.timestamps)
     _complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
@@ -181,8 +183,9 @@ def ask(options: argparse.Namespace) -> int:
     def show(piece: str) -> None:
         print(piece, end="", flush=True)
 
-    times = None if options.timestamps is None else Path(options.timestamps)
-    with _timestamps(times, options.out) as (write, close):
+    from voicegraft.inference.timestamps import timestamps_beside
+
+    with timestamps_beside(options.out, options.timestamps) as (write, close):
         stream = speaker.ask(
             question,
             options.voice,
@@ -266,20 +269,6 @@ def _speaking(speaker: Speaker, options: argparse.Namespace) -> SpeakOptions:
     return default if options.guard is None else replace(default, guard=replace(default.guard, mode=options.guard))
 
 
-@contextmanager
-def _timestamps(
-    out: Path | None, sound: Path
-) -> Iterator[tuple[Callable[[SpokenSentence], None], Callable[..., None]]]:
-    """What takes the sentences for a file of word times, and what ends it; without a file, nobody."""
-    from voicegraft.inference.timestamps import TimestampWriter
-
-    if out is None:
-        yield lambda sentence: None, lambda report: None
-        return
-    with TimestampWriter(out, {"audio": sound.name}) as writer:
-        yield writer.add, writer.close
-
-
 def _speak_to_file(
     speaker: Speaker, text: str | Iterator[str], out: Path, options: argparse.Namespace, timestamps: Path | None
 ) -> tuple[SpeechReport, list[SpokenSentence]]:
@@ -289,11 +278,13 @@ def _speak_to_file(
     """
     from tqdm import tqdm
 
+    from voicegraft.inference.timestamps import timestamps_beside
+
     total = len(text) if isinstance(text, str) else None
     spoken: list[SpokenSentence] = []
     with (
         tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar,
-        _timestamps(timestamps, out) as (write, close),
+        timestamps_beside(out, timestamps) as (write, close),
     ):
 
         def said(sentence: SpokenSentence) -> None:
@@ -321,7 +312,8 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
 
     folder: Path = options.out_dir
     report_path = folder / "report.jsonl"
-    suffix = "" if options.timestamps is None else f".{options.timestamps.rpartition('.')[2]}"
+    times: Path | None = options.timestamps
+    suffix = "" if times is None else times.suffix or f".{times.name}"
     request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
     request |= {"guard": _speaking(speaker, options).guard.mode, "timestamps": suffix}
     try:

@@ -6,8 +6,8 @@ import html
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,7 @@ SUFFIXES = (".json", ".srt", ".vtt")
 LINE_CHARS = 42  # of a caption; two lines and six seconds are what people read in comfort
 CUE_CHARS = 2 * LINE_CHARS
 CUE_SEC = 6.0
+Closing = Callable[[SpeechReport], None]
 
 
 class TimestampWriter(AbstractContextManager["TimestampWriter"]):
@@ -86,6 +87,20 @@ class TimestampWriter(AbstractContextManager["TimestampWriter"]):
         elif not self._file.closed:
             self._file.close()
             self._part.unlink(missing_ok=True)
+
+
+@contextmanager
+def timestamps_beside(sound: Path, out: Path | None) -> Iterator[tuple[Callable[[SpokenSentence], None], Closing]]:
+    """What takes the sentences of a sound for its file of word times, and what ends it; without a file, nobody.
+
+    Raises:
+        VoicegraftError: as ``TimestampWriter``.
+    """
+    if out is None:
+        yield lambda sentence: None, lambda report: None
+        return
+    with TimestampWriter(out, {"audio": sound.name}) as writer:
+        yield writer.add, writer.close
 
 
 def as_json(sentence: SpokenSentence) -> dict[str, Any]:
