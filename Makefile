@@ -62,5 +62,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests."
-	@$(PIP) -e '.[dev,evaluate,harness]'
+	@$(PIP) -e '.[dev,evaluate,harness,datasets,ray,quantization]'
 	@touch $@

@@ -5,6 +5,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from voicegraft.audio.pitch import relative_pitch
 from voicegraft.data.chat import encode
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.pronunciation import PHONES, UNITS, Lexicon, words_of
+from voicegraft.data.recordings import write_speech
 from voicegraft.data.sequences import WordSpelling
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.fusion.backbone import load_backbone
@@ -28,7 +30,6 @@ from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.recipes.prepare import write_speech
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
 from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
@@ -63,6 +64,7 @@ ACOUSTIC = AcousticConfig(
 )
 LORA = LoraSettings(rank=4, alpha=8.0)
 VOCABULARY = SpeechVocabulary(("ann", "ben", "flite-slt"), UNITS, 27)
+PLAIN = SpeechVocabulary(("ann", "ben", "flite-slt"), (), 27)
 
 SPOKEN = {
     "the": "dh ax",
@@ -117,19 +119,22 @@ def write_backbone(folder: Path) -> None:
     byte_tokenizer().save_pretrained(folder)
 
 
-def trained_expert(backbone: PreTrainedModel, semantic: str = "s", **options: bool) -> SpeechExpertTraining:
+def trained_expert(
+    backbone: PreTrainedModel, semantic: str = "s", vocabulary: SpeechVocabulary = VOCABULARY, **options: Any
+) -> SpeechExpertTraining:
     """A speech expert whose weights are not zero, as if trained: a fresh LoRA does nothing."""
     torch.manual_seed(2)
-    training = SpeechExpertTraining(backbone, byte_tokenizer(), VOCABULARY, semantic, LORA, SEMANTIC.levels, **options)
+    code_rows = SemanticTokenizer(SEMANTIC).rows
+    training = SpeechExpertTraining(backbone, byte_tokenizer(), vocabulary, semantic, LORA, code_rows, **options)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in training.named_parameters():
-            if ".lora_" in name:
+            if ".lora_" in name or ".follow.3." in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     return training.eval()
 
 
-def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: bool) -> SpeechLM:
+def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: Any) -> SpeechLM:
     """The fused model: the identity that writes, an expert that speaks."""
     training = trained_expert(copy.deepcopy(backbone), semantic, **options)
     with tempfile.TemporaryDirectory() as folder:

@@ -32,7 +32,9 @@ EVALUATIONS = {
 }
 RECIPES = (
     "pocket",
-    "prepare",
+    "prepare_pocket",
+    "align",
+    "fit_units",
     "train_backbone",
     "train_semantic",
     "train_codec",
@@ -44,8 +46,19 @@ RECIPES = (
     "train_router",
     "train_monitor",
     "bench",
+    "bench_codecs",
     "bench_fusion",
+    "bench_tokenize",
+    "bench_training",
 )
+# Verbs whose arguments belong to a module of their own.
+VERBS = {
+    "prepare": "voicegraft.recipes.prepare",
+    "graft": "voicegraft.recipes.graft",
+    "export": "voicegraft.recipes.export",
+    "reproduce": "voicegraft.recipes.reproduce",
+    "listen-test": "voicegraft.recipes.listen_test",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,10 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _delegate("evaluate", EVALUATIONS, arguments[1:])
         if arguments[:1] == ["recipe"]:
             return _delegate("recipe", {n: f"voicegraft.recipes.{n}" for n in RECIPES}, arguments[1:])
-        if arguments[:1] == ["reproduce"]:
-            return _delegate("", {"reproduce": "voicegraft.recipes.reproduce"}, arguments)
-        if arguments[:1] == ["listen-test"]:
-            return _delegate("", {"listen-test": "voicegraft.recipes.listen_test"}, arguments)
+        if arguments[:1] and arguments[0] in VERBS:
+            return _delegate("", VERBS, arguments)
         options = _parser().parse_args(arguments)
         return int(options.run(options))
     except VoicegraftError as error:
@@ -129,7 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("evaluate", help="measure speech, a backbone, what it forgot, a tokenizer or the text front end")
     verbs.add_parser("reproduce", help="the paper's table: what each way of adding a voice keeps, gains and costs")
     verbs.add_parser("listen-test", help="listening tests by people: make the page, score the results")
-    verbs.add_parser("recipe", help="prepare data, train the parts, build the pocket pack")
+    verbs.add_parser("graft", help="your backbone and your recordings become a voice pack: the whole road")
+    verbs.add_parser("prepare", help="your recordings: check, level, write shards, report")
+    verbs.add_parser("export", help="a pack for transformers, PEFT and vLLM, or for llama.cpp (GGUF)")
+    verbs.add_parser("recipe", help="single steps: tokenise, train a part, build the pocket pack, measure speed")
     return parser
 
 

@@ -1,4 +1,7 @@
+import math
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,10 @@ import torch
 from torch import Tensor
 
 from tests import tiny
-from voicegraft.acoustic.acoustic_lm import AcousticLM
+from voicegraft.acoustic.acoustic_lm import AcousticLM, Clock
+from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.inference.stream import acoustic_frames
+from voicegraft.tokenizers.base import TokenizerSpec
 
 SHAPES = {"usual": {}, "no context": {"past": 0, "ahead": 0}, "wide": {"past": 4, "ahead": 1, "window": 3}}
 
@@ -172,3 +178,88 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     assert loaded.config == model.config
     for name, tensor in model.state_dict().items():
         assert (loaded.state_dict()[name] - tensor).abs().max() <= tensor.abs().max() / 250, name  # int8 on disk
+
+
+# Streams of unlike rates
+
+RATES = [(1, 1), (4, 1), (2, 3), (1, 2), (256, 441)]  # semantic tokens that last as long as acoustic frames
+
+
+@pytest.mark.parametrize("rates", RATES)
+def test_a_frame_belongs_to_the_token_in_its_middle(rates: tuple[int, int]) -> None:
+    clock = Clock(*rates)
+    for frame in range(300):
+        middle = Fraction(2 * frame + 1, 2) * Fraction(*rates)  # in tokens
+        assert clock.token_of(frame) == math.floor(middle)
+    assert clock.token_of(torch.arange(300)).tolist() == [clock.token_of(frame) for frame in range(300)]
+    for num_tokens in range(60):
+        assert clock.num_frames(num_tokens) == sum(clock.token_of(frame) < num_tokens for frame in range(300))
+
+
+def test_the_clock_of_two_tokenizers() -> None:
+    semantic = TokenizerSpec(16_000, 320, 500, 1, "s")
+    assert Clock.of(semantic, TokenizerSpec(24_000, 1920, 2048, 8, "c")) == Clock(4, 1)
+    assert Clock.of(semantic, TokenizerSpec(24_000, 320, 1024, 8, "c")) == Clock(2, 3)
+    assert Clock.of(semantic, TokenizerSpec(44_100, 512, 1024, 9, "c")) == Clock(256, 441)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("history", [False, True])
+@pytest.mark.parametrize("rates", RATES)
+def test_steps_are_the_full_forward_at_any_rates(rates: tuple[int, int], history: bool) -> None:
+    torch.manual_seed(0)
+    config = replace(tiny.ACOUSTIC, semantic_tokens=rates[0], acoustic_frames=rates[1], past=3, ahead=2)
+    model = AcousticLM(config).eval()
+    model.codebooks.normal_()
+    semantic, _, voice = tokens(21)
+    num_frames = config.clock.num_frames(21)
+    state, made = model.start(), []
+    for frame in range(num_frames):
+        near = around(model, semantic, config.clock.token_of(frame))
+        codes, state = model.step(near, voice, state, temperature=0.0, forget=not history)
+        made.append(codes)
+    codes = torch.stack(made, -1)
+    believed = None if history else torch.zeros_like(model.shifted_sums(codes))
+    assert torch.equal(model(semantic, codes, voice, believed).argmax(-1), codes)
+    # A crop that is told which tokens its frames belong to.
+    start = num_frames // 3
+    first = config.clock.token_of(start)
+    own = config.clock.token_of(torch.arange(start, num_frames))[None] - first
+    crop = model(
+        semantic[:, first:], codes[..., start:], voice, tokens=own, history=torch.zeros(1, num_frames - start, 6)
+    )
+    assert crop.shape == (1, 3, num_frames - start, 16)
+    if not history:  # beyond the edge's context and window, the crop is the whole
+        whole = model(semantic, codes, voice, believed)
+        if num_frames - start > config.window * config.num_layers + 3 * rates[1]:
+            assert torch.allclose(crop[..., -1, :], whole[..., -1, :], atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("rates", RATES)
+def test_a_stream_makes_each_frame_as_soon_as_its_look_ahead_is_there(rates: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    config = replace(tiny.ACOUSTIC, semantic_tokens=rates[0], acoustic_frames=rates[1], past=2, ahead=3)
+    model = AcousticLM(config).eval()
+    model.codebooks.normal_()
+    semantic, _, voice = tokens(21)
+    options = SpeakOptions(acoustic_blend=False, acoustic_temperature=0.0, acoustic_history=True)
+    given: list[int] = []
+
+    def source() -> Iterator[int]:
+        for token in semantic[0].tolist():
+            given.append(token)
+            yield token
+
+    made, seen = [], []
+    for frame in acoustic_frames(model, source(), "ann", options):
+        made.append(frame)
+        seen.append(len(given))
+    assert len(made) == config.clock.num_frames(21)
+    for frame, count in enumerate(seen):
+        assert count == min(21, config.clock.token_of(frame) + config.ahead + 1)
+    state = model.start()
+    for frame, given_frame in enumerate(made):
+        near = around(model, semantic, config.clock.token_of(frame))
+        _, state = model.step(near, voice * 0, state, temperature=0.0)
+        assert torch.equal(state.previous, given_frame)

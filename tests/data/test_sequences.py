@@ -7,7 +7,15 @@ import torch
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, SpeechSequence, WordSpelling, speech_sequence, unit_window
+from voicegraft.data.sequences import (
+    IGNORE,
+    MAX_ELAPSED,
+    SpeechSequence,
+    WordSpelling,
+    plain_sequence,
+    speech_sequence,
+    unit_window,
+)
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.data.windows import Window
 from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN, SAY, SpeechVocabulary
@@ -20,7 +28,9 @@ def unit_id(unit: str) -> int:
     return VOCABULARY.first_unit + VOCABULARY.unit_index[unit]
 
 
-def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
+def random_sequence(
+    seed: int, spoken: bool = True, frames_per_step: int = 1
+) -> tuple[SpeechSequence, list[str], np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     units, words, sentence = [START], [], [1]
     for _ in range(int(random.integers(1, 5))):
@@ -32,7 +42,8 @@ def random_sequence(seed: int, spoken: bool = True) -> tuple[SpeechSequence, lis
     counts = np.asarray([random.integers(u in PHONES, 40 if u == "aa" else 4) for u in units])
     codes = random.integers(0, 100, counts.sum())
     said = (codes, counts) if spoken else (None, None)
-    return speech_sequence(VOCABULARY, sentence, words, "ben", units, *said), units, counts, codes
+    made = speech_sequence(VOCABULARY, sentence, words, "ben", units, *said, frames_per_step=frames_per_step)
+    return made, units, counts, codes
 
 
 def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
@@ -169,3 +180,56 @@ def test_items_are_drawn_in_proportion_to_their_weights() -> None:
     one = weights == 1.0
     short, long = seen[one & (LENGTHS < 100)].mean(), seen[one & (LENGTHS >= 100)].mean()
     assert short / long == pytest.approx(1.0, rel=0.15)
+
+
+# Several frames per step
+
+
+def groups(s: SpeechSequence) -> tuple[np.ndarray, np.ndarray]:
+    """What stands at each position and what follows it, ``[L, G]``."""
+    return np.column_stack([s.token, s.more]), np.column_stack([s.target, s.more_target])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_groups_say_what_single_frames_say(seed: int, size: int) -> None:
+    single, units, counts, _ = random_sequence(seed)
+    s, *_ = random_sequence(seed, frames_per_step=size)
+    tokens, targets = groups(s)
+    talking, alone = s.units.any(1), single.units.any(1)
+    said = targets[talking]
+    assert said[said != IGNORE].tolist() == single.target[alone].tolist()
+    assert talking.sum() == sum(-(-(int(n) + 1) // size) for n in counts)
+    # What stands at a position is what was to follow the one before.
+    places = np.flatnonzero(talking)
+    assert tokens[places[0]].tolist() == [SAY, *[-1] * (size - 1)]
+    following = np.where(targets[places[:-1]] == IGNORE, -1, targets[places[:-1]])
+    assert (tokens[places[1:]] == following).all()
+    # The place is told as the number of frames before the group.
+    begins = np.flatnonzero(np.isin(tokens, (SAY, ADVANCE)).any(1) & talking)
+    assert [UNITS[i - 1] for i in np.asarray(unit_being_said(s))[begins]] == units
+    expected = [min(MAX_ELAPSED, size * step) for n in counts for step in range(-(-(int(n) + 1) // size))]
+    assert s.elapsed[talking].tolist() == expected
+    # Spelling goes letter by letter, as ever.
+    for name in ("text", "token", "target", "letters"):
+        assert (getattr(s, name)[~talking] == getattr(single, name)[~alone]).all()
+    assert (s.more[~talking] == -1).all() and (s.more_target[~talking] == IGNORE).all()
+
+
+def test_a_plain_sequence_by_hand() -> None:
+    vocabulary = SpeechVocabulary(("ann", "ben"), (), 10)
+    first, ben = vocabulary.first_code, vocabulary.voice_id("ben")
+    s = plain_sequence(vocabulary, [7, 8], "ben", vocabulary.stream(np.array([3, 3, 9])), frames_per_step=2)
+    tokens, targets = groups(s)
+    assert s.text.tolist() == [7, 8, -1, -1, -1]
+    assert tokens.tolist() == [[-1, -1], [-1, -1], [ben, -1], [SAY, -1], [first + 3, first + 3]]
+    assert targets.tolist() == [[IGNORE] * 2] * 3 + [[first + 3, first + 3], [first + 9, ADVANCE]]
+    assert not s.units.any() and not s.letters.any()
+
+
+def test_runs_of_equal_codes_are_said_once_with_their_length() -> None:
+    vocabulary = SpeechVocabulary(("ann",), (), 10, num_runs=4)
+    code, run = vocabulary.first_code, vocabulary.first_run
+    assert vocabulary.size == run + 4
+    said = vocabulary.stream(np.array([5, 5, 5, 2, 7, 7, 7, 7, 7, 7]))
+    assert said == [code + 5, run + 2, code + 2, run, code + 7, run + 3, code + 7, run + 1]

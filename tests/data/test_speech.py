@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,21 @@ def test_aligned_manifests_take_the_place_of_the_shards_own(work: Path, tmp_path
     assert by_shard["ann"] == units and by_shard["ben"] == () and START in by_shard["flite-000"]
 
 
+def test_shards_of_audio_alone_are_enough_until_features_are_asked_for(work: Path, tmp_path: Path) -> None:
+    shard = tmp_path / "speech" / "ann-000"
+    shutil.copytree(work / "speech" / "ann", shard)
+    shutil.rmtree(shard / "mel")
+    shutil.rmtree(shard / "pitch")
+    shutil.copytree(shard, shard.with_name(".ann-001.partial"))  # what a killed run leaves is no shard
+    speech = PreparedSpeech(tmp_path)
+    assert len(speech.clips) == 4 and len(speech.samples(speech.clips[0])) > 0
+    for kind in ("mel", "pitch"):
+        with pytest.raises(VoicegraftError, match=f"has audio but no {kind}.*--features"):
+            speech.array(speech.clips[0], kind)
+
+
 def test_no_prepared_speech_says_what_to_run(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(VoicegraftError, match=r"run voicegraft\.recipes\.prepare first"):
+    with pytest.raises(VoicegraftError, match=r"run voicegraft prepare first"):
         PreparedSpeech(tmp_path)
     with pytest.raises(VoicegraftError, match="no prepared speech"):
         PreparedSpeech(work, ["carl"])

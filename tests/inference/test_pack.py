@@ -121,7 +121,7 @@ def test_a_pack_may_live_without_its_backbone(pack_folder: Path, tmp_path: Path)
     (work / "pack.json").unlink()
     write_pack(tmp_path / "pack", work, PackHeader("light", backbone="not here"), "card")
     assert not (tmp_path / "pack" / "backbone").exists()
-    refused(tmp_path / "pack", r"found no config\.json")
+    refused(tmp_path / "pack", r"pack/not here: there is no such folder; check the path")
     assert open_pack(tmp_path / "pack", pack_folder / "backbone").header.name == "light"
 
 

@@ -11,7 +11,7 @@ from voicegraft.recipes import (
     command,
     evaluate_tokenizer,
     pocket,
-    prepare,
+    prepare_pocket,
     reproduce,
     tokenize,
     train_acoustic,
@@ -33,7 +33,7 @@ CLASS_OF = {
     "pocket": pocket.PocketConfig,
     "monitor": train_monitor.TrainMonitorConfig,
     "joint": train_speech.TrainSpeechConfig,
-    "prepare": prepare.PrepareConfig,
+    "prepare_pocket": prepare_pocket.PreparePocketConfig,
     "reproduce": reproduce.ReproduceConfig,
     "router": train_router.TrainRouterConfig,
     "semantic": train_semantic.TrainSemanticConfig,
@@ -68,7 +68,7 @@ def test_the_parts_of_the_pocket_recipe_fit() -> None:
     assert codec.mel.hop * codec.stride == vocoder.hop == semantic.mel.hop * semantic.stride
     books = (codec.num_codebooks, codec.codebook_size, codec.latent_width)
     assert books == (vocoder.num_codebooks, vocoder.codebook_size, vocoder.code_width)
-    assert semantic.mel == by_name["prepare"].mel
+    assert semantic.mel == by_name["prepare_pocket"].mel
 
 
 def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

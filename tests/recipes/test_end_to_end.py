@@ -22,7 +22,8 @@ from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acousti
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
 from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
-from voicegraft.recipes.train_speech import Round, TrainSpeechConfig, train_speech
+from voicegraft.recipes.speech_material import Round
+from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer

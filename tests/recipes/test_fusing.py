@@ -22,7 +22,8 @@ from voicegraft.recipes.reproduce import ReproduceConfig, System, decode_cost, r
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
-from voicegraft.recipes.train_speech import Round, TrainSpeechConfig, train_speech
+from voicegraft.recipes.speech_material import Round
+from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
 from voicegraft.train.loop import LoopConfig
 

@@ -13,22 +13,15 @@ from voicegraft.data.chat import sentence_ids
 from voicegraft.data.pronunciation import PHONES, Lexicon
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.data.speech import PreparedSpeech
+from voicegraft.recipes.speech_material import WORDS_PER_LIST, Material, Round, Spelling, vary, word_lists
 from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
-from voicegraft.recipes.train_acoustic import Damage, TrainAcousticConfig, stack
+from voicegraft.recipes.train_acoustic import Damage, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
-from voicegraft.recipes.train_speech import (
-    WORDS_PER_LIST,
-    Material,
-    Round,
-    Spelling,
-    TrainSpeechConfig,
-    damaged,
-    vary,
-    word_lists,
-)
+from voicegraft.recipes.train_speech import TrainSpeechConfig, damaged
 from voicegraft.recipes.train_vocoder import pitch_tracks
 from voicegraft.tokenizers.fsq import FSQ
+from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
 from voicegraft.tokenizers.vocabulary import HIDDEN
 
 CPU = torch.device("cpu")
@@ -109,7 +102,7 @@ def test_tokens_are_kept_and_those_of_another_tokenizer_refused(work: Path) -> N
 def test_damage_is_as_rare_and_as_small_as_configured() -> None:
     torch.manual_seed(0)
     config = TrainAcousticConfig(forget_history=0.2, wrong_history=0.3, wrong_digits=0.1)
-    damage = Damage(config, (5, 3, 7))
+    damage = Damage(config, SemanticTokenizer(SemanticConfig(levels=(5, 3, 7))))
     sums = torch.randn(20, 100, 4)
     history = damage.history(sums)
     forgotten = (history == 0).all(-1)
@@ -129,8 +122,9 @@ def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None
     fsq = FSQ(tiny.SEMANTIC.levels)
     first = tiny.VOCABULARY.first_code
     token = torch.randint(-1, first + fsq.vocab_size, (40, 200))
-    batch = {"token": token, "target": torch.randint(9, (40, 200))}
-    made = damaged(batch, tiny.VOCABULARY, fsq, TrainSpeechConfig(hidden_codes=0.3, wrong_digits=0.1))
+    tokenizer = SemanticTokenizer(tiny.SEMANTIC)
+    batch = {"token": token, "target": torch.randint(9, (40, 200)), "more": token[..., None].expand(-1, -1, 2)}
+    made = damaged(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.3, wrong_digits=0.1))
     codes = token >= first
     assert torch.equal(made["token"][~codes], token[~codes]) and torch.equal(made["target"], batch["target"])
     before, after = token[codes], made["token"][codes]
@@ -139,7 +133,8 @@ def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None
     assert (after[~hidden] >= first).all()
     steps = (fsq.digits(after[~hidden] - first) - fsq.digits(before[~hidden] - first)).abs()
     assert steps.max() == 1 and 0.04 < (steps > 0).float().mean() < 0.1
-    same = damaged(batch, tiny.VOCABULARY, fsq, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
+    assert (made["more"] == HIDDEN).float().mean() == pytest.approx(0.3 * float(codes.float().mean()), abs=0.02)
+    same = damaged(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
     assert torch.equal(same["token"], token)
 
 
@@ -157,11 +152,12 @@ def test_word_lists_show_rare_words_often() -> None:
 
 
 def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
-    rows = [(np.arange(3), np.ones((3, 2), np.int16), 0), (np.arange(5), np.ones((5, 2), np.int16), 1)]
-    semantic, codes, voices = stack(rows, 27, CPU)
-    assert semantic.tolist() == [[0, 1, 2, 27, 27], [0, 1, 2, 3, 4]]
-    assert codes.shape == (2, 2, 5) and (codes[0, :, 3:] == -1).all() and (codes[1] == 1).all()
-    assert voices.tolist() == [0, 1]
+    rows = [Row(np.arange(n), np.ones((2 * n, 2), np.int16), np.arange(2 * n) // 2, n % 2) for n in (3, 5)]
+    batch = stack(rows, 27, CPU)
+    assert batch.semantic.tolist() == [[0, 1, 2, 27, 27], [0, 1, 2, 3, 4]]
+    assert batch.codes.shape == (2, 2, 10) and (batch.codes[0, :, 6:] == -1).all() and (batch.codes[1] == 1).all()
+    assert batch.tokens[0].tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 0, 0]
+    assert batch.voice.tolist() == [1, 1]
 
 
 def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:

@@ -237,6 +237,30 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     other = {"maker": Maker()}
     with pytest.raises(VoicegraftError, match="another model"):
         run(replace(CONFIG, steps=1), tmp_path, other, batch_at, losses_of)
+    wider = players()
+    wider["critic"] = nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 1))
+    with pytest.raises(VoicegraftError, match=r"another model \(for example critic/adamw/0.bias"):
+        run(replace(CONFIG, steps=1), tmp_path, wider, batch_at, losses_of)
+    with pytest.raises(VoicegraftError, match="run of 1 batches per step, this one has 2"):
+        run(replace(CONFIG, steps=1, batches_per_step=2), tmp_path, players(), batch_at, losses_of)
+
+
+def test_the_batches_of_a_step_are_averaged(tmp_path: Path) -> None:
+    numbers: list[int] = []
+
+    def half(number: int) -> Tensor:
+        numbers.append(number)
+        return batch_at(number // 2)[number % 2 :: 2]
+
+    def loss(modules: Mapping[str, nn.Module], batch: Tensor, step: int) -> Any:
+        return {"critic": modules["critic"](batch).square().mean()}, {}
+
+    config = replace(CONFIG, precision="no")
+    whole, halves = players(), players()
+    run(config, tmp_path / "whole", whole, batch_at, loss)
+    run(replace(config, batches_per_step=2), tmp_path / "halves", halves, half, loss)
+    assert numbers == list(range(14))
+    torch.testing.assert_close(weights(halves), weights(whole), atol=1e-5, rtol=0.0)
 
 
 def test_the_log_holds_means(tmp_path: Path) -> None:
@@ -269,7 +293,15 @@ def test_the_learning_rate_rises_from_near_zero_and_falls_to_its_final_share() -
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"warmup_steps": -1}, {"precision": "fp8"}, {"save_every": 0}, {"log_every": 0}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"warmup_steps": -1},
+        {"precision": "fp8"},
+        {"save_every": 0},
+        {"log_every": 0},
+        {"batches_per_step": 0},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

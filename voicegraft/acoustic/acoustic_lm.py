@@ -1,8 +1,9 @@
 """Acoustic LM: semantic tokens in, acoustic codes out, in the voice that is asked for.
 
-Both token streams run at the same rate, so frame ``t`` of the one is frame ``t`` of the other and alignment is free. A
-causal transformer with a sliding window reads, per frame, the semantic tokens around it (a few frames ahead), the voice,
-and, unless told to forget it, what it made of the frame before. The K codes of a frame are drawn one after the other by
+Where both token streams run at the same rate, frame ``t`` of the one is frame ``t`` of the other; at other rates an acoustic
+frame belongs to the semantic token in its middle (``Clock``). So alignment is free. A causal transformer with a sliding window
+reads, per frame, the semantic tokens around it (a few ahead), the voice, and, unless told to forget it, what it made of the
+frame before. The K codes of a frame are drawn one after the other by
 a light head that sees the sum of the entries drawn so far: residual codes refine one another, and drawing them
 independently would lose that.
 
@@ -12,13 +13,40 @@ Streaming state is a value: ``step`` turns the next semantic frame and the state
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.tokenizers.base import TokenizerSpec
+
+T = TypeVar("T", int, Tensor, np.ndarray)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """``semantic_tokens`` last as long as ``acoustic_frames``."""
+
+    semantic_tokens: int = 1
+    acoustic_frames: int = 1
+
+    @staticmethod
+    def of(semantic: TokenizerSpec, codec: TokenizerSpec) -> Clock:
+        ratio = Fraction(semantic.sample_rate, semantic.hop) / Fraction(codec.sample_rate, codec.hop)
+        return Clock(ratio.numerator, ratio.denominator)
+
+    def token_of(self, frames: T) -> T:
+        """Numbers of acoustic frames -> numbers of the semantic tokens in their middles."""
+        return (2 * frames + 1) * self.semantic_tokens // (2 * self.acoustic_frames)
+
+    def num_frames(self, num_tokens: int) -> int:
+        """The acoustic frames whose middle lies in the first so many semantic tokens."""
+        return (2 * num_tokens * self.acoustic_frames - self.semantic_tokens - 1) // (2 * self.semantic_tokens) + 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +67,12 @@ class AcousticConfig:
     dropout: float = 0.0  # of what each layer adds, in training
     semantic: str = ""  # fingerprint of the semantic tokenizer
     codec: str = ""  # fingerprint of the codec
+    semantic_tokens: int = 1  # so many of them ...
+    acoustic_frames: int = 1  # ... last as long as so many frames: the ratio of the two rates in lowest terms
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self.semantic_tokens, self.acoustic_frames)
 
 
 @dataclass(frozen=True)
@@ -98,11 +132,19 @@ class AcousticLM(nn.Module):
         """The semantic id that stands for frames before the start and after the end."""
         return self.config.semantic_vocab
 
-    def forward(self, semantic: Tensor, codes: Tensor, voice: Tensor, history: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        semantic: Tensor,
+        codes: Tensor,
+        voice: Tensor,
+        history: Tensor | None = None,
+        tokens: Tensor | None = None,
+    ) -> Tensor:
         """Logits ``[B, K, T, N]`` with the true codes as past.
 
         Args:
-            semantic: ``[B, T]``; codes: ``[B, K, T]``; voice: numbers ``[B]``.
+            semantic: ``[B, S]``; codes: ``[B, K, T]``; voice: numbers ``[B]``.
+            tokens: which semantic token each frame belongs to, ``[B, T]``; from the beginning where None.
             history: what to believe of the frames before, ``[B, T, code_width]`` (frame ``t`` holds frame ``t - 1``);
                 the sums of the true entries where None. Training passes damaged ones, as generation will.
         """
@@ -110,7 +152,12 @@ class AcousticLM(nn.Module):
             history = self.shifted_sums(codes)
         c = self.config
         padded = F.pad(semantic, (c.past, c.ahead), value=self.beyond)
-        x = self.around(self.semantic(padded).mT).mT + self.voice(voice)[:, None] + self.history(history)
+        if tokens is None:
+            tokens = c.clock.token_of(torch.arange(codes.shape[-1], device=codes.device)).expand(len(codes), -1)
+        near = self.around(self.semantic(padded).mT).mT
+        if c.clock != Clock():
+            near = near.gather(1, tokens.clamp(max=near.shape[1] - 1)[..., None].expand(-1, -1, c.width))
+        x = near + self.voice(voice)[:, None] + self.history(history)
         positions = torch.arange(x.shape[1], device=x.device)
         cos, sin = _angles(positions, c.width // c.num_heads)
         distance = positions[:, None] - positions[None]

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.hub import Pretrained
 
 NOISE_LENGTH = 1 << 16  # samples of the noise, which then repeats: the same codes always sound the same
 
@@ -98,7 +99,7 @@ class VocoderBlock(nn.Module):
         return x + self.scale * self.mix(F.gelu(y)), state
 
 
-class Vocoder(nn.Module):
+class Vocoder(nn.Module, Pretrained):
     codebooks: Tensor  # [K, N, code_width], the codec's
     window: Tensor
     noise: Tensor
@@ -118,6 +119,18 @@ class Vocoder(nn.Module):
         self.norm = nn.LayerNorm(c.width)
         self.head = nn.Linear(c.width, 3 * c.num_bands + 1)
 
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def hop(self) -> int:
+        return self.config.hop
+
+    @property
+    def codec(self) -> str:
+        return self.config.codec
+
     def forward(self, codes: Tensor, log_pitch: Tensor | None = None, noise_position: int = 0) -> tuple[Tensor, Tensor]:
         """Everything in one go.
 
@@ -135,6 +148,11 @@ class Vocoder(nn.Module):
         samples, state, predicted = self._advance(self.latents(codes), state, log_pitch)
         samples = torch.cat([samples, self.finish(state)], -1)
         return samples[:, : codes.shape[-1] * c.hop], predicted
+
+    @property
+    def ahead(self) -> int:
+        """Frames that must follow a frame before all its sound is out."""
+        return math.ceil(self.config.delay / 2 / self.config.hop)
 
     @property
     def pitch_offset(self) -> int:

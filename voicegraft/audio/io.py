@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from voicegraft.core.types import Waveform
 # suffix -> libsndfile's container and encoding
 _FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS")}
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz; source: RFC 6716, section 2
+SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")  # of the audio files that are looked for in folders
 _CUT_SHORT = "not all samples could be written; is the disk full?"
 
 
@@ -34,19 +36,54 @@ def read_audio(path: Path | str, sample_rate: int) -> Waveform:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise VoicegraftError(f"expected an audio file at {path}, found {found}")
+    with open_audio(path, str(path)) as file:
+        return to_mono(read_frames(file, str(path)), file.samplerate, sample_rate)
+
+
+@contextmanager
+def open_audio(audio: Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
+    """An audio file, or the bytes of one, open for `read_frames`; `name` stands in errors.
+
+    Raises:
+        VoicegraftError: it is not audio, also where reading finds that out.
+    """
     try:
-        frames, file_rate = soundfile.read(path, dtype="float32", always_2d=True)  # [T, channels]
+        with soundfile.SoundFile(io.BytesIO(audio) if isinstance(audio, bytes) else audio) as file:
+            yield file
     except (OSError, soundfile.LibsndfileError) as error:
-        raise VoicegraftError(f"cannot read {path} as audio: {_reason(error)}") from error
+        raise VoicegraftError(f"cannot read {name} as audio: {_reason(error)}") from error
+
+
+def read_frames(
+    file: soundfile.SoundFile, name: str, start_sec: float = 0.0, duration_sec: float | None = None
+) -> npt.NDArray[np.float32]:
+    """A stretch of an open file `[T, channels]` at the file's own rate; without a duration, to the end.
+
+    Raises:
+        VoicegraftError: there is nothing in it, or numbers that are not finite.
+    """
+    if start_sec:
+        file.seek(min(round(start_sec * file.samplerate), file.frames))
+    wanted = -1 if duration_sec is None else round(duration_sec * file.samplerate)
+    frames: npt.NDArray[np.float32] = file.read(wanted, dtype="float32", always_2d=True)
     if len(frames) == 0:
-        raise VoicegraftError(f"{path} holds no audio (0 samples)")
-    samples = frames.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(samples).all():
-        raise VoicegraftError(f"{path} holds samples that are not numbers; re-encode or drop it")
-    if file_rate != sample_rate:
-        samples = soxr.resample(samples, file_rate, sample_rate)
+        raise VoicegraftError(f"{name} holds no audio (0 samples)")
+    if not np.isfinite(frames).all():
+        raise VoicegraftError(f"{name} holds samples that are not numbers; re-encode or drop it")
+    return frames
+
+
+def to_mono(frames: npt.NDArray[np.float32], file_rate: int, sample_rate: int) -> Waveform:
+    """Frames `[T, channels]` at `file_rate` Hz, mixed down and resampled to `sample_rate` Hz."""
+    samples = resampled(frames.mean(axis=1, dtype=np.float32), file_rate, sample_rate)
     # Resampling and lossy decoders overshoot full scale a little.
     return Waveform(np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False), sample_rate)
+
+
+def resampled(samples: npt.NDArray[Any], rate: int, wanted_rate: int) -> npt.NDArray[np.float32]:
+    """Samples ``[T]`` at ``rate`` Hz -> the same sound at ``wanted_rate`` Hz, as an array of its own."""
+    floats = np.ascontiguousarray(samples, np.float32)
+    return floats if rate == wanted_rate else soxr.resample(floats, rate, wanted_rate)
 
 
 def write_audio(path: Path | str, samples: npt.NDArray[np.float32], sample_rate: int) -> None:

@@ -119,6 +119,11 @@ def artifact_exists(folder: Path | str) -> bool:
     return _survivor(Path(folder)).exists()
 
 
+def artifact_folder(folder: Path | str) -> Path:
+    """Where what bears that name lies, for an artifact with files of its own beside ours."""
+    return _survivor(Path(folder))
+
+
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """16 hex digits over names, shapes and values.
 
@@ -170,17 +175,33 @@ def atomic_folder(folder: Path | str, marker: str = CONFIG_NAME) -> Iterator[Pat
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _read_header(folder: Path, kind: str) -> dict[str, Any]:
+def artifact_kind(folder: Path | str, wanted: str) -> str:
+    """What the artifact in a folder says it is; ``wanted`` names what was expected, for the errors.
+
+    Raises:
+        VoicegraftError: there is no artifact.
+    """
+    kind: str = _read_json(_survivor(Path(folder)), wanted)["kind"]
+    return kind
+
+
+def _read_json(folder: Path, wanted: str) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     if not path.is_file():
         state = "has no " + CONFIG_NAME if folder.is_dir() else "does not exist"
-        raise VoicegraftError(f"expected a {kind} in {folder}, but it {state}; check the path")
+        raise VoicegraftError(f"expected a {wanted} in {folder}, but it {state}; check the path")
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise VoicegraftError(f"cannot read {path}: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("kind"), str):
-        raise VoicegraftError(f"expected a {kind} in {folder}, but its {CONFIG_NAME} is not ours; check it")
+        raise VoicegraftError(f"expected a {wanted} in {folder}, but its {CONFIG_NAME} is not ours; check it")
+    return header
+
+
+def _read_header(folder: Path, kind: str) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    header = _read_json(folder, kind)
     if header["kind"] != kind:
         raise VoicegraftError(f"expected a {kind} in {folder}, found a {header['kind']}; check the path")
     if not isinstance(header.get("format"), int) or header["format"] > FORMAT:

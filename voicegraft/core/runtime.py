@@ -1,5 +1,6 @@
 """Device, threads and seeds."""
 
+import os
 import random
 from types import TracebackType
 
@@ -12,12 +13,15 @@ from voicegraft.core.errors import VoicegraftError
 def pick_device(name: str = "auto") -> torch.device:
     """The device by that name; "auto" takes the first of CUDA, MPS and the CPU that is there.
 
+    Of several processes launched together on one machine, each gets a GPU of its own.
+
     Raises:
         VoicegraftError: no such device, or not on this machine.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        place = os.environ.get("LOCAL_RANK")  # set by a launcher of several processes: each has a GPU of its own
+        return torch.device("cuda") if place is None else torch.device("cuda", int(place))
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

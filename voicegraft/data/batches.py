@@ -42,7 +42,7 @@ class LengthBuckets:
 def collate(sequences: Sequence[SpeechSequence], device: torch.device) -> dict[str, Tensor]:
     """Pads on the right to the longest: field name -> ``[B, L, ...]``. With causal attention the padding changes nothing."""
     longest = max(len(s) for s in sequences)
-    padding = {"token": -1, "target": IGNORE}  # zero for all others
+    padding = {"token": -1, "more": -1, "target": IGNORE, "more_target": IGNORE}  # zero for all others
     batch = {}
     for field in fields(SpeechSequence):
         arrays = [getattr(sequence, field.name) for sequence in sequences]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.text import Message
 
 _PLAIN_ROLES = {"user": "Question", "assistant": "Answer"}  # for a base model, which knows no turns
@@ -38,6 +39,20 @@ def sentence_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return encode(tokenizer, text) if begin is None else [int(begin), *encode(tokenizer, text)]
 
 
+def begin_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token to begin any text with: the begin token, or, as in GPT-2, the end token, or just a token."""
+    return _first(tokenizer.bos_token_id, tokenizer.eos_token_id)
+
+
+def filler_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """A token for places of a batch that nothing reads; many a tokenizer names none."""
+    return _first(tokenizer.pad_token_id, tokenizer.eos_token_id)
+
+
+def _first(*ids: int | None) -> int:
+    return next((int(i) for i in ids if i is not None), 0)
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: the end token, and a line break where there are no turns."""
     ends = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
@@ -56,12 +71,22 @@ class AnsweredQuestion:
 
 
 def answered_questions(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]]) -> list[AnsweredQuestion]:
-    """(question, answer) texts -> token sequences to train on."""
+    """(question, answer) texts -> token sequences to train on.
+
+    Raises:
+        VoicegraftError: the tokenizer has nothing that ends an answer.
+    """
+    stops = stop_ids(tokenizer)
+    if not stops:
+        raise VoicegraftError(
+            "this backbone cannot learn to answer: its tokenizer names no token that ends a text; set eos_token in its "
+            "tokenizer_config.json"
+        )
     found = []
     for question, answer in pairs:
         prompt = chat_prompt(tokenizer, [("user", question)])
         written = answer if tokenizer.chat_template is not None else f" {answer}"
-        found.append(AnsweredQuestion([*prompt, *encode(tokenizer, written), stop_ids(tokenizer)[-1]], len(prompt)))
+        found.append(AnsweredQuestion([*prompt, *encode(tokenizer, written), stops[-1]], len(prompt)))
     return found
 
 

@@ -49,9 +49,9 @@ def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def book_paragraphs(folder: Path) -> Iterator[str]:
-    """Paragraphs of all ``*.txt`` books, line breaks folded, typewriter quotes and emphasis marks removed."""
-    for path in sorted(folder.glob("*.txt")):
+def book_paragraphs(place: Path) -> Iterator[str]:
+    """Paragraphs of a text file, or of all ``*.txt`` in a folder, line breaks folded, emphasis marks removed."""
+    for path in sorted(place.glob("*.txt")) if place.is_dir() else [place]:
         if path.name == "SOURCE.txt":
             continue
         for block in re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace")):

@@ -48,7 +48,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
             rows.append(
                 Utterance(
                     id=str(raw.get("id") or Path(raw["audio"]).stem),
-                    audio=_inside(folder, str(raw.get("audio", ""))),
+                    audio=inside(folder, str(raw.get("audio", ""))),
                     text=str(raw["text"]),
                     speaker=str(raw.get("speaker", folder.name)),
                     split=str(raw.get("split", "train")),
@@ -80,8 +80,8 @@ def held_back(utterances: list[Utterance], num_last: int = 20) -> tuple[list[Utt
     return utterances[:-num_last], utterances[-num_last:]
 
 
-def _inside(folder: Path, name: str) -> str:
+def inside(folder: Path, name: str, advice: str = "") -> str:
     """Refuses a path that leaves the folder: a manifest is a file from somewhere else."""
     if name and not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise VoicegraftError(f"the manifest in {folder} names {name!r}, which lies outside that folder")
+        raise VoicegraftError(f"the manifest in {folder} names {name!r}, which lies outside that folder{advice}")
     return name

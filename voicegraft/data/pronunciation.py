@@ -117,6 +117,32 @@ class Lexicon:
 _VOWELS = frozenset(["aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"])
 
 
+def read_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
+    """Word -> phones of a pronouncing dictionary in CMUdict's format, the first pronunciation of each word.
+
+    Stress is left out, but for one thing: an unstressed AH is the set's ``ax``.
+
+    Raises:
+        VoicegraftError: no such file, or lines with other phones.
+    """
+    entries: dict[str, tuple[str, ...]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoicegraftError(f"cannot read the dictionary {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        word, *phones = line.partition("#")[0].split() or [""]
+        if not phones or not _WORD.fullmatch(word):
+            continue  # comments, and further pronunciations, as read(2)
+        plain = tuple("ax" if phone == "AH0" else phone.rstrip("012").lower() for phone in phones)
+        if not set(plain) <= set(PHONES):
+            raise VoicegraftError(
+                f"{path}:{number}: expected a word and phones of the CMU set (HELLO HH AH0 L OW1), got {line.strip()!r}"
+            )
+        entries.setdefault(word.lower(), plain)
+    return entries
+
+
 def flite_lexicon(words: Iterable[str], batch: int = 48) -> Lexicon:
     """Asks flite for each word's phones, many words a call (they come back separated by pauses)."""
     entries: dict[str, tuple[str, ...]] = {}

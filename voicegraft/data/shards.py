@@ -29,6 +29,7 @@ class RaggedArray:
             raise VoicegraftError(
                 f"the shard {folder} was made for {index['key']!r}, but {key!r} is in use: delete it and prepare again"
             )
+        self.key: str = index["key"]
         self.item_shape = tuple(index["item_shape"])
         self.offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         shape = (int(self.offsets[-1]), *self.item_shape)

@@ -32,16 +32,22 @@ class Clip:
         return self.utterance.id.startswith("flite-")
 
 
+def shard_folders(work: Path) -> list[Path]:
+    """The finished shards of ``work/speech``; what a killed run left half-made has a name that begins with a dot."""
+    folders = (work / "speech").glob("[!.]*")
+    return sorted(folder for folder in folders if (folder / "audio" / "index.json").is_file())
+
+
 class PreparedSpeech:
     """All shards of ``work/speech``; arrays stay on disk until asked for."""
 
     def __init__(self, work: Path, names: Sequence[str] | None = None, aligned: Path | None = None):
         """``names`` limits the shards (prefixes); ``aligned`` holds manifests with units for recordings."""
-        folders = sorted(f for f in (work / "speech").glob("*") if (f / "pitch" / "index.json").is_file())
+        folders = shard_folders(work)
         if names is not None:
             folders = [f for f in folders if f.name.startswith(tuple(names))]
         if not folders:
-            raise VoicegraftError(f"no prepared speech in {work / 'speech'}: run voicegraft.recipes.prepare first")
+            raise VoicegraftError(f"no prepared speech in {work / 'speech'}: run voicegraft prepare first")
         self._arrays: dict[tuple[Path, str], RaggedArray] = {}
         self.clips: list[Clip] = []
         for folder in folders:
@@ -60,15 +66,34 @@ class PreparedSpeech:
         ]
 
     def array(self, clip: Clip, kind: str) -> np.ndarray:
-        """``kind``: "audio" int16 ``[T]``, "mel" float16 ``[T, M]`` at 100 Hz, "pitch" float16 ``[T]`` at 50 Hz."""
+        """``kind``: "audio" int16 ``[T]``, "mel" float16 ``[T, M]`` at 100 Hz, "pitch" float16 ``[T]`` at 50 Hz.
+
+        Raises VoicegraftError where the shard has no mel or pitch, which only voicegraft's own tokenizers are trained on.
+        """
         key = (clip.folder, kind)
         if key not in self._arrays:
+            if not (clip.folder / kind / "index.json").is_file():
+                raise VoicegraftError(
+                    f"{clip.folder} has audio but no {kind}, which this step reads: run the same voicegraft prepare again "
+                    "with --features, which adds it"
+                )
             self._arrays[key] = RaggedArray(clip.folder / kind)
         return self._arrays[key][clip.row]
 
     def samples(self, clip: Clip) -> np.ndarray:
         """Float samples ``[T]`` in [-1, 1]."""
         return self.array(clip, "audio") / np.float32(32768)
+
+    def rate(self, clip: Clip) -> int:
+        """Hz of a clip's samples.
+
+        Raises VoicegraftError where the shard does not say so.
+        """
+        self.array(clip, "audio")
+        form, _, rate = self._arrays[clip.folder, "audio"].key.partition("-")
+        if form != "pcm" or not rate.isdigit():
+            raise VoicegraftError(f"expected the key pcm-RATE in {clip.folder / 'audio'}: prepare the speech anew")
+        return int(rate)
 
 
 def newest_alignments(work: Path) -> Path | None:

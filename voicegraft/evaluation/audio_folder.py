@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from voicegraft.audio.io import read_audio
+from voicegraft.audio.io import SUFFIXES, read_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
 from voicegraft.evaluation.metrics import normalize_transcript
 from voicegraft.evaluation.protocols import Prompt
 from voicegraft.evaluation.speech import Clip, Item
 from voicegraft.text.normalize import Normalizer
-
-SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True)

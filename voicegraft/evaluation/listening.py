@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from voicegraft.audio.io import encode_flac, read_audio
+from voicegraft.audio.io import SUFFIXES, encode_flac, read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.evaluation.audio_folder import SUFFIXES
 from voicegraft.evaluation.judges import JUDGE_RMS
 
 RECORDINGS, ANCHOR = "recordings", "low anchor"

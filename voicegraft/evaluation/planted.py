@@ -34,7 +34,7 @@ class Planted(SentenceTokens):
 
     def _plant(self) -> None:
         if self.planted_at is None:
-            self.planted_at = self._num_frames
+            self.planted_at = self.num_said
 
 
 class Loop(Planted):
@@ -90,8 +90,9 @@ class NoiseAfter(Planted):
             return
         self._plant()
         for _ in range(self.num_noise):
-            self._num_frames += 1
-            yield self.draw.randrange(self.lm.vocabulary.num_codes)
+            code = self.draw.randrange(self.lm.vocabulary.num_codes)
+            self._tokens.append(self.lm.vocabulary.first_code + code)
+            yield code
 
 
 KINDS: dict[str, type[Planted]] = {

@@ -12,7 +12,8 @@ from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.mole import Routing
 from voicegraft.fusion.router import RouterState
 from voicegraft.fusion.speech_lm import FixedRouting, SpeechLM
-from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
+from voicegraft.inference.plain import sentence_tokens
+from voicegraft.inference.sentence import SpeakOptions
 
 
 @torch.inference_mode()
@@ -37,7 +38,7 @@ def confusion(lm: SpeechLM, texts: Sequence[list[int]], sentences: Sequence[tupl
             lm.backbone.base_model(input_ids=torch.tensor([ids], device=lm.rows.token.weight.device), use_cache=False)
         counts[TEXT][_chosen(lm, gates, slice(1 if len(ids) > 1 else 0, None))] += 1
     for sentence, voice in sentences:
-        state = SentenceTokens(lm, sentence, voice, SpeakOptions()).begin()
+        state = sentence_tokens(lm, sentence, voice, SpeakOptions()).begin()
         counts[SPEECH][_chosen(lm, state.gates, slice(-1, None))] += 1
     totals = {task: sum(row.values()) for task, row in counts.items()}
     return {

@@ -21,6 +21,7 @@ from voicegraft.core.artifacts import file_digest
 from voicegraft.core.config import from_dict, to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.hub import Loadable
 from voicegraft.fusion.backbone import backbone_fingerprint, one_line, tokenizer_fingerprint
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
@@ -124,7 +125,7 @@ class LowRank:
 
 
 @dataclass(frozen=True, eq=False)
-class Expert:
+class Expert(Loadable):
     """A LoRA adapter: module name inside the backbone -> what it adds there."""
 
     layers: Mapping[str, LowRank]

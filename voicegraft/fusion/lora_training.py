@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from voicegraft.core.artifacts import load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, Belongs, LoraSettings, adapter_state, attach_lora, save_lora
-from voicegraft.fusion.speech_rows import RowsConfig, SpeechRows
+from voicegraft.fusion.speech_rows import Layout, RowsConfig, SpeechRows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 SPEECH, TEXT = "speech", "text"  # the adapters' names
@@ -60,25 +59,31 @@ class SpeechExpertTraining(nn.Module):
         vocabulary: SpeechVocabulary,
         semantic: str,
         lora: LoraSettings,
-        levels: tuple[int, ...] | None = None,
+        code_rows: Callable[[int, float], Tensor] | None = None,
         activated: bool = False,
+        layout: Layout = "guided",
+        frames_per_step: int = 1,
     ):
         """
         Args:
             semantic: fingerprint of the semantic tokenizer.
-            levels: of the tokenizer's FSQ, whose codes then begin as neighbours.
-            activated: the LoRA acts from the first speech token on, not on the text before it (see ``RowsConfig``).
+            code_rows: rows of its codes to begin with (``SemanticEncoder.rows``).
+            activated: the LoRA acts from the first speech token on, not on the text before it; this, ``layout`` and
+                ``frames_per_step`` are explained in ``RowsConfig``.
         """
         super().__init__()
         self.tokenizer = tokenizer
         self.belongs = Belongs.to(backbone, tokenizer)
         embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
         width = embedding.shape[1]
-        config = RowsConfig(vocabulary, width, 2 * width, self.belongs.backbone, semantic, activated)
+        config = RowsConfig(
+            vocabulary, width, 2 * width, self.belongs.backbone, semantic, activated, layout, frames_per_step
+        )
         self.rows = SpeechRows(config)
-        self.rows.initialise(float(embedding.detach().float().std()), levels)
+        self.rows.initialise(float(embedding.detach().float().std()), code_rows)
         self.peft_model = attach_lora(backbone, lora, SPEECH)
-        self._acts: ContextVar[Tensor | None] = ContextVar("acts", default=None)  # [B, L, 1]
+        # [B, L, 1] where the LoRA acts. It stays after the forward: gradient checkpointing runs the layers again.
+        self._acts: Tensor | None = None
         if activated:
             for name, module in self.peft_model.named_modules():
                 if name.endswith(f".lora_B.{SPEECH}"):
@@ -96,24 +101,16 @@ class SpeechExpertTraining(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss on a batch of ``data.sequences`` fields, or of answered questions (one LoRA for both)."""
         if "answer" in batch:
+            self._acts = None
             return answer_loss(self.peft_model, batch)
         text = self.backbone.get_input_embeddings()(batch["text"].clamp(min=0))
         embeddings = self.rows.inputs(batch, text)
-        with self._acting((batch["token"] >= 0).cumsum(1)[..., None] > 0):
-            hidden = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        self._acts = (batch["token"] >= 0).cumsum(1)[..., None] > 0
+        hidden = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self.rows.loss(hidden, batch)
 
-    @contextmanager
-    def _acting(self, positions: Tensor) -> Iterator[None]:
-        token = self._acts.set(positions)
-        try:
-            yield
-        finally:
-            self._acts.reset(token)
-
     def _masked(self, module: nn.Module, inputs: Any, added: Tensor) -> Tensor:
-        acts = self._acts.get()
-        return added if acts is None else added * acts
+        return added if self._acts is None else added * self._acts
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
@@ -129,13 +126,22 @@ class SpeechExpertTraining(nn.Module):
             VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
         """
         saved = load_artifact(folder / "rows", "speech-rows", RowsConfig)
-        own, other = self.rows.config, saved.config
-        if (own.vocabulary, own.backbone, own.semantic) != (other.vocabulary, other.backbone, other.semantic):
+        own, other = (replace(c, frames_per_step=1, activated=False) for c in (self.rows.config, saved.config))
+        if own != other:
             raise VoicegraftError(
-                f"the expert in {folder} has another vocabulary, semantic tokenizer or backbone than this run: train from "
-                "the start, or with the parts it was trained with"
+                f"the expert in {folder} has another vocabulary, layout, semantic tokenizer or backbone than this run: train "
+                "from the start, or with the parts it was trained with"
             )
-        self.rows.load_state_dict(saved.tensors)
+        # An expert of one frame per step is a fine beginning for one of more: what says the others is new.
+        new = {n for n in self.rows.state_dict() if n.startswith(("slots.", "follow."))}
+        if saved.config.frames_per_step == self.rows.config.frames_per_step:
+            new = set()
+        elif saved.config.frames_per_step > 1:
+            raise VoicegraftError(
+                f"the expert in {folder} says {saved.config.frames_per_step} frames per step, this run "
+                f"{self.rows.config.frames_per_step}: only an expert of one frame per step can be taken over"
+            )
+        self.rows.load_state_dict({**self.rows.state_dict(), **saved.tensors} if new else saved.tensors)
         adapter = load_file(folder / SPEECH / ADAPTER_WEIGHTS)
         state = adapter_state(self.peft_model, SPEECH)
         if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in adapter.items()}:

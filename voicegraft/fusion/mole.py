@@ -117,21 +117,21 @@ class MoleLinear(nn.Module):
     mix: Tensor  # [sum of ranks, out], scaled: at one position this order of a narrow matrix takes a third of the time
     owners: Tensor  # [sum of ranks] the expert that a row belongs to
 
-    def __init__(self, base: nn.Linear, experts: Sequence[LowRank | None], slot: _Slot, layer: int):
+    def __init__(self, base: nn.Linear, experts: Sequence[LowRank | None], slot: _Slot, layer: int, dtype: torch.dtype):
         super().__init__()
         self.product = base.forward
         # What an ordinary layer's forward computes, without the time that it takes to find its parameters.
         self.parameters_of = base._parameters if type(base) is nn.Linear and "forward" not in vars(base) else None
         self.slot = slot
         self.layer = layer  # of the decoder
-        like = base.weight
+        device = base.weight.device
         present = [(i, expert) for i, expert in enumerate(experts) if expert is not None]
         ranks = [len(expert.down) for _, expert in present]
-        self.register_buffer("down", torch.cat([e.down for _, e in present]).to(like), persistent=False)
-        self.register_buffer("up", torch.cat([e.up for _, e in present], 1).to(like), persistent=False)
-        owners = torch.tensor([i for i, _ in present]).repeat_interleave(torch.tensor(ranks)).to(like.device)
+        self.register_buffer("down", torch.cat([e.down for _, e in present]).to(device, dtype), persistent=False)
+        self.register_buffer("up", torch.cat([e.up for _, e in present], 1).to(device, dtype), persistent=False)
+        owners = torch.tensor([i for i, _ in present]).repeat_interleave(torch.tensor(ranks)).to(device)
         self.register_buffer("owners", owners, persistent=False)
-        mix = torch.cat([e.up.T * e.scale for _, e in present]).to(like)
+        mix = torch.cat([e.up.T * e.scale for _, e in present]).to(device, dtype)
         self.register_buffer("mix", mix, persistent=False)
         self.pattern = " ".join(f"{i}x{rank}" for (i, _), rank in zip(present, ranks, strict=True))
         # Alone, an expert is computed from its own matrices, in PEFT's order: the same numbers to the last bit.
@@ -184,6 +184,7 @@ class MoLE:
         modules = dict(backbone.named_modules())
         adapted = {name for expert in experts.values() if expert is not None for name in expert.layers}
         blocks = _decoder_layers(backbone)
+        dtype = backbone.dtype  # that of a quantised layer's weight is not what it computes in
         for name in sorted(adapted):
             base = modules.get(name)
             if not isinstance(base, nn.Linear):
@@ -198,13 +199,13 @@ class MoLE:
             parts = [None if expert is None else expert.layers.get(name) for expert in experts.values()]
             for expert_name, part in zip(experts, parts, strict=True):
                 shape = None if part is None else (part.up.shape[0], part.down.shape[1])
-                if shape is not None and shape != tuple(base.weight.shape):
+                if shape is not None and shape != (base.out_features, base.in_features):
                     raise VoicegraftError(
                         f"the expert {expert_name!r} expects {name} to be {shape[0]} x {shape[1]}, this backbone's is "
-                        f"{base.weight.shape[0]} x {base.weight.shape[1]}: it was trained for another backbone"
+                        f"{base.out_features} x {base.in_features}: it was trained for another backbone"
                     )
             layer = next((i for i, block in enumerate(blocks) if name.startswith(f"{block}.")), 0)
-            MoleLinear(base, parts, self._slot, layer)
+            MoleLinear(base, parts, self._slot, layer, dtype)
         self.num_layers = len(blocks)
         for i, block in enumerate(blocks):
             modules[block].forward = _AskRouter(modules[block], self._slot, i)

@@ -3,7 +3,7 @@
 ``text_logits`` is the untouched backbone, bit for bit, where the text expert is the identity: experts stand beside its weights
 and the text embedding and softmax were never changed. ``hidden`` runs the backbone on embeddings to speak, which are the
 backbone's own for text positions and the speech rows' for speech positions; ``SpeechRows.head`` then scores the speech
-vocabulary only.
+vocabulary only. Rows are float32 whatever the backbone computes in: what enters it takes its type.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from voicegraft.core.artifacts import load_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode, sentence_ids
-from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import Belongs, Expert
 from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.mole import MoLE, Routing
@@ -107,12 +107,13 @@ class SpeechLM(nn.Module):
         return state
 
     def hidden(self, embeddings: Tensor, state: LmState | None = None) -> Tensor:
-        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]`` to speak from; a state is extended.
+        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]``, in the backbone's type; a state is extended.
 
         Without a state the speech expert acts everywhere, on a batch of whole sequences.
         """
         if state is None:
             with self.mole.gated(SPEECH):
+                embeddings = embeddings.to(self.backbone.dtype)
                 return self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         return self._run(embeddings, state, state.gates)
 
@@ -151,6 +152,7 @@ class SpeechLM(nn.Module):
             return decoder(embeddings, state.cache)
         with self.mole.gated(gates):
             inner = self.backbone.base_model
+            embeddings = embeddings.to(self.backbone.dtype)
             return inner(inputs_embeds=embeddings, past_key_values=state.cache, use_cache=True).last_hidden_state
 
     def merged_decoder(self, gates: str | Tensor) -> StepDecoder:
@@ -170,19 +172,25 @@ class SpeechLM(nn.Module):
 
     @staticmethod
     def load(
-        backbone_folder: Path, expert_folder: Path, router_folder: Path | None = None, text_expert: Path | None = None
+        backbone_folder: str | Path,
+        expert_folder: Path,
+        router_folder: Path | None = None,
+        text_expert: Path | None = None,
+        settings: BackboneSettings | None = None,
     ) -> SpeechLM:
         """Loads a backbone and fuses experts with it.
 
         Args:
+            backbone_folder: or its name on the Hub.
             expert_folder: with ``speech/`` and ``rows/``.
             text_expert: PEFT's adapter folder; None is the identity.
             router_folder: None lets the task choose.
+            settings: of the backbone; float32 if not given.
 
         Raises:
             VoicegraftError: something was trained for another backbone, is damaged, or does not fit the rest.
         """
-        backbone, tokenizer = load_backbone(backbone_folder)
+        backbone, tokenizer = load_backbone(backbone_folder, settings)
         belongs = Belongs.to(backbone, tokenizer)
         artifact = load_artifact(expert_folder / "rows", "speech-rows", RowsConfig)
         if artifact.config.backbone != belongs.backbone:

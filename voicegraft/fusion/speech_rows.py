@@ -1,10 +1,15 @@
-"""The speech vocabulary's own rows: embeddings and output layer, beside the backbone's, which never change."""
+"""The speech vocabulary's own rows: embeddings and output layer, beside the backbone's, which never change.
+
+A position may hold a group of tokens and predict the next group. The tokens of a group are drawn one after the other: a light
+head turns the hidden state and a drawn token into the hidden state of the token after it, without another pass of the backbone
+(multi-token prediction as in DeepSeek-V3, arXiv 2412.19437, with an MLP for its transformer block).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +17,9 @@ from torch import Tensor, nn
 
 from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, unit_window
 from voicegraft.data.spelling import LETTER_WINDOW
-from voicegraft.tokenizers.fsq import structured_rows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+
+Layout = Literal["guided", "plain"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,16 @@ class RowsConfig:
     # Where the LoRA acts: False on the whole sequence, whose text is then computed anew for speaking; True from the first
     # speech token on, so that keys and values of text that was just written are kept (activated LoRA, arXiv 2504.12397).
     activated: bool = False
+    # guided: the expert spells, and is told its place at every position (``data.sequences``). plain: it goes from text to codes
+    # by itself; then rows are ordinary rows of an embedding table, which any server of LLMs can hold.
+    layout: Layout = "guided"
+    frames_per_step: int = 1  # tokens of a group
+
+    def __post_init__(self) -> None:
+        if self.frames_per_step < 1:
+            raise ValueError(f"frames_per_step must be 1 or more, got {self.frames_per_step}")
+        if self.vocabulary.num_runs and self.layout != "plain":
+            raise ValueError("run lengths (num_runs) go with the plain layout: guided units end by themselves")
 
 
 class SpeechRows(nn.Module):
@@ -37,57 +53,105 @@ class SpeechRows(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
+        guided = config.layout == "guided"
         self.token = nn.Embedding(config.vocabulary.size, width)
-        self.units = nn.Embedding(unit_window(config.vocabulary).num_rows, width, padding_idx=0)
-        self.elapsed = nn.Embedding(MAX_ELAPSED + 1, width)
-        self.letters = nn.Embedding(LETTER_WINDOW.num_rows, width, padding_idx=0)
-        # Neighbours mean something together ("ch", "igh"), which a sum of rows cannot tell, nor a frozen backbone well.
-        self.place = nn.Sequential(
-            nn.RMSNorm(width), nn.Linear(width, config.place_width), nn.GELU(), nn.Linear(config.place_width, width)
-        )
-        self.head = nn.Linear(width, config.vocabulary.size)
+        if guided:
+            self.units = nn.Embedding(unit_window(config.vocabulary).num_rows, width, padding_idx=0)
+            self.elapsed = nn.Embedding(MAX_ELAPSED + 1, width)
+            self.letters = nn.Embedding(LETTER_WINDOW.num_rows, width, padding_idx=0)
+            # Neighbours mean something together ("ch", "igh"), which a sum of rows cannot tell, nor a frozen backbone well.
+            self.place = nn.Sequential(
+                nn.RMSNorm(width), nn.Linear(width, config.place_width), nn.GELU(), nn.Linear(config.place_width, width)
+            )
+        # A causal LM's output layer has no bias: that of the plain layout is to fit there.
+        self.head = nn.Linear(width, config.vocabulary.size, bias=guided)
+        # Tokens of one group are told apart by a rotation each.
+        self.slots = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(config.frames_per_step - 1))
+        if config.frames_per_step > 1:
+            self.follow = nn.Sequential(
+                nn.RMSNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width)
+            )
 
-    def initialise(self, std: float, levels: tuple[int, ...] | None = None) -> None:
-        """Rows as large as the backbone's; codes that differ in one FSQ digit (``levels``) begin as neighbours."""
-        for table in (self.token, self.units, self.elapsed, self.letters, self.head):
-            nn.init.normal_(table.weight, std=std)
-        leave = cast(nn.Linear, self.place[-1])
-        nn.init.normal_(leave.weight, std=std * leave.in_features**-0.5)
-        for zero in (self.head.bias, leave.bias, self.units.weight[0], self.letters.weight[0]):
-            nn.init.zeros_(zero)
-        if levels is not None:
-            first = self.config.vocabulary.first_code
+    def initialise(self, std: float, code_rows: Callable[[int, float], Tensor] | None = None) -> None:
+        """Rows as large as the backbone's.
+
+        Args:
+            code_rows: width, std -> rows of the codes where codes that sound alike are neighbours (``SemanticEncoder.rows``).
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding) or name == "head":
+                nn.init.normal_(cast(Tensor, module.weight), std=std)
+        for slot in self.slots:
+            nn.init.orthogonal_(cast(nn.Linear, slot).weight)
+        if self.config.frames_per_step > 1:
+            nn.init.zeros_(cast(nn.Linear, self.follow[-1]).weight)
+        if self.config.layout == "guided":
+            leave = cast(nn.Linear, self.place[-1])
+            nn.init.normal_(leave.weight, std=std * leave.in_features**-0.5)
+            for zero in (self.head.bias, leave.bias, self.units.weight[0], self.letters.weight[0]):
+                nn.init.zeros_(zero)
+        if code_rows is not None:
+            codes = slice(self.config.vocabulary.first_code, self.config.vocabulary.first_run)
             with torch.no_grad():
-                self.token.weight[first:] = structured_rows(levels, self.config.width, std)
-                self.head.weight[first:] = structured_rows(levels, self.config.width, std)
+                self.token.weight[codes] = code_rows(self.config.width, std)
+                self.head.weight[codes] = code_rows(self.config.width, std)
 
     def where(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
         """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.sequences``) -> what tells a place ``[..., D]``."""
+        if self.config.layout == "plain":
+            return self.token.weight.new_zeros(())
         rows = self.units(units).sum(-2) + self.elapsed(elapsed) + self.letters(letters).sum(-2) + self.token(voice)
         return rows + self.place(rows)
 
+    def group(self, tokens: Sequence[int] | Tensor) -> Tensor:
+        """Tokens of one group -> their row ``[D]``."""
+        ids = torch.as_tensor(tokens, device=self.token.weight.device)
+        rows = self.token(ids)
+        return rows[0] + sum(slot(row) for slot, row in zip(self.slots, rows[1:], strict=False))
+
     def inputs(self, batch: Mapping[str, Tensor], text: Tensor) -> Tensor:
-        """Embeddings ``[B, L, D]`` of a batch of ``data.sequences`` fields ``[B, L]``.
+        """Embeddings ``[B, L, D]`` of a batch of ``data.sequences`` fields ``[B, L]``, in the backbone's type.
 
         Args:
             text: the backbone's embeddings of ``batch["text"]`` ``[B, L, D]``; what they hold at speech positions is ignored.
         """
         places = (batch[name] for name in ("voice", "units", "elapsed", "letters"))
         rows = self.token(batch["token"].clamp(min=0)) + self.where(*places)
-        return torch.where((batch["token"] >= 0)[..., None], rows, text)
+        for slot, ids in zip(self.slots, batch["more"].unbind(-1), strict=True):
+            rows = rows + slot(self.token(ids.clamp(min=0))) * (ids >= 0)[..., None]
+        return torch.where((batch["token"] >= 0)[..., None], rows.to(text.dtype), text)
+
+    def after(self, hidden: Tensor, token: Tensor) -> Tensor:
+        """Hidden states ``[..., D]`` and the tokens drawn from them ``[...]`` -> those of the next tokens of the group."""
+        return hidden + self.follow(torch.cat([hidden, self.token(token)], -1))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states ``[..., D]`` of any type -> logits ``[..., V]`` of the speech vocabulary."""
+        return self.head(hidden.to(self.head.weight.dtype))
 
     def loss(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Hidden states ``[B, L, D]`` of a batch -> mean cross-entropy of its targets, and its parts."""
         wanted = batch["target"] != IGNORE
-        logits = self.head(hidden[wanted]).float()
-        target = batch["target"][wanted]
+        hidden = hidden[wanted].to(self.head.weight.dtype)
+        target, more = batch["target"][wanted], batch["more_target"][wanted]
+        logits = self.head(hidden).float()
         each = F.cross_entropy(logits, target, reduction="none")
+        spoken = (
+            batch["units"][wanted].any(-1)
+            if self.config.layout == "guided"
+            else torch.ones_like(target, dtype=torch.bool)
+        )
+        losses, is_spoken = [each], [spoken]
+        for before, following in zip([target, *more.unbind(-1)], more.unbind(-1), strict=False):
+            rest = following != IGNORE
+            hidden = self.after(hidden, before.clamp(min=0))
+            losses.append(F.cross_entropy(self.head(hidden[rest]).float(), following[rest], reduction="none"))
+            is_spoken.append(spoken[rest])
+        every = torch.cat(losses)
         with torch.no_grad():
-            spoken = batch["units"][wanted].any(-1)
-            right = (logits.argmax(-1) == target).float()
-            parts = {
-                "think": each[~spoken].mean(),
-                "speak": each[spoken].mean() if spoken.any() else each.new_zeros(()),
-                "think_accuracy": right[~spoken].mean(),
-            }
-        return each.mean(), parts
+            speaking = torch.cat(is_spoken)
+            parts = {"speak": every[speaking].mean() if speaking.any() else every.new_zeros(())}
+            if self.config.layout == "guided":
+                right = (logits.argmax(-1) == target).float()
+                parts |= {"think": every[~speaking].mean(), "think_accuracy": right[~spoken].mean()}
+        return every.mean(), parts

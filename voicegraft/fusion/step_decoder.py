@@ -85,7 +85,12 @@ class StepDecoder:
         rope = scaling.get("rope_type", "default")
         window = getattr(config, "sliding_window", None)
         return (
-            config.model_type in FAMILIES and plain and not window and rope == "default" and config.hidden_act == "silu"
+            config.model_type in FAMILIES
+            and plain
+            and not window
+            and rope == "default"
+            and config.hidden_act == "silu"
+            and getattr(config, "quantization_config", None) is None  # nothing can be folded into such weights
         )
 
     def start(self) -> DecoderState:
@@ -103,7 +108,7 @@ class StepDecoder:
         mask = None
         if num_new > 1:
             mask = torch.ones(num_new, end, dtype=torch.bool, device=x.device).tril(begin)
-        h = x[0]  # [T, D]
+        h = x[0].to(self.norm)  # [T, D]
         heads = self.num_heads + self.num_kv_heads
         width = self.head_width
         for layer, (keys, values) in zip(self.layers, state.buffer, strict=True):
@@ -129,7 +134,7 @@ class StepDecoder:
         return F.rms_norm(h, h.shape[-1:], self.norm, self.eps)[None]
 
     def _angles(self, num_positions: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines ``[num_positions, head width]`` of the rotary embedding, both halves alike."""
+        """Cosines and sines ``[num_positions, head width]`` of the rotary embedding, both halves alike, of the model's type."""
         positions = torch.arange(num_positions, device=self.rates.device)
         angles = torch.cat([positions[:, None] * self.rates] * 2, -1)
-        return angles.cos() * self.scaling, angles.sin() * self.scaling
+        return (angles.cos() * self.scaling).to(self.norm), (angles.sin() * self.scaling).to(self.norm)

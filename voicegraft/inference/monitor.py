@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.hub import Pretrained
 from voicegraft.data.pronunciation import BOUNDARIES, START, UNITS
 from voicegraft.data.speech import NUM_CLASSES, UNIT_CLASS
 
@@ -51,7 +52,7 @@ class MonitorConfig:
     pace: tuple[VoicePace, ...] = ()
 
 
-class UnitRecognizer(nn.Module):
+class UnitRecognizer(nn.Module, Pretrained):
     """Semantic tokens around a frame -> the phone, or the silence, that the frame sounds like."""
 
     def __init__(self, config: MonitorConfig):

@@ -6,7 +6,9 @@ backbone/    the text LLM, a Hugging Face folder (a pack may name one elsewhere 
 expert/      speech/ (PEFT adapter) and rows/
 router/      which expert acts; without it, the task decides
 monitor/     tells what semantic tokens sound like, for the guard; without it, speech is not watched
-acoustic/  vocoder/  semantic/  codec/
+acoustic/    from semantic tokens to acoustic frames
+semantic/    codec/   the tokenizers
+vocoder/     from acoustic frames to sound; without it, the codec decodes
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.monitor import UnitRecognizer
 from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.tokenizers.base import FrameDecoder
+from voicegraft.tokenizers.opening import open_decoder
 
 PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "vocoder", "semantic", "codec")
-OPTIONAL = ("router", "monitor")
+OPTIONAL = ("router", "monitor", "vocoder")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 1
 
@@ -53,8 +57,14 @@ class Pack:
     header: PackHeader
     lm: SpeechLM
     acoustic: AcousticLM
-    vocoder: Vocoder
+    vocoder: FrameDecoder
     monitor: UnitRecognizer | None = None
+
+    @property
+    def token_sec(self) -> float:
+        """Seconds of a semantic token."""
+        clock = self.acoustic.config.clock
+        return self.vocoder.hop / self.vocoder.sample_rate * clock.acoustic_frames / clock.semantic_tokens
 
 
 def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | None = None) -> Pack:
@@ -76,16 +86,20 @@ def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | No
         text_expert,
     )
     acoustic = AcousticLM.load(folder / "acoustic")
-    vocoder = Vocoder.load(folder / "vocoder")
+    vocoder: FrameDecoder
+    if (folder / "vocoder").is_dir():
+        vocoder = Vocoder.load(folder / "vocoder")
+    else:
+        vocoder = open_decoder(folder)
     if lm.rows.config.semantic != acoustic.config.semantic:
         raise VoicegraftError(
             f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the acoustic LM reads "
             f"{acoustic.config.semantic}; take both from one training run"
         )
-    if acoustic.config.codec != vocoder.config.codec:
+    if acoustic.config.codec != vocoder.codec:
         raise VoicegraftError(
             f"{folder}: the acoustic LM writes codes {acoustic.config.codec}, the vocoder reads "
-            f"{vocoder.config.codec}; take both from one training run"
+            f"{vocoder.codec}; take both from one training run"
         )
     monitor = UnitRecognizer.load(folder / "monitor") if (folder / "monitor").is_dir() else None
     if monitor is not None and monitor.config.semantic != lm.rows.config.semantic:

@@ -32,6 +32,9 @@ class SpeakOptions:
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
     long_unit_frames: int = 15  # from here on, going on becomes likelier with every frame
     max_unit_frames: int = 40  # longest phone or pause; reaching it is reported
+    max_letter_frames: float = (
+        12.0  # of a plain layout, which has no units: longest sentence, per letter; on top of a second
+    )
     guard: GuardPolicy = field(default_factory=GuardPolicy)  # in a pack with a monitor
     first_chunk_frames: int = 5  # frames rendered at once at the beginning of a sentence ...
     chunk_frames: int = 10  # ... and afterwards
@@ -43,6 +46,16 @@ class _Letter:
     places: Tensor  # [MOST_PHONES + 1, D]
     boundary: str  # of its word
     closes_word: bool
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A position of speaking that the model has read."""
+
+    num_frames: int  # tokens said before it; all of them have been read with it
+    unit: int  # number
+    begins_unit: bool
+    row: Tensor  # [1, 1, D]
 
 
 class SentenceTokens:
@@ -62,22 +75,33 @@ class SentenceTokens:
         self.cut = False
         self._state: LmState | None = None
         self._thought: list[Tensor] = []  # what the model has read since its prompt, to spell ...
-        self._read: list[tuple[int, int, Tensor]] = []  # ... and to say: tokens said before, number of the unit, row
+        self._read: list[_Read] = []  # ... and to say
         self._said: list[int] = []  # numbers of the units in ``spoken``
-        self._num_frames = 0
+        self._tokens: list[int] = []  # speech ids of all codes said
         self._next_unit = 0
+
+    @property
+    def num_said(self) -> int:
+        """Tokens said so far."""
+        return len(self._tokens)
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[int]:
         """Says the sentence, or goes on after what was said before."""
-        if self._state is None:
-            self._state = self.begin()
-            self.units = self._think(self._state)
+        self.spell()
         while self._next_unit < len(self.units):
             number = self._next_unit
             self._next_unit = number + 1
             yield from self._say(number)
             self._next_unit = self.unit_after(number)
+
+    @torch.inference_mode()
+    def spell(self) -> list[str]:
+        """The units that the text is said in; nothing of it is said yet."""
+        if self._state is None:
+            self._state = self.begin()
+            self.units = self._think(self._state)
+        return self.units
 
     def unit_after(self, number: int) -> int:
         """Which unit follows: the next. (A decoder that loses its place is made by overriding this.)"""
@@ -92,20 +116,21 @@ class SentenceTokens:
         """
         assert self._state is not None
         keep = 0
-        for before, number, _ in self._read:
+        for read in self._read:
             # Of what was read after the last token that stays: that token itself, and units that were empty.
-            token = before == num_frames > 0 and (not keep or self._read[keep - 1][0] < num_frames)
-            if before > num_frames or not (before < num_frames or token or number < unit):
+            token = read.num_frames == num_frames and not read.begins_unit
+            if read.num_frames > num_frames or not (read.num_frames < num_frames or token or read.unit < unit):
                 break
             keep += 1
         if self.lm.merges:
             self.lm.take_back(self._state, len(self._read) - keep)
         else:
             self._state = self.begin()
-            self.lm.hidden(torch.cat([*self._thought, *(row for *_, row in self._read[:keep])], 1), self._state)
+            self.lm.hidden(torch.cat([*self._thought, *(read.row for read in self._read[:keep])], 1), self._state)
         del self._read[keep:]
         self._settle(num_frames, unit)
-        self._num_frames, self._next_unit = num_frames, unit
+        del self._tokens[num_frames:]
+        self._next_unit = unit
         if temperature is not None:
             self.options = replace(self.options, semantic=replace(self.options.semantic, temperature=temperature))
 
@@ -127,29 +152,37 @@ class SentenceTokens:
         """The tokens of one unit."""
         vocabulary = self.lm.vocabulary
         unit = self.units[number]
-        spoken = SpokenUnit(unit, self._num_frames)
+        spoken = SpokenUnit(unit, len(self._tokens))
         self.spoken.append(spoken)
         self._said.append(number)
         silent = unit == START or unit in BOUNDARIES
         places = self._places(MAX_ELAPSED, units=self._around(number))
-        token = ADVANCE if self._read else SAY
+        # A unit begins in the group that ends the one before.
+        group = [*self._tokens[self._read[-1].num_frames :], ADVANCE] if self._read else [SAY]
         lasts, limit = 1.0, self._length_quantile()
+        begins = True
         while True:
-            row = self._at(token, places, spoken.num_frames)
-            self._read.append((self._num_frames, number, row))
-            logits = self.lm.rows.head(self.lm.hidden(row, self._state)[:, -1])[0]
-            if spoken.num_frames >= self.options.max_unit_frames:
-                self.cut = True
-                return
-            # A phone lasts a frame at least; a boundary may last none.
-            if silent or spoken.num_frames:
-                lasts *= 1 - self._chance_of_going_on(logits, spoken.num_frames)
-                if lasts <= limit:
+            row = self._at(group, places, spoken.num_frames)
+            self._read.append(_Read(len(self._tokens), number, begins, row))
+            hidden = self.lm.hidden(row, self._state)[:, -1]
+            group, begins = [], False
+            for slot in range(self.lm.rows.config.frames_per_step):
+                if slot:
+                    hidden = self.lm.rows.after(hidden, torch.tensor([group[-1]], device=self._device))
+                logits = self.lm.rows.logits(hidden)[0]
+                if spoken.num_frames >= self.options.max_unit_frames:
+                    self.cut = True
                     return
-            token = vocabulary.first_code + draw(logits[vocabulary.first_code :], self.options.semantic, self.generator)
-            spoken.num_frames += 1
-            self._num_frames += 1
-            yield token - vocabulary.first_code
+                # A phone lasts a frame at least; a boundary may last none.
+                if silent or spoken.num_frames:
+                    lasts *= 1 - self._chance_of_going_on(logits, spoken.num_frames)
+                    if lasts <= limit:
+                        return
+                code = draw(logits[vocabulary.first_code :], self.options.semantic, self.generator)
+                group.append(vocabulary.first_code + code)
+                self._tokens.append(group[-1])
+                spoken.num_frames += 1
+                yield code
 
     def _around(self, number: int) -> Sequence[int]:
         """The unit with its neighbours, as rows of the window."""
@@ -162,7 +195,7 @@ class SentenceTokens:
     def begin(self) -> LmState:
         """Runs the prompt, on which the router decides: the sentence and the voice that is to say it."""
         lm = self.lm
-        marker = self._at(lm.vocabulary.voice_id(self.voice), self._places(0), 0)
+        marker = self._at([lm.vocabulary.voice_id(self.voice)], self._places(0), 0)
         return lm.begin(self._text(lm.text_ids(self.text)), marker)
 
     def _length_quantile(self) -> float:
@@ -209,7 +242,7 @@ class SentenceTokens:
             while True:
                 # Letters may be silent, but not all letters of a word.
                 allowed[ADVANCE] = -torch.inf if letter.closes_word and units[-1] in (START, *BOUNDARIES) else 0.0
-                token = int((lm.rows.head(hidden)[0] + allowed).argmax())
+                token = int((lm.rows.logits(hidden)[0] + allowed).argmax())
                 if token == ADVANCE:
                     break
                 if begun is not None and ahead is not None:
@@ -217,7 +250,7 @@ class SentenceTokens:
                     begun = None
                 units.append(vocabulary.units[token - first])
                 count += 1
-                said = self._at(token, letter.places, count)
+                said = self._at([token], letter.places, count)
                 self._thought.append(said)
                 if ahead is None or count == MOST_PHONES:
                     hidden = lm.hidden(said, state)[:, -1]
@@ -238,7 +271,7 @@ class SentenceTokens:
             before = [self._text(self.lm.word_ids(word.written))]
             for place, window in enumerate(letter_windows(word.letters), start=1):
                 places = self._places(MOST_PHONES, letters=window)
-                begin = torch.cat([*before, self._at(ADVANCE, places, 0)], 1)
+                begin = torch.cat([*before, self._at([ADVANCE], places, 0)], 1)
                 letters.append(_Letter(begin, places, word.boundary, place == len(word.letters)))
                 before = []
         return letters
@@ -260,6 +293,7 @@ class SentenceTokens:
         voice = torch.tensor(vocabulary.voice_id(self.voice), device=device)
         return self.lm.rows.where(voice, near, elapsed, torch.tensor(letters, device=device))
 
-    def _at(self, token: int, places: Tensor, elapsed: int) -> Tensor:
-        """A token's embedding ``[1, 1, D]`` at one of the places."""
-        return (self.lm.rows.token.weight[token] + places[min(elapsed, len(places) - 1)])[None, None]
+    def _at(self, group: Sequence[int], places: Tensor, elapsed: int) -> Tensor:
+        """A group's embedding ``[1, 1, D]`` at one of the places, in the backbone's type."""
+        row = self.lm.rows.group(group) + places[min(elapsed, len(places) - 1)]
+        return row[None, None].to(self.lm.backbone.dtype)

@@ -11,25 +11,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from voicegraft.audio.chunks import Seams
-from voicegraft.audio.io import AudioWriter
+from voicegraft.audio.io import AudioWriter, resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.text import Message
 from voicegraft.inference.guard import GuardedTokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.plain import PlainTokens, sentence_tokens
 from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_words
 from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
 from voicegraft.text.normalize import Normalizer
 from voicegraft.text.split import iter_sentences, split_sentences
-from voicegraft.tokenizers.codec import Codec
-from voicegraft.tokenizers.semantic import SemanticTokenizer
+from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
+from voicegraft.tokenizers.opening import open_codec, open_semantic
 
 SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
 MERGE_BELOW = 200_000_000  # parameters; smaller models get a merged copy for speed
@@ -118,6 +122,10 @@ class _Listeners:
     on_spoken: Callable[[SpokenSentence], object] | None
 
 
+# What says a piece of a sentence, what watches it, and where it starts, in seconds.
+_Part = tuple[SentenceTokens | PlainTokens, GuardedTokens | None, float]
+
+
 class AnswerStream(SpeechStream):
     """The sound of an answer that is written while it is spoken; ``report`` and ``writing`` fill up.
 
@@ -154,7 +162,7 @@ class Speaker:
         self.normalizer = Normalizer()
         self.writer = Writer(pack.lm)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
-            model.to(device)
+            cast(nn.Module, model).to(device)
         if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
             pack.lm.merge_for_speed()  # copies the weights where they are by now
 
@@ -184,7 +192,7 @@ class Speaker:
 
     @property
     def sample_rate(self) -> int:
-        return self.pack.vocoder.config.sample_rate
+        return self.pack.vocoder.sample_rate
 
     @property
     def default_voice(self) -> str:
@@ -286,23 +294,27 @@ class Speaker:
 
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
-        codes = self._semantic.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])[0, 0].tolist()
+        heard = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
+        codes = self._semantic.encode(torch.from_numpy(heard)[None])[0, 0].tolist()
         return self._sound(codes, self.voice_named(voice), self._generator(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
         with torch.inference_mode():
-            codes = self._codec.encode(torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None])
-            made, _ = self.pack.vocoder(codes.to(self.device))
-            return made[0].float().cpu().numpy()
+            heard = resampled(samples, self.sample_rate, self._codec.spec.sample_rate)
+            codes = self._codec.encode(torch.from_numpy(heard)[None])[0]  # [K, T]
+            entries = (F.embedding(row, book) for row, book in zip(codes, self._codec.codebooks, strict=True))
+            latents = torch.stack(list(entries)).sum(0).mT[None].to(self.device)
+            samples_made, state = self.pack.vocoder.step(latents, self.pack.vocoder.start())
+            return torch.cat([samples_made, self.pack.vocoder.finish(state)], -1)[0].float().cpu().numpy()
 
     @cached_property
-    def _semantic(self) -> SemanticTokenizer:
-        return SemanticTokenizer.load(self.pack.folder / "semantic")
+    def _semantic(self) -> SemanticEncoder:
+        return open_semantic(self.pack.folder / "semantic")
 
     @cached_property
-    def _codec(self) -> Codec:
-        return Codec.load(self.pack.folder / "codec")
+    def _codec(self) -> AcousticCodec:
+        return open_codec(self.pack.folder / "codec")
 
     def _chunks(
         self, pieces: Iterable[str], voice: str, seed: int, options: SpeakOptions | None, told: _Listeners
@@ -321,12 +333,12 @@ class Speaker:
                     continue
                 if told.on_sentence is not None:
                     told.on_sentence(written)
-                parts: list[tuple[SentenceTokens, GuardedTokens | None, float]] = []
+                parts: list[_Part] = []
                 for sentence in split_sentences(said.text):  # numbers grow when they are spelt out
                     if begun:
                         yield [], SENTENCE_PAUSE_SEC
                     begun = True
-                    tokens = SentenceTokens(self.pack.lm, sentence, voice, options, generator)
+                    tokens = sentence_tokens(self.pack.lm, sentence, voice, options, generator)
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
@@ -341,15 +353,13 @@ class Speaker:
             num_samples += len(chunk)
             yield chunk
 
-    def _guarded(self, tokens: SentenceTokens) -> GuardedTokens | None:
+    def _guarded(self, tokens: SentenceTokens | PlainTokens) -> GuardedTokens | None:
         monitor, policy = self.pack.monitor, tokens.options.guard
-        if monitor is None or policy.mode == "off":
-            return None
+        if monitor is None or policy.mode == "off" or isinstance(tokens, PlainTokens):
+            return None  # without a pronunciation there is nothing to watch it by
         return GuardedTokens(tokens, monitor, tokens.voice, policy)
 
-    def _spoken(
-        self, written: str, spoken: str, parts: list[tuple[SentenceTokens, GuardedTokens | None, float]], end_sec: float
-    ) -> SpokenSentence:
+    def _spoken(self, written: str, spoken: str, parts: list[_Part], end_sec: float) -> SpokenSentence:
         guards = [guarded for _, guarded, _ in parts if guarded is not None]
         failed = any(guarded.failed for guarded in guards)
         said = [(tokens.text, guarded.spoken if guarded else tokens.spoken, start) for tokens, guarded, start in parts]
@@ -358,7 +368,7 @@ class Speaker:
             spoken,
             parts[0][2],
             end_sec,
-            spoken_words(written, said, self.pack.vocoder.config.hop / self.sample_rate),
+            spoken_words(written, said, self.pack.token_sec),
             "failed" if failed else "cut" if any(tokens.cut for tokens, _, _ in parts) else "ok",
             tuple(fault for guarded in guards for fault in guarded.faults),
             tuple(fault for guarded in guards for fault in guarded.unmended),

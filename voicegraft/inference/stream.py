@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from voicegraft.acoustic.acoustic_lm import AcousticLM
-from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.tokenizers.base import FrameDecoder
 
 
 @torch.inference_mode()
@@ -25,17 +25,22 @@ def acoustic_frames(
     options: SpeakOptions,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """Semantic tokens -> frames ``[1, code_width]``, ``ahead`` frames behind the tokens, all frames in the end."""
+    """Semantic tokens -> frames ``[1, code_width]``, ``ahead`` tokens behind, all frames in the end."""
     c = model.config
     device = model.codebooks.device
     voice_number = torch.tensor([c.voices.index(voice)], device=device)
     state = model.start()
-    recent = [model.beyond] * c.past
-    span = c.past + 1 + c.ahead
+    near = [model.beyond] * c.past  # the tokens from ``first`` on
+    first = -c.past
+    frame, num_tokens = 0, 0
 
     def step() -> Tensor:
-        nonlocal state
-        ids = torch.tensor([recent[:span]], device=device)
+        nonlocal state, frame, first
+        begin = c.clock.token_of(frame) - c.past
+        del near[: begin - first]
+        first = begin
+        span = near[: c.past + 1 + c.ahead]
+        ids = torch.tensor([span + [model.beyond] * (c.past + 1 + c.ahead - len(span))], device=device)
         _, state = model.step(
             ids,
             voice_number,
@@ -45,24 +50,20 @@ def acoustic_frames(
             forget=not options.acoustic_history,
             blend=options.acoustic_blend,
         )
-        del recent[0]
+        frame += 1
         return state.previous
 
     for token in semantic:
-        recent.append(token)
-        if len(recent) == span:
+        near.append(token)
+        num_tokens += 1
+        while c.clock.token_of(frame) + c.ahead < num_tokens:
             yield step()
-    while len(recent) > c.past:
-        recent += [model.beyond] * (span - len(recent))
-        frame = step()
-        # What was appended stands for the end and is not spoken.
-        while recent and recent[-1] == model.beyond and len(recent) > c.past:
-            del recent[-1]
-        yield frame
+    while frame < c.clock.num_frames(num_tokens):
+        yield step()
 
 
 @torch.inference_mode()
-def render(vocoder: Vocoder, frames: Iterable[Tensor], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
+def render(vocoder: FrameDecoder, frames: Iterable[Tensor], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
     """Frames ``[1, code_width]`` -> float32 samples, rendered some frames at a time."""
     state = vocoder.start()
     waiting: list[Tensor] = []
@@ -73,10 +74,12 @@ def render(vocoder: Vocoder, frames: Iterable[Tensor], first_chunk: int, chunk: 
         if len(waiting) == size:
             samples, state = vocoder.step(torch.stack(waiting, -1), state)
             waiting, size, heard = [], chunk, True
-            yield samples[0].float().cpu().numpy()
+            if samples.shape[-1]:  # a decoder that looks ahead has nothing yet
+                yield samples[0].float().cpu().numpy()
     if waiting:
         samples, state = vocoder.step(torch.stack(waiting, -1), state)
         heard = True
-        yield samples[0].float().cpu().numpy()
+        if samples.shape[-1]:
+            yield samples[0].float().cpu().numpy()
     if heard:
         yield vocoder.finish(state)[0].float().cpu().numpy()

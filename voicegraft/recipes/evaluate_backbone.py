@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
-from voicegraft.data.chat import chat_prompt
+from voicegraft.data.chat import begin_id, chat_prompt, filler_id
 from voicegraft.data.corpora import unpack, words_key
 from voicegraft.data.text import Message, book_pieces, chats
 from voicegraft.fusion.backbone import load_backbone
@@ -41,7 +41,7 @@ Gated = Callable[
 
 @dataclass(frozen=True)
 class EvaluateBackboneConfig:
-    model: str = "runs/pocket/backbone"  # Hugging Face folder
+    model: str = "runs/pocket/backbone"  # Hugging Face folder, or a name on the Hub
     data: str = "data"  # folder with the raw corpora
     work: str = "runs/pocket"  # folder that receives the unpacked corpora and the report
     books_held_out: float = 0.01  # as in the training
@@ -85,7 +85,7 @@ def evaluate_backbone(config: EvaluateBackboneConfig) -> dict[str, dict[str, dic
     work = Path(config.work)
     corpora = work / "corpora"
     unpack(Path(config.data), corpora, CORPORA)
-    backbone, tokenizer = load_backbone(Path(config.model))
+    backbone, tokenizer = load_backbone(config.model)
     model = backbone.to(device)  # type: ignore[arg-type]
     _, pieces = book_pieces(corpora / "books-pd", held_out=config.books_held_out)
     spoken = islice(chats(corpora / "sgd-dialogues" / "dev.jsonl"), config.num_dialogues)
@@ -134,8 +134,7 @@ def perplexity(
     """
     texts = list(texts)
     ids = [i for part in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in part]
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    windows = [[begin, *ids[i : i + context - 1]] for i in range(0, len(ids), context - 1)]
+    windows = [[begin_id(tokenizer), *ids[i : i + context - 1]] for i in range(0, len(ids), context - 1)]
     nats = 0.0
     # The last window is shorter than the others: it goes alone.
     parts = [windows[i : min(i + batch, len(windows) - 1)] for i in range(0, len(windows) - 1, batch)] + [windows[-1:]]
@@ -184,7 +183,6 @@ def answer_all(
     for i, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(i)
     answers = [""] * len(asked)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     generate = cast(Any, model).generate  # its annotation fits no model class
     groups = [same[i : i + batch] for same in by_length.values() for i in range(0, len(same), batch)]
     for group in tqdm(groups, desc="questions", unit="batch"):
@@ -195,7 +193,7 @@ def answer_all(
                 attention_mask=torch.ones_like(rows),
                 max_new_tokens=max_tokens,
                 do_sample=False,
-                pad_token_id=pad,
+                pad_token_id=filler_id(tokenizer),
             )
         for i, said in zip(group, out[:, rows.shape[1] :], strict=True):
             answers[i] = (str(tokenizer.decode(said, skip_special_tokens=True)).strip().splitlines() or [""])[0]

@@ -48,7 +48,7 @@ from voicegraft.recipes.token_measures import (
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.kmeans import KMeansConfig, KMeansTokenizer
-from voicegraft.tokenizers.semantic import SemanticTokenizer
+from voicegraft.tokenizers.opening import open_semantic
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def evaluate_tokenizer(
     work, out = Path(config.work), Path(config.out)
     material = Material(work, config.clips_per_speaker, config.seed)
     clips = {voice: material.held_by(voice) for voice in (config.voice, config.other_voice)}
-    codec, semantic = Codec.load(work / "codec"), SemanticTokenizer.load(work / "semantic")
+    codec, semantic = Codec.load(work / "codec"), open_semantic(work / "semantic")
     kept = Kept(out / "measures.json", {**to_dict(config), "out": "", "codec": codec.spec.fingerprint})
     kmeans = fit_kmeans(config, material, out / "kmeans")
 
@@ -117,8 +117,10 @@ def evaluate_tokenizer(
     prints = {c.name: c.spec.fingerprint for c in (*units, *references) if c.spec}
     decoders = {}
     for unit in units:
-        if unit.spec and unit.spec.hop != codec.spec.hop:
-            raise VoicegraftError(f"{unit.name}: expected a hop of {codec.spec.hop}, got {unit.spec.hop}")
+        if unit.spec and unit.spec.frame_rate != codec.spec.frame_rate:
+            raise VoicegraftError(
+                f"{unit.name}: expected the codec's {codec.spec.frame_rate:g} frames per second, got {unit.spec.frame_rate:g}"
+            )
         folder = out / f"decoder-{unit.name}-{prints[unit.name]}"
         decoder = train_decoder(config.decoder, material, unit, codec, folder)
         if decoder is None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from voicegraft.core.artifacts import load_artifact
 from voicegraft.data.batches import collate
@@ -62,26 +63,36 @@ def _pefts(
     torch.manual_seed(0)
     backbone, _ = load_backbone(case.backbone)
     num_text = backbone.config.vocab_size
+    model: Any = grown(backbone, vocabulary.size, case.lora, whole).train()
+    spoken = fields["token"] >= 0
+    ids = torch.where(spoken, fields["token"] + num_text, fields["text"])
+    labels = torch.full_like(ids, IGNORE)
+    labels[:, 1:] = torch.where(fields["target"][:, :-1] == IGNORE, IGNORE, ids[:, 1:])
+    return _step(model, lambda: model(input_ids=ids, labels=labels, use_cache=False).loss)
+
+
+def grown(backbone: PreTrainedModel, num_new: int, lora: LoraSettings, whole: bool) -> PeftModel:
+    """A LoRA of PEFT on a backbone whose tables were grown by ``num_new`` rows at their end, which are trained too.
+
+    Args:
+        whole: by ``modules_to_save``, all rows of the tables; else by ``trainable_token_indices``, the new ones.
+    """
+    num_text = backbone.config.vocab_size
     with quietly():
-        backbone.resize_token_embeddings(num_text + vocabulary.size, mean_resizing=False)
-    new = list(range(num_text, num_text + vocabulary.size))
+        backbone.resize_token_embeddings(num_text + num_new, mean_resizing=False)
+    new = list(range(num_text, num_text + num_new))
     tied = backbone.config.tie_word_embeddings
     tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
     config = LoraConfig(
-        r=case.lora.rank,
-        lora_alpha=case.lora.alpha,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
         modules_to_save=tables if whole else None,
         trainable_token_indices=None if whole else dict.fromkeys(tables, new),
         ensure_weight_tying=whole and tied,
     )
-    model: Any = get_peft_model(backbone, config).train()
-    spoken = fields["token"] >= 0
-    ids = torch.where(spoken, fields["token"] + num_text, fields["text"])
-    labels = torch.full_like(ids, IGNORE)
-    labels[:, 1:] = torch.where(fields["target"][:, :-1] == IGNORE, IGNORE, ids[:, 1:])
-    return _step(model, lambda: model(input_ids=ids, labels=labels, use_cache=False).loss)
+    return get_peft_model(backbone, config)
 
 
 def _step(model: torch.nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:

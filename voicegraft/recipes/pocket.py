@@ -8,10 +8,8 @@ each stage goes to ``work/cost.json``. The pack's card gets the scores that the 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +24,8 @@ from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
-from voicegraft.recipes.prepare import PrepareConfig, prepare
+from voicegraft.recipes.prepare_pocket import PreparePocketConfig, prepare_pocket
+from voicegraft.recipes.stages import Stage, costs, run_stages
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
 from voicegraft.recipes.train_backbone import BackboneConfig, train_backbone
@@ -63,13 +62,13 @@ def pocket(config: PocketConfig) -> None:
 
     def settings(cls: type[T], name: str) -> T:
         overrides = [f"work={work}"]
-        if cls in (PrepareConfig, BackboneConfig):
+        if cls in (PreparePocketConfig, BackboneConfig):
             overrides.append(f"data={data}")
         path = CONFIGS / f"{name}.yaml"
         return load_config(cls, path if path.is_file() else None, overrides)
 
     stages: list[tuple[str, Callable[[], object]]] = [
-        ("speech", lambda: prepare(settings(PrepareConfig, "prepare"))),
+        ("speech", lambda: prepare_pocket(settings(PreparePocketConfig, "prepare_pocket"))),
         ("backbone", lambda: train_backbone(settings(BackboneConfig, "backbone"))),
         ("semantic", lambda: train_semantic(settings(TrainSemanticConfig, "semantic"))),
         ("codec", lambda: train_codec(settings(TrainCodecConfig, "codec"))),
@@ -80,13 +79,12 @@ def pocket(config: PocketConfig) -> None:
         ("expert", lambda: train_speech(settings(TrainSpeechConfig, "speech"))),
         ("router", lambda: train_router(settings(TrainRouterConfig, "router"))),
     ]
-    for name, stage in stages:
-        _timed(work, name, stage)
+    run_stages(work, [Stage(name, run) for name, run in stages])
     out = Path(config.out)
     header = PackHeader("pocket", default_voice=config.default_voice, options=config.options, provenance=_provenance())
     write_pack(out, work, header, card(config, work, None))
     if config.evaluate:
-        names = load_config(PrepareConfig, None).recordings
+        names = load_config(PreparePocketConfig, None).recordings
         report = evaluate_speech(
             EvaluateSpeechConfig(
                 out=work / "evaluation",
@@ -108,24 +106,6 @@ def pocket(config: PocketConfig) -> None:
     print(f"{out}: {sum(weight_bytes(out).values()) / 1e6:.1f} MB of weights")
 
 
-def _timed(work: Path, name: str, stage: Callable[[], object]) -> None:
-    """Runs a stage unless it is marked done; adds its wall time to ``cost.json``, over interruptions too."""
-    path = work / "cost.json"
-    cost: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    entry = cost.setdefault(name, {"minutes": 0.0, "done": False})
-    if entry["done"]:
-        return
-    started = time.monotonic()
-    try:
-        stage()
-        entry["done"] = (work / name).is_dir()
-        if not entry["done"]:
-            raise VoicegraftError(f"stage {name} stopped before its end; the same command goes on from there")
-    finally:
-        entry["minutes"] = round(entry["minutes"] + (time.monotonic() - started) / 60, 1)
-        write_text(path, json.dumps(cost, indent=2))
-
-
 def _provenance() -> dict[str, Any]:
     """The commit of the recipes, where they lie in a git checkout."""
     here = Path(__file__).parent
@@ -139,8 +119,7 @@ def _provenance() -> dict[str, Any]:
 def card(config: PocketConfig, work: Path, report: dict[str, Any] | None) -> str:
     """The pack's card for people: what it is, its data and licences, its recipe, its cost and its scores."""
     text = (CONFIGS / "CARD.md").read_text(encoding="utf-8")
-    cost = json.loads((work / "cost.json").read_text())
-    minutes = "\n".join(f"| {name} | {entry['minutes']} |" for name, entry in cost.items())
+    minutes = "\n".join(f"| {name} | {entry['minutes']} |" for name, entry in costs(work).items())
     scores = "Not evaluated." if report is None else "See EVALUATION.md for the table, intervals and the worst items."
     return text.format(commit=_provenance().get("commit", "unknown"), cost=minutes, scores=scores)
 

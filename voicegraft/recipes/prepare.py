@@ -1,184 +1,184 @@
-"""Raw corpora -> levelled audio, mel features, pronunciations: everything the training recipes read.
+"""Your own recordings -> shards that the training recipes read, with a report of what was kept and what was put aside.
 
-    python -m voicegraft.recipes.prepare data=DATA_FOLDER work=runs/pocket
+    voicegraft prepare CORPUS ... --out runs/mine
 
-Layout of the work folder: ``corpora/`` (unpacked), ``lexicon.json``, ``sentences.txt`` and
-``speech/<name>/{manifest.jsonl, audio/, mel/, pitch/}``, one folder per shard. Steps that are done are skipped.
+CORPUS is a folder, the file that describes one, or hf:OWNER/NAME[/CONFIG][:SPLIT]. The layout is found out: lhotse, jsonl,
+huggingface, csv, ljspeech, librispeech, libritts or pairs (NAME.txt beside NAME.wav). Stop it with Ctrl-C; the same command
+goes on.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import random
+import argparse
+import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from voicegraft.audio.io import read_audio
-from voicegraft.audio.level import normalise_level, trim_silence
-from voicegraft.audio.mel import LogMel, MelConfig
-from voicegraft.audio.pitch import relative_pitch
+from voicegraft.audio.mel import MelConfig
+from voicegraft.core.config import to_dict
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.core.runtime import single_thread
-from voicegraft.data.corpora import book_paragraphs, dialogues, dictionary_words, readable_sentences, unpack, words_key
-from voicegraft.data.manifest import Utterance, held_back, read_manifest, write_manifest
-from voicegraft.data.pronunciation import Lexicon, flite_lexicon, refine_with_context, words_of
-from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.synthetic import SyntheticConfig, read_aloud
-from voicegraft.recipes.command import recipe_config
+from voicegraft.data.checks import Limits
+from voicegraft.data.ingest import Ingest, Survey, survey, write_shards
+from voicegraft.data.recordings import add_features
+from voicegraft.data.sources.opening import LAYOUTS, Source, open_source
+from voicegraft.evaluation.corpus_report import write_report
+
+FORMAT = 1  # raised when shards of an older program would differ from what this one writes
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    data: str = "data"  # folder with the raw corpora
-    work: str = "runs/pocket"  # folder that receives everything
-    recordings: tuple[str, ...] = ("kathleen", "ljspeech-part")  # corpora with manifest.jsonl: the human voices
-    never_say: tuple[str, ...] = ("prompts/harvard_001-360.txt",)  # evaluation prompts, kept out of all training
-    dictionary: str = (
-        "cmudict/cmudict.dict"  # its words are pronounced too, as many a user's word is in no book; "": none
-    )
-    dialogue_share: float = 0.25  # of the sentences to synthesise, the rest comes from books
+    corpora: tuple[str, ...]  # paths or hf:NAME
+    work: Path  # receives speech/, quarantine.jsonl and prepare/report.md
+    layout: str | None = None  # None: found out
+    audio_root: Path | None = None  # where files that a manifest names may lie; None: beside the manifest
+    name: str | None = None  # of the shards; None: the folder's name
+    speaker: str | None = None  # of all recordings; None: as the corpus says, else the name
+    sample_rate: int = 24_000  # Hz, of the shards
+    val_share: float = 0.02  # of the texts that are held back, where the corpus holds none back itself
+    shard_size: int = 1000  # recordings
     num_workers: int = 2  # processes
-    shard_size: int = 1000  # synthetic utterances per shard
-    mel: MelConfig = field(default_factory=MelConfig)
-    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    features: bool = False  # mel and pitch too, for voicegraft's own tokenizers
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.sample_rate <= 0 or self.sample_rate % 50:
+            raise VoicegraftError(f"expected a --rate in Hz that is a multiple of 50, got {self.sample_rate}")
+        if self.features and self.sample_rate % 100:
+            raise VoicegraftError(f"--features needs a --rate that is a multiple of 100, got {self.sample_rate}")
+        if not 0 <= self.val_share < 1:
+            raise VoicegraftError(f"expected a --val-share from 0 to less than 1, got {self.val_share:g}")
+        if self.shard_size < 1 or self.num_workers < 1:
+            raise VoicegraftError("expected a --shard-size and --workers of at least 1")
+        if self.name is not None and len(self.corpora) > 1:
+            raise VoicegraftError("--name is for one corpus; prepare them one by one, into the same --out")
 
 
 def main(argv: list[str] | None = None) -> None:
-    prepare(recipe_config(PrepareConfig, __doc__, argv))
+    prepare(_parse(argv))
 
 
 def prepare(config: PrepareConfig) -> None:
-    data, work = Path(config.data), Path(config.work)
-    corpora = [*config.recordings, "books-pd", "sgd-dialogues", *Path(config.dictionary).parts[:1]]
-    unpack(data, work / "corpora", corpora)
-    recordings = {name: read_manifest(work / "corpora" / name) for name in config.recordings}
-    sentences = choose_sentences(config, data, work, recordings)
-    more = dictionary_words(work / "corpora" / config.dictionary) if config.dictionary else []
-    lexicon = base_lexicon(work, [*sentences, *(u.text for rows in recordings.values() for u in rows), *more])
-    synthesise(config, work, sentences[: config.synthetic.num_utterances], lexicon)
-    refined = work / "lexicon.json"
-    if not refined.is_file():
-        spoken = (
-            (u.text, u.units) for folder in sorted((work / "speech").glob("flite-*")) for u in read_manifest(folder)
+    """Prepares every corpus, writes the report, and prints what it says in short.
+
+    Raises:
+        VoicegraftError: a corpus cannot be read, was prepared otherwise before, or nothing of it can be kept.
+    """
+    sources = [open_source(corpus, config.layout, config.audio_root) for corpus in config.corpora]
+    names = [_shard_name(config.name or source.name) for source in sources]
+    if len(set(names)) < len(names):
+        raise VoicegraftError(
+            f"two corpora would be called the same: {', '.join(names)}; prepare them one by one with --name"
         )
-        refine_with_context(lexicon, spoken).save(refined)
-    for name, utterances in recordings.items():
-        ingest_recordings(config, work, name, utterances)
-    melodies = [f for f in sorted((work / "speech").iterdir()) if not (f / "pitch" / "index.json").is_file()]
-    if melodies:
-        with multiprocessing.get_context("spawn").Pool(config.num_workers, initializer=single_thread) as pool:
-            track = partial(_track_pitch, config.mel)
-            for _ in tqdm(pool.imap_unordered(track, melodies), total=len(melodies), desc="pitch", unit="shard"):
-                pass
+    for source, name in zip(sources, names, strict=True):
+        found = survey(source, config.val_share)
+        _begin(config, source, name, found)
+        write_shards(
+            Ingest(source, config.work, name, config.sample_rate, config.limits, config.speaker, config.shard_size),
+            found,
+            config.num_workers,
+        )
+    report = write_report(config.work)
+    if config.features:
+        mel = MelConfig(sample_rate=config.sample_rate, hop=config.sample_rate // 100)
+        add_features(config.work, mel, config.num_workers)
+    for name in names:
+        print(report.in_short(name))
+    print(f"report: {config.work / 'prepare' / 'report.md'}; put aside: {config.work / 'quarantine.jsonl'}")
+    for name in names:
+        report.need_something(name, config.work / "quarantine.jsonl")
 
 
-def _track_pitch(mel: MelConfig, folder: Path) -> None:
-    audio = RaggedArray(folder / "audio", key=f"pcm-{mel.sample_rate}")
-    scaled = (torch.from_numpy(a / np.float32(32768)) for a in audio)
-    tracks = (relative_pitch(x, mel.sample_rate, 2 * mel.hop).numpy() for x in scaled)
-    write_ragged(folder / "pitch", tracks, "float16", key=f"pitch-{mel.sample_rate}-{2 * mel.hop}")
-
-
-def choose_sentences(
-    config: PrepareConfig, data: Path, work: Path, recordings: dict[str, list[Utterance]]
-) -> list[str]:
-    """Readable sentences in a random order, the ones to synthesise first; nothing that an evaluation will say."""
-    path = work / "sentences.txt"
+def _begin(config: PrepareConfig, source: Source, name: str, found: Survey) -> None:
+    """Notes what is about to be done; refuses a work folder where something else was done under that name."""
+    job: dict[str, Any] = {
+        "format": FORMAT,
+        "corpus": found.digest,
+        "layout": source.layout,
+        "records": found.num_records,
+        "rate": config.sample_rate,
+        "val-share": config.val_share,
+        "shard-size": config.shard_size,
+        "speaker": config.speaker,
+        "limits": to_dict(config.limits),
+    }
+    path = config.work / "prepare" / name / "job.json"
+    for other in sorted((config.work / "prepare").glob("*/job.json")):
+        rate = json.loads(other.read_text())["rate"]
+        if other != path and rate != config.sample_rate:
+            raise VoicegraftError(
+                f"{config.work} holds {other.parent.name} at {rate} Hz and cannot take {name} at {config.sample_rate} Hz: "
+                f"use --rate {rate} or another --out"
+            )
+    shards = f"{config.work / 'speech' / name}-*"
     if path.is_file():
-        return path.read_text().splitlines()
-    forbidden = {words_key(u.text) for rows in recordings.values() for u in held_back(rows)[1]}
-    for name in config.never_say:
-        forbidden |= {words_key(line) for line in (data / name).read_text().splitlines()}
-    books = _distinct(readable_sentences(book_paragraphs(work / "corpora" / "books-pd")), forbidden)
-    turns = (text for d in dialogues(work / "corpora" / "sgd-dialogues" / "train.jsonl") for _, text in d)
-    spoken = _distinct(readable_sentences(turns), forbidden)
-    draw = random.Random(config.synthetic.seed)
-    draw.shuffle(books)
-    draw.shuffle(spoken)
-    num_spoken = round(config.synthetic.num_utterances * config.dialogue_share)
-    num_books = config.synthetic.num_utterances - num_spoken
-    first = books[:num_books] + spoken[:num_spoken]
-    rest = books[num_books:] + spoken[num_spoken:]
-    draw.shuffle(first)
-    draw.shuffle(rest)
-    write_text(path, "\n".join(first + rest))
-    return first + rest
+        before = json.loads(path.read_text())
+        changed = [_change(key, before.get(key), job[key]) for key in job if before.get(key) != job[key]]
+        if changed:
+            raise VoicegraftError(
+                f"{name} in {config.work} was prepared otherwise ({'; '.join(changed)}): use another --out or --name, or "
+                f"delete {shards} and {path.parent} to begin anew"
+            )
+    elif any((config.work / "speech").glob(f"{name}-[0-9]*")):
+        raise VoicegraftError(
+            f"{shards} is there but not how it was made ({path}): use another --out or --name, or delete it"
+        )
+    else:
+        write_text(path, json.dumps(job, indent=2))
 
 
-def _distinct(sentences: Iterable[str], forbidden: set[str]) -> list[str]:
-    return list({key: s for s in sentences if (key := words_key(s)) not in forbidden}.values())
+def _change(key: str, before: Any, now: Any) -> str:
+    if key == "corpus":
+        return "the corpus itself changed"
+    if isinstance(before, dict) and isinstance(now, dict):
+        return "; ".join(_change(k, before.get(k), now.get(k)) for k in now if before.get(k) != now.get(k))
+    return f"{key} was {before}, now {now}"
 
 
-def base_lexicon(work: Path, texts: Iterable[str]) -> Lexicon:
-    path = work / "lexicon-isolated.json"
-    if not path.is_file():
-        flite_lexicon(word.key for text in texts for word in words_of(text)).save(path)
-    return Lexicon.load(path)
+def _shard_name(name: str) -> str:
+    """A name that a folder may have anywhere, and that no report of ours has."""
+    if not (clean := re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")):
+        raise VoicegraftError(f"cannot name shards {name!r}: expected letters and digits; give another --name")
+    return clean
 
 
-def synthesise(config: PrepareConfig, work: Path, sentences: list[str], lexicon: Lexicon) -> None:
-    starts = range(0, len(sentences), config.shard_size)
-    jobs = [
-        (work / "speech" / f"flite-{n:03d}", start, sentences[start : start + config.shard_size])
-        for n, start in enumerate(starts)
-    ]
-    jobs = [job for job in jobs if not (job[0] / "mel" / "index.json").is_file()]
-    if jobs:
-        with multiprocessing.get_context("spawn").Pool(config.num_workers, initializer=single_thread) as pool:
-            make = partial(_synthesise_shard, config, lexicon)
-            for _ in tqdm(pool.imap_unordered(make, jobs), total=len(jobs), desc="synthetic speech", unit="shard"):
-                pass
-
-
-def _synthesise_shard(config: PrepareConfig, lexicon: Lexicon, job: tuple[Path, int, list[str]]) -> None:
-    folder, first, sentences = job
-    read = (
-        read_aloud(first + i, text, lexicon, config.synthetic, config.mel.sample_rate)
-        for i, text in enumerate(sentences)
+def _parse(argv: list[str] | None) -> PrepareConfig:
+    parser = argparse.ArgumentParser(
+        prog="voicegraft prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    write_speech(folder, (pair for pair in read if pair is not None), config.mel)
-
-
-def ingest_recordings(config: PrepareConfig, work: Path, name: str, utterances: list[Utterance]) -> None:
-    folder = work / "speech" / name
-    if (folder / "mel" / "index.json").is_file():
-        return
-    back = {u.id for u in held_back(utterances)[1]}
-
-    def read() -> Iterator[tuple[Utterance, np.ndarray]]:
-        for u in tqdm(utterances, desc=name, unit="clip"):
-            samples = read_audio(work / "corpora" / name / u.audio, config.mel.sample_rate).samples
-            samples = trim_silence(samples, config.mel.sample_rate)
-            split = "val" if u.id in back else "train"
-            seconds = len(samples) / config.mel.sample_rate
-            # Acronyms are read letter by letter: the lexicon looks up words, so give it letters.
-            text = re.sub(r"\b([A-Z])\.(?=[A-Z]\.|\s|$)", r"\1 ", u.text) if "." in u.text[:-1] else u.text
-            yield replace(u, audio="", text=text, split=split, duration_sec=seconds), samples
-
-    write_speech(folder, read(), config.mel)
-
-
-def write_speech(folder: Path, pairs: Iterable[tuple[Utterance, np.ndarray]], mel: MelConfig) -> None:
-    """Levels the samples and writes manifest, 16-bit audio and mel features; the mel folder comes last."""
-    log_mel = LogMel(mel)
-    rows, audio = [], []
-    for utterance, samples in pairs:
-        whole = len(samples) // (2 * mel.hop) * (2 * mel.hop)  # a whole number of 50 Hz frames
-        levelled = normalise_level(samples[:whole], mel.sample_rate)
-        rows.append(utterance)
-        audio.append(np.round(levelled * 32767).astype(np.int16))
-    write_manifest(folder, rows)
-    write_ragged(folder / "audio", audio, "int16", key=f"pcm-{mel.sample_rate}")
-    with torch.inference_mode():
-        mels = (log_mel(torch.from_numpy(a / np.float32(32768))).T.numpy() for a in audio)
-        write_ragged(folder / "mel", mels, "float16", key=mel.key)
+    standard = PrepareConfig((), Path())
+    parser.add_argument("corpora", nargs="+", metavar="CORPUS")
+    parser.add_argument("--out", dest="work", type=Path, required=True, metavar="DIR", help="the work folder")
+    parser.add_argument("--layout", choices=tuple(LAYOUTS), help="instead of finding it out")
+    parser.add_argument("--audio-root", type=Path, metavar="DIR", help="where the files that a manifest names may lie")
+    parser.add_argument("--name", help="of the shards (default: the folder's name)")
+    parser.add_argument("--speaker", help="of all recordings (default: as the corpus says, else its name)")
+    parser.add_argument(
+        "--rate", dest="sample_rate", type=int, default=standard.sample_rate, metavar="HZ", help="default: 24000"
+    )
+    parser.add_argument(
+        "--val-share", type=float, default=standard.val_share, metavar="X", help="texts held back (default: 0.02)"
+    )
+    parser.add_argument("--shard-size", type=int, default=standard.shard_size, metavar="N", help="default: 1000")
+    parser.add_argument(
+        "--workers", dest="num_workers", type=int, default=standard.num_workers, metavar="N", help="default: 2"
+    )
+    parser.add_argument("--features", action="store_true", help="mel and pitch too, for voicegraft's own tokenizers")
+    limits = parser.add_argument_group("limits", "a recording beyond them is put aside (docs/data.md)")
+    for limit in fields(Limits):
+        default = "two thirds of --rate" if limit.default is None else f"{limit.default:g}"
+        kind = int if limit.name == "min_file_rate" else float
+        option = f"--{limit.name.replace('_', '-')}"
+        limits.add_argument(option, type=kind, default=limit.default, metavar="X", help=f"default: {default}")
+    values = vars(parser.parse_args(argv))
+    try:
+        chosen = Limits(**{limit.name: values.pop(limit.name) for limit in fields(Limits)})
+    except ValueError as error:
+        raise VoicegraftError(str(error)) from error
+    return PrepareConfig(**{**values, "corpora": tuple(values["corpora"]), "limits": chosen})
 
 
 if __name__ == "__main__":

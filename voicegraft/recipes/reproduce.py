@@ -45,7 +45,7 @@ from voicegraft.evaluation.table import write_table
 from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
-from voicegraft.inference.sentence import SentenceTokens
+from voicegraft.inference.plain import sentence_tokens
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
@@ -258,7 +258,7 @@ class Bench:
         """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
         lm, options = speaker.pack.lm, speaker.pack.header.options
         said = (part for text in prompts for part in split_sentences(speaker.normalizer.analyse(text).text))
-        gates = [SentenceTokens(lm, text, self.voice, options).begin().gates for text in said]
+        gates = [sentence_tokens(lm, text, self.voice, options).begin().gates for text in said]
         if any(gate != SPEECH for gate in gates if isinstance(gate, str)) or not all(isinstance(g, str) for g in gates):
             return identity
         weights = {

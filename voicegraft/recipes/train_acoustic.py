@@ -12,34 +12,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
+from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, Clock
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.speech import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
-from voicegraft.tokenizers.codec import Codec
-from voicegraft.tokenizers.fsq import FSQ, structured_rows
-from voicegraft.tokenizers.semantic import SemanticTokenizer
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.tokenizers.base import SemanticEncoder
+from voicegraft.tokenizers.opening import open_codec, open_semantic
+from voicegraft.train.loop import LoopConfig, run, save_once
 
 
 @dataclass(frozen=True)
 class TrainAcousticConfig:
     work: str = "runs/pocket"
-    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")
+    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # prefixes of shards; none: all
     model: AcousticConfig = field(default_factory=AcousticConfig)
     rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
     batch_size: int = 16  # crops
     crop_frames: int = 120  # frames per crop
     forget_history: float = 0.1  # share of frames whose past is zeroed
     wrong_history: float = 0.15  # share of frames whose past is another frame's
-    wrong_digits: float = 0.04  # share of semantic digits that are off by one
+    wrong_digits: float = 0.04  # share of the semantic tokens' digits (FSQ), or of the tokens, that are off a little
     device: str = "auto"
 
 
@@ -50,8 +50,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_acoustic(config: TrainAcousticConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
-    semantic, codec = SemanticTokenizer.load(work / "semantic"), Codec.load(work / "codec")
-    speech = PreparedSpeech(work, config.corpora)
+    semantic, codec = open_semantic(work / "semantic"), open_codec(work / "codec")
+    speech = PreparedSpeech(work, config.corpora or None)
+    clock = Clock.of(semantic.spec, codec.spec)
     units = Tokens(work, "semantic", semantic.spec.fingerprint)
     codes = Tokens(work, "codec", codec.spec.fingerprint)
     train, val = speech.select("train"), speech.select("val")
@@ -65,22 +66,29 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
             voices=tuple(speech.speakers),
             num_codebooks=codec.spec.num_codebooks,
             codebook_size=codec.spec.vocab_size,
-            code_width=codec.config.latent_width,
+            code_width=codec.codebooks.shape[-1],
             semantic=semantic.spec.fingerprint,
             codec=codec.spec.fingerprint,
+            semantic_tokens=clock.semantic_tokens,
+            acoustic_frames=clock.acoustic_frames,
         )
     )
-    model.codebooks.copy_(codec.rvq.codebooks)
+    model.codebooks.copy_(codec.codebooks)
     with torch.no_grad():
-        model.semantic.weight[:-1] = structured_rows(semantic.config.levels, model.config.width, 0.5)
+        model.semantic.weight[:-1] = semantic.rows(model.config.width, 0.5)
     model.to(device)
-    damage = Damage(config, semantic.config.levels).to(device)
+    cast(nn.Module, semantic).to(device)
+    damage = Damage(config, semantic)
 
-    def row(clip: Clip, start: int, length: int) -> tuple[np.ndarray, np.ndarray, int]:
-        u, c = units(clip)[start : start + length, 0], codes(clip)[start : start + length]
-        return u, c[: len(u)], speech.speakers.index(clip.utterance.speaker)
+    def row(clip: Clip, start: int, length: int) -> Row:
+        """Some acoustic frames, and the semantic tokens they belong to."""
+        tokens = clock.token_of(start + np.arange(min(length, len(codes(clip)) - start)))
+        inside = tokens[tokens < len(units(clip))]
+        voice = speech.speakers.index(clip.utterance.speaker)
+        first, last = int(inside[0]), int(inside[-1])
+        return Row(units(clip)[first : last + 1, 0], codes(clip)[start : start + len(inside)], inside - first, voice)
 
-    def batch_at(number: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def batch_at(number: int, seed: int) -> Batch:
         draw = np.random.default_rng([seed, number])
         rows = []
         for i in draw.choice(len(train), size=config.batch_size, p=weights):
@@ -89,12 +97,12 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         return stack(rows, model.beyond, device)
 
     def losses(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
+        players: Mapping[str, nn.Module], batch: Batch, step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        semantic_ids, true_codes, voice = batch
+        true_codes = batch.codes
         filled = true_codes.clamp(min=0)
         history = damage.history(model.shifted_sums(filled))
-        logits = players["acoustic"](damage.semantic(semantic_ids), filled, voice, history)
+        logits = players["acoustic"](damage.semantic(batch.semantic), filled, batch.voice, history, batch.tokens)
         each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), true_codes, ignore_index=-1, reduction="none")
         known = (true_codes >= 0).float()
         by_book = (each * known).sum((0, 2)) / known.sum((0, 2))
@@ -105,9 +113,9 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         model.eval()
         totals = []
         for clip in val:
-            semantic_ids, true_codes, voice = stack([row(clip, 0, 10**6)], model.beyond, device)
-            logits = model(semantic_ids, true_codes, voice)
-            each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), true_codes, reduction="none")
+            one = stack([row(clip, 0, 10**6)], model.beyond, device)
+            logits = model(one.semantic, one.codes, one.voice, tokens=one.tokens)
+            each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), one.codes, reduction="none")
             totals.append(each.mean((0, 2)).cpu().numpy())
         model.train()
         mean = np.mean(totals, axis=0)
@@ -117,27 +125,51 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         folder = work / "acoustic-training" / f"round{number}"
         if not run(loop, folder, {"acoustic": model}, partial(batch_at, seed=loop.seed), losses, validate):
             return
-    model.save(work / "acoustic", {"recipe": "train_acoustic", "corpora": list(config.corpora)})
+    save_once(model, model.save, work / "acoustic", {"recipe": "train_acoustic", "corpora": list(config.corpora)})
 
 
-def stack(
-    rows: list[tuple[np.ndarray, np.ndarray, int]], beyond: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows (semantic ``[T]``, codes ``[T, K]``, voice) -> padded ``[B, T]``, ``[B, K, T]`` (-1 where padded), ``[B]``."""
-    longest = max(len(u) for u, _, _ in rows)
-    semantic = [np.pad(u.astype(np.int64), (0, longest - len(u)), constant_values=beyond) for u, _, _ in rows]
-    codes = [np.pad(c.astype(np.int64), ((0, longest - len(c)), (0, 0)), constant_values=-1) for _, c, _ in rows]
-    voices = torch.tensor([v for _, _, v in rows], device=device)
-    return torch.from_numpy(np.stack(semantic)).to(device), torch.from_numpy(np.stack(codes)).mT.to(device), voices
+@dataclass(frozen=True)
+class Row:
+    """A crop of one recording."""
+
+    semantic: np.ndarray  # [S]
+    codes: np.ndarray  # [T, K]
+    tokens: np.ndarray  # [T] the semantic token that a frame belongs to
+    voice: int
 
 
-class Damage(nn.Module):
+@dataclass(frozen=True)
+class Batch:
+    """Padded crops."""
+
+    semantic: Tensor  # [B, S]
+    codes: Tensor  # [B, K, T], -1 where padded
+    tokens: Tensor  # [B, T]
+    voice: Tensor  # [B]
+
+
+def stack(rows: list[Row], beyond: int, device: torch.device) -> Batch:
+    def padded(arrays: list[np.ndarray], filler: int) -> Tensor:
+        longest = max(map(len, arrays))
+        made = np.full((len(arrays), longest, *arrays[0].shape[1:]), filler, dtype=np.int64)
+        for row, array in zip(made, arrays, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(made).to(device)
+
+    return Batch(
+        semantic=padded([r.semantic for r in rows], beyond),
+        codes=padded([r.codes for r in rows], -1).mT,
+        tokens=padded([r.tokens for r in rows], 0),
+        voice=torch.tensor([r.voice for r in rows], device=device),
+    )
+
+
+class Damage:
     """The errors that generation will make, in miniature."""
 
-    def __init__(self, config: TrainAcousticConfig, levels: tuple[int, ...]):
-        super().__init__()
-        self.config = config
-        self.fsq = FSQ(levels)
+    def __init__(self, config: TrainAcousticConfig, semantic: SemanticEncoder):
+        self.config, self.nudge = config, semantic.nudge
+        self.vocab_size = semantic.spec.vocab_size
 
     def history(self, sums: Tensor) -> Tensor:
         """``[B, T, W]`` with some frames zeroed and some swapped for a random other frame's of the batch."""
@@ -148,10 +180,9 @@ class Damage(nn.Module):
         return torch.where(draw > 1 - self.config.forget_history, torch.zeros_like(sums), sums)
 
     def semantic(self, ids: Tensor) -> Tensor:
-        """``[B, T]`` with some digits off by one; ids beyond the vocabulary stay."""
-        inside = ids < self.fsq.vocab_size
-        nudged = self.fsq.nudge(ids.clamp(max=self.fsq.vocab_size - 1), self.config.wrong_digits)
-        return torch.where(inside, nudged, ids)
+        """``[B, S]`` with some units replaced by units like them; ids beyond the vocabulary stay."""
+        nudged = self.nudge(ids.clamp(max=self.vocab_size - 1), self.config.wrong_digits)
+        return torch.where(ids < self.vocab_size, nudged, ids)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.speech import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.codec import Codec, CodecConfig
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.loop import LoopConfig, run, save_once
 
 
 @dataclass(frozen=True)
 class TrainCodecConfig:
     work: str = "runs/pocket"
-    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # shards with the voices to code
+    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # prefixes of shards with the voices to code; none: all
     model: CodecConfig = field(default_factory=CodecConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch_size: int = 16  # crops
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_codec(config: TrainCodecConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
-    speech = PreparedSpeech(work, config.corpora)
+    speech = PreparedSpeech(work, config.corpora or None)
     train, val = speech.select("train"), speech.select("val")
     torch.manual_seed(0)
     model = Codec(config.model).to(device)
@@ -69,7 +69,7 @@ def train_codec(config: TrainCodecConfig) -> None:
 
     if run(config.loop, work / "codec-training", {"codec": model}, batch_at, losses, validate):
         model.half().float()  # the codes of all later stages come from the weights as shipped
-        model.save(work / "codec", {"recipe": "train_codec", "corpora": list(config.corpora)})
+        save_once(model, model.save, work / "codec", {"recipe": "train_codec", "corpora": list(config.corpora)})
 
 
 def waveform_crops(

@@ -24,8 +24,8 @@ from voicegraft.data.speech import Clip, PreparedSpeech, frame_classes, frame_co
 from voicegraft.inference.monitor import MonitorConfig, UnitRecognizer, VoicePace
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
-from voicegraft.tokenizers.semantic import SemanticTokenizer
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.train.loop import LoopConfig, run, save_once
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_monitor(config: TrainMonitorConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
-    spec = SemanticTokenizer.load(work / "semantic").spec
+    spec = open_semantic(work / "semantic").spec
     speech = PreparedSpeech(work, aligned=newest_alignments(work))
     tokens = Tokens(work, "semantic", spec.fingerprint)
     rate = spec.sample_rate / spec.hop
@@ -78,14 +78,15 @@ def train_monitor(config: TrainMonitorConfig) -> None:
             classes.append(frame_classes(clip.utterance, len(row), rate))
         return Frames(torch.from_numpy(np.concatenate(windows)), torch.from_numpy(np.concatenate(classes)))
 
-    train = {kind: frames("train", kind == "synthetic") for kind in ("human", "synthetic")}
-    held = {kind: frames("val", kind == "synthetic") for kind in ("human", "synthetic")}
+    kinds = ["human", *(["synthetic"] if speech.select("train", synthetic=True) else [])]
+    train = {kind: frames("train", kind == "synthetic") for kind in kinds}
+    held = {kind: frames("val", kind == "synthetic") for kind in kinds}
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         draw = torch.Generator().manual_seed(config.loop.seed * 1_000_003 + step)
-        num_human = round(config.batch_size * config.human_share)
+        num_human = round(config.batch_size * config.human_share) if len(kinds) > 1 else config.batch_size
         windows, classes = [], []
-        for kind, count in (("human", num_human), ("synthetic", config.batch_size - num_human)):
+        for kind, count in zip(kinds, (num_human, config.batch_size - num_human), strict=False):
             chosen = torch.randint(len(train[kind].classes), (count,), generator=draw)
             windows.append(train[kind].windows[chosen].long())
             classes.append(train[kind].classes[chosen])
@@ -115,7 +116,8 @@ def train_monitor(config: TrainMonitorConfig) -> None:
             for voice in voices
         )
         model.config = replace(model.config, pace=pace)
-        model.save(work / "monitor", {"recipe": "train_monitor", "steps": config.loop.steps, **validate(0)})
+        about = {"recipe": "train_monitor", "steps": config.loop.steps, **validate(0)}
+        save_once(model, model.save, work / "monitor", about)
 
 
 def voice_pace(config: TrainMonitorConfig, voice: str, clips: Sequence[Clip], frame_rate: float) -> VoicePace:

@@ -27,11 +27,13 @@ from voicegraft.fusion.lora_training import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.recipes.train_backbone import QuestionsConfig
-from voicegraft.recipes.train_speech import Context, Round, Spelling, TrainSpeechConfig, material
+from voicegraft.recipes.train_speech import TrainSpeechConfig
 from voicegraft.recipes.train_text import TextBatches
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.train.loop import LoopConfig, run, save_once
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def train_router(config: TrainRouterConfig) -> None:
         return {"router": loss}, parts
 
     if run(config.loop, work / f"{config.out}-training", {"router": model}, tasks, losses):
-        lm.router.save(work / config.out, {"recipe": "train_router", "steps": config.loop.steps})
+        save_once(lm.router, lm.router.save, work / config.out, {"recipe": "train_router", "steps": config.loop.steps})
 
 
 class RouterTraining(nn.Module):
@@ -162,21 +164,18 @@ class Tasks:
         self.plain_buckets = LengthBuckets(
             [len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions
         )
-        speaking = TrainSpeechConfig(config.work)
         tokens = Tokens(work, "semantic", lm.rows.config.semantic)
-        spelling = Spelling(lm.tokenizer, Lexicon.load(work / "lexicon.json"))
         speech = PreparedSpeech(work, aligned=newest_alignments(work))
         speech.clips = draw.sample(speech.clips, min(len(speech.clips), config.num_clips))
+        settings = (lm.vocabulary, tokens, Context(lm.tokenizer), lm.rows.config.frames_per_step)
+        source, lexicon = Plain(*settings), None
+        if lm.rows.config.layout == "guided":
+            lexicon = Lexicon.load(work / "lexicon.json")
+            rate = open_semantic(work / "semantic").spec.frame_rate
+            source = Guided(*settings, frame_rate=rate, spelling=Spelling(lm.tokenizer, lexicon))
+        counts = (config.num_sentences, config.num_sentences // 4)
         train = material(
-            speaking,
-            lm.vocabulary,
-            spelling,
-            Context(lm.tokenizer, speaking),
-            speech,
-            tokens,
-            "train",
-            config.num_sentences,
-            config.num_sentences // 4,
+            source, speech, sentences, lexicon, "train", *counts, num_training=TrainSpeechConfig.num_pronunciations
         )
         self.spoken, self.spoken_buckets = train.mixed(Round(), config.batch_positions)
         self.device, self.seed = device, config.loop.seed

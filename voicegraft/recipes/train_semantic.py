@@ -10,25 +10,22 @@ Writes ``semantic/`` (the tokenizer) and ``aligned/`` (manifests of the recordin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from voicegraft.core.artifacts import fingerprint
-from voicegraft.core.files import write_text
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.manifest import Utterance, write_manifest
-from voicegraft.data.pronunciation import BOUNDARIES, START, Lexicon
-from voicegraft.data.speech import DONE, UNIT_CLASS, Clip, PreparedSpeech, frame_classes
+from voicegraft.data.pronunciation import Lexicon
+from voicegraft.data.speech import DONE, Clip, PreparedSpeech, frame_classes
+from voicegraft.recipes.align import write_alignments
 from voicegraft.recipes.command import recipe_config
-from voicegraft.tokenizers.alignment import force_align
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.loop import LoopConfig, main_first, run, save_once
 
 
 @dataclass(frozen=True)
@@ -118,10 +115,13 @@ def train_semantic(config: TrainSemanticConfig) -> None:
         if not run(loop, work / "semantic-training" / f"round{number}", {"semantic": model}, batches, losses, validate):
             return
         aligned = work / "alignments" / f"round{number}"
-        if not (aligned / DONE).is_file():
-            align_recordings(model, batches.speech, lexicon, aligned, device)
+        with main_first():
+            if not (aligned / DONE).is_file():
+                align_recordings(model, batches.speech, lexicon, aligned, device)
     tokenizer = model.tokenizer.half().float()  # what is shipped, and what the tokens of all later stages come from
-    tokenizer.save(work / "semantic", {"recipe": "train_semantic", "speakers": batches.speech.speakers})
+    save_once(
+        tokenizer, tokenizer.save, work / "semantic", {"recipe": "train_semantic", "speakers": batches.speech.speakers}
+    )
     print(f"semantic tokenizer {fingerprint(tokenizer.state_dict())}: {work / 'semantic'}")
 
 
@@ -149,29 +149,15 @@ def align_recordings(
 ) -> None:
     """Writes manifests of the recordings with timed units; an utterance that cannot be aligned keeps none."""
     model.eval()
-    rate = model.tokenizer.spec.frame_rate
-    by_shard: dict[str, list[Utterance]] = {}
-    failures = 0
-    human = [c for c in speech.clips if not c.synthetic]
-    for clip in tqdm(human, desc="align recordings", unit="clip", mininterval=5):
-        u = clip.utterance
+
+    def log_probs(clip: Clip) -> np.ndarray:
         mel = torch.from_numpy(speech.array(clip, "mel").astype(np.float32).T)[None].to(device)
         quantised, _ = model.tokenizer.fsq(model.tokenizer.latents(mel))
-        log_probs = model.phone_head(model.trunk(model.read(quantised.transpose(1, 2)))).float().log_softmax(1)[0].T
-        units = lexicon.units(u.text)
-        counts = None
-        if units is not None:
-            skippable = [unit == START or unit in BOUNDARIES for unit in units]
-            counts = force_align(log_probs.cpu().numpy(), [UNIT_CLASS[unit] for unit in units], skippable)
-        if units is None or counts is None:
-            failures += 1
-            by_shard.setdefault(clip.folder.name, []).append(replace(u, units=(), unit_ends_sec=()))
-        else:
-            ends = tuple(round(float(e) / rate, 3) for e in np.cumsum(counts))
-            by_shard.setdefault(clip.folder.name, []).append(replace(u, units=tuple(units), unit_ends_sec=ends))
-    for name, rows in by_shard.items():
-        write_manifest(out / name, rows)
-    write_text(out / DONE, f"{len(human) - failures} of {len(human)} aligned")
+        phones = model.phone_head(model.trunk(model.read(quantised.transpose(1, 2))))
+        return np.asarray(phones.float().log_softmax(1)[0].T.cpu())
+
+    human = [c for c in speech.clips if not c.synthetic]
+    write_alignments(human, lexicon.units, log_probs, model.tokenizer.spec.frame_rate, out)
     model.train()
 
 

@@ -11,44 +11,36 @@ learns to answer questions too: the joint training that the mixture of experts i
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
-from voicegraft.data.chat import chat_prompt, encode, sentence_ids
-from voicegraft.data.pronunciation import UNITS, Lexicon, phones_by_word, words_of
-from voicegraft.data.sequences import SpeechSequence, WordSpelling, speech_sequence
-from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts, newest_alignments
-from voicegraft.data.spelling import Speller
-from voicegraft.fusion.backbone import load_backbone
+from voicegraft.data.pronunciation import UNITS, Lexicon
+from voicegraft.data.sequences import SpeechSequence
+from voicegraft.data.speech import PreparedSpeech, newest_alignments
+from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
+from voicegraft.fusion.speech_rows import Layout
 from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.recipes.train_text import TextBatches
-from voicegraft.tokenizers.fsq import FSQ
-from voicegraft.tokenizers.semantic import SemanticTokenizer
+from voicegraft.tokenizers.base import SemanticEncoder
+from voicegraft.tokenizers.opening import open_semantic
 from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
-from voicegraft.train.loop import LoopConfig, run
-
-WORDS_PER_LIST = 8
-
-
-@dataclass(frozen=True)
-class Round:
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    human_share: float = 0.35  # of the sequences' positions
-    synthetic_share: float = 0.45  # the rest is pronunciation alone
+from voicegraft.train.engine import launched_sharded
+from voicegraft.train.loop import run, save_once
 
 
 @dataclass(frozen=True)
@@ -59,38 +51,32 @@ class TrainSpeechConfig:
     start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one
     out: str = "expert"  # folder in work that receives the expert
     lora: LoraSettings = field(default_factory=LoraSettings)
+    loading: BackboneSettings = field(default_factory=BackboneSettings)  # number format, gradient checkpointing, ...
     activated: bool = False  # the LoRA acts from the first speech token on, not on the text before
+    layout: Layout = (
+        "guided"  # guided spells and is told its place; plain goes from text to codes, without pronunciations
+    )
+    frames_per_step: int = 1  # semantic tokens that one step of the backbone says: 1, 2 or 4
+    num_runs: int = (
+        0  # plain layout: equal tokens in a row become one with a length of up to so many frames; 0: none do
+    )
     chat_context: float = 0.0  # share of the sequences that stand at the end of a written answer
     text_share: float = 0.0  # share of the steps that train written answers
     questions: QuestionsConfig = field(default_factory=QuestionsConfig)  # for both
     rounds: tuple[Round, ...] = (Round(),)
     batch_positions: int = 4096  # positions per batch
     hidden_codes: float = 0.2  # share of the codes said so far that are not shown
-    wrong_digits: float = 0.05  # share of the digits of those that are, off by one
+    wrong_digits: float = 0.05  # share of the digits of those that are (FSQ), or of the codes, that are off a little
     num_pronunciations: int = 40_000  # sentences that are only pronounced
     num_word_lists: int = 20_000  # lists of words that are only pronounced
     max_frames: int = 500  # longer utterances are left out
     device: str = "auto"
 
-
-@dataclass(frozen=True)
-class Material:
-    """Sequences of one split, by kind."""
-
-    human: list[SpeechSequence]
-    synthetic: list[SpeechSequence]
-    pronunciation: list[SpeechSequence]
-
-    def mixed(self, round: Round, budget: int) -> tuple[list[SpeechSequence], LengthBuckets]:
-        """All sequences, and buckets that draw the kinds by the round's shares of positions."""
-        shares = (round.human_share, round.synthetic_share, 1 - round.human_share - round.synthetic_share)
-        items: list[SpeechSequence] = []
-        weights: list[float] = []
-        for share, kind in zip(shares, (self.human, self.synthetic, self.pronunciation), strict=True):
-            positions = sum(len(s) for s in kind)
-            items += kind
-            weights += [share / max(1, positions)] * len(kind)
-        return items, LengthBuckets([len(s) for s in items], weights, budget)
+    def __post_init__(self) -> None:
+        if self.num_runs and self.layout != "plain":
+            raise ValueError("num_runs goes with layout: plain; a guided unit ends by itself")
+        if self.frames_per_step < 1:
+            raise ValueError(f"frames_per_step must be 1 or more, got {self.frames_per_step}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,34 +86,56 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_speech(config: TrainSpeechConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
-    semantic = SemanticTokenizer.load(work / "semantic")
-    speech = PreparedSpeech(work, aligned=Path(config.aligned) if config.aligned else newest_alignments(work))
-    vocabulary = SpeechVocabulary(tuple(speech.speakers), UNITS, semantic.spec.vocab_size)
-    backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
+    semantic = open_semantic(work / "semantic")
+    guided = config.layout == "guided"
+    aligned = newest_alignments(work)
+    speech = PreparedSpeech(work, aligned=Path(config.aligned) if config.aligned else aligned)
+    units = UNITS if guided else ()
+    vocabulary = SpeechVocabulary(tuple(speech.speakers), units, semantic.spec.vocab_size, config.num_runs)
+    backbone, tokenizer = load_backbone(config.backbone or work / "backbone", config.loading)
     torch.manual_seed(0)
-    fingerprint = semantic.spec.fingerprint
     model = SpeechExpertTraining(
-        backbone, tokenizer, vocabulary, fingerprint, config.lora, semantic.config.levels, config.activated
+        backbone,
+        tokenizer,
+        vocabulary,
+        semantic.spec.fingerprint,
+        config.lora,
+        semantic.rows,
+        config.activated,
+        config.layout,
+        config.frames_per_step,
     )
     if config.start_from:
         model.take(Path(config.start_from))
-    model.to(device)
-    tokens = Tokens(work, "semantic", fingerprint)
-    spelling = Spelling(tokenizer, Lexicon.load(work / "lexicon.json"))
-    context = Context(tokenizer, config)
-    plain = (config.num_pronunciations, config.num_word_lists)
-    train = material(config, vocabulary, spelling, context, speech, tokens, "train", *plain)
-    held = material(config, vocabulary, spelling, context, speech, tokens, "val", 200, 100)
+    if not launched_sharded():
+        model.to(device)
+    tokens = Tokens(work, "semantic", semantic.spec.fingerprint)
+    found = training_questions(config.questions, work / "corpora") if config.chat_context else []
+    context = Context(tokenizer, config.chat_context, [question.text for question in found])
+    settings = (vocabulary, tokens, context, config.frames_per_step, config.max_frames)
+    source: Plain = Plain(*settings)
+    lexicon, sentences = None, []
+    if guided:
+        lexicon = Lexicon.load(work / "lexicon.json")
+        sentences = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
+        source = Guided(*settings, semantic.spec.frame_rate, spelling=Spelling(tokenizer, lexicon))
+    material_of = partial(material, source, speech, sentences, lexicon, num_training=config.num_pronunciations)
+    train = material_of("train", config.num_pronunciations, config.num_word_lists)
+    held = material_of("val", 200, 100)
+    if not train.human and not train.synthetic:
+        raise VoicegraftError(
+            f"none of the recordings in {work / 'speech'} can be trained on: expected recordings of at most "
+            f"{config.max_frames} tokens" + (" whose units are timed (work/alignments)" if guided else "")
+        )
     asked = None
     if config.text_share:
         asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, 400, device)
-
-    fsq = FSQ(semantic.config.levels).to(device)
+    cast(nn.Module, semantic).to(device)
 
     def losses(
         players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["speech"](batch if "answer" in batch else damaged(batch, vocabulary, fsq, config))
+        loss, parts = players["speech"](batch if "answer" in batch else damaged(batch, vocabulary, semantic, config))
         return {"speech": loss}, parts
 
     @torch.inference_mode()
@@ -136,7 +144,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
         scores = {}
         for name, kind in (("human", held.human), ("synthetic", held.synthetic[:60]), ("plain", held.pronunciation)):
             parts = [model(collate(kind[i : i + 12], device))[1] for i in range(0, len(kind), 12)]
-            for part in ("think", "speak", "think_accuracy"):
+            for part in parts[0] if parts else ():
                 scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
         model.train()
         scores |= {} if asked is None else asked.validate(model)
@@ -156,139 +164,25 @@ def train_speech(config: TrainSpeechConfig) -> None:
             one.loop, work / f"{config.out}-training" / f"round{number}", {"speech": model}, batch_at, losses, validate
         ):
             return
-    model.save(work / config.out, {"recipe": "train_speech", "rounds": len(config.rounds)})
+    save_once(model, model.save, work / config.out, {"recipe": "train_speech", "rounds": len(config.rounds)})
 
 
 def damaged(
-    batch: Mapping[str, Tensor], vocabulary: SpeechVocabulary, fsq: FSQ, config: TrainSpeechConfig
+    batch: Mapping[str, Tensor], vocabulary: SpeechVocabulary, semantic: SemanticEncoder, config: TrainSpeechConfig
 ) -> dict[str, Tensor]:
     """The batch with some of its codes hidden and some nudged, as input; the targets stay.
 
     What the expert said itself is less reliable than recordings are: it must not lean on every frame of it.
     """
-    token = batch["token"]
-    nudged = fsq.nudge((token - vocabulary.first_code).clamp(min=0), config.wrong_digits)
-    hide = torch.rand(token.shape, device=token.device) < config.hidden_codes
-    shown = torch.where(hide, HIDDEN, vocabulary.first_code + nudged)
-    return {**batch, "token": torch.where(token >= vocabulary.first_code, shown, token)}
 
+    def damage(token: Tensor) -> Tensor:
+        code = token - vocabulary.first_code
+        nudged = semantic.nudge(code.clamp(0, vocabulary.num_codes - 1), config.wrong_digits)
+        hide = torch.rand(token.shape, device=token.device) < config.hidden_codes
+        shown = torch.where(hide, HIDDEN, vocabulary.first_code + nudged)
+        return torch.where((code >= 0) & (code < vocabulary.num_codes), shown, token)
 
-class Spelling:
-    """Turns texts and their units into the words of a training sequence."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon):
-        self.tokenizer, self.lexicon = tokenizer, lexicon
-        self.speller = Speller(lexicon.entries.items())
-
-    def words(self, text: str, units: Sequence[str]) -> list[WordSpelling] | None:
-        """The words of ``text``, said as ``units``; None when a word has too few letters for its phones."""
-        spelt = []
-        for word, phones in zip(words_of(text), phones_by_word(units), strict=True):
-            groups = self.speller.align(word.key, phones)
-            if groups is None:
-                return None
-            spelt.append(WordSpelling(encode(self.tokenizer, word.written), word.letters, groups))
-        return spelt
-
-    def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
-        """Some capitals that are read letter by letter (FBI): they are rare in books. With their units."""
-        names = {**self.lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
-        known = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter.lower() in names]
-        letters = "".join(draw.choices(known, k=draw.randint(2, 4)))
-        groups = [names[letter.lower()] for letter in letters]
-        return letters, WordSpelling(encode(self.tokenizer, letters), letters, groups), [p for g in groups for p in g]
-
-
-class Context:
-    """What stands before a sentence: nothing, or a question whose written answer it ends."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: TrainSpeechConfig):
-        self.tokenizer, self.share = tokenizer, config.chat_context
-        found = training_questions(config.questions, Path(config.work) / "corpora") if self.share else []
-        self.questions = [q.text for q in found]
-
-    def ids(self, sentence: str, draw: random.Random) -> list[int]:
-        """Backbone tokens of the context and the sentence."""
-        if draw.random() >= self.share:
-            return sentence_ids(self.tokenizer, sentence)
-        prompt = chat_prompt(self.tokenizer, [("user", draw.choice(self.questions))])
-        return [*prompt, *encode(self.tokenizer, sentence)]
-
-
-def material(
-    config: TrainSpeechConfig,
-    vocabulary: SpeechVocabulary,
-    spelling: Spelling,
-    context: Context,
-    speech: PreparedSpeech,
-    tokens: Tokens,
-    split: str,
-    num_plain: int,
-    num_lists: int,
-) -> Material:
-    """Builds all sequences of a split; sentences that are only pronounced come after those that are synthesised."""
-    work = Path(config.work)
-    lexicon = spelling.lexicon
-    rate = SemanticTokenizer.load(work / "semantic").spec.frame_rate
-
-    def of_clip(clip: Clip) -> SpeechSequence | None:
-        u = clip.utterance
-        codes = tokens(clip)[:, 0]
-        if not u.units or len(codes) > config.max_frames:
-            return None
-        text = vary(u.text, u.id) if split == "train" else u.text
-        words = spelling.words(text, u.units)
-        if words is None:
-            return None
-        counts = frame_counts(u, len(codes), rate)
-        before = context.ids(text, random.Random(u.id))
-        return speech_sequence(vocabulary, before, words, u.speaker, u.units, codes, counts)
-
-    def of_text(number: int, text: str) -> SpeechSequence | None:
-        units = lexicon.units(text)
-        if units is None:
-            return None
-        draw = random.Random(number)
-        text = vary(text, str(number)) if split == "train" else text
-        words = spelling.words(text, units)
-        if words is None:
-            return None
-        if split == "train" and draw.random() < 0.1:
-            written, word, phones = spelling.initialism(draw)
-            text, words, units = f"{written} {text}", [word, *words], [*units[:1], *phones, "|", *units[1:]]
-        before = context.ids(text, draw)
-        return speech_sequence(vocabulary, before, words, draw.choice(vocabulary.voices), units)
-
-    def of_clips(synthetic: bool) -> list[SpeechSequence]:
-        clips = tqdm(speech.select(split, synthetic=synthetic), desc=f"{split} sequences", unit="clip", mininterval=5)
-        return [s for s in map(of_clip, clips) if s is not None]
-
-    sentences = (work / "sentences.txt").read_text().splitlines()
-    last = -config.num_pronunciations if split == "train" else -config.num_pronunciations - num_plain
-    lists = word_lists(lexicon, sentences, num_lists, seed=split == "train")
-    plain = (of_text(number, text) for number, text in enumerate([*sentences[last:][:num_plain], *lists]))
-    return Material(of_clips(False), of_clips(True), [s for s in plain if s is not None])
-
-
-def word_lists(lexicon: Lexicon, sentences: Sequence[str], count: int, seed: int) -> list[str]:
-    """Lists of words, each drawn by the square root of how often the sentences say it, plus one.
-
-    Running text would show a rare word once in a training, or never.
-    """
-    said = Counter(word.key for text in sentences for word in words_of(text))
-    words = sorted(lexicon.entries)
-    weights = np.sqrt([said[word] + 1 for word in words])
-    draw = np.random.default_rng(seed)
-    chosen = draw.choice(words, size=(count, WORDS_PER_LIST), p=weights / weights.sum())
-    return [" ".join(row).capitalize() + "." for row in chosen]
-
-
-def vary(text: str, key: str) -> str:
-    """People type carelessly: one text in ten loses its capitals, one in ten its final punctuation."""
-    draw = random.Random(key).random()
-    if draw < 0.1:
-        return text.lower()
-    return text.rstrip(".?!") if draw < 0.2 else text
+    return {**batch, "token": damage(batch["token"]), "more": damage(batch["more"])}
 
 
 if __name__ == "__main__":

@@ -18,19 +18,20 @@ from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets
-from voicegraft.data.chat import AnsweredQuestion, answered_questions, collate_answers
-from voicegraft.fusion.backbone import load_backbone
+from voicegraft.data.chat import AnsweredQuestion, answered_questions, collate_answers, filler_id
+from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.loop import LoopConfig, run, save_once
 
 
 @dataclass(frozen=True)
 class TrainTextConfig:
     work: str = "runs/pocket"
-    backbone: str = ""  # folder of a causal LM; empty: work/backbone
+    backbone: str = ""  # folder of a causal LM, or its name on the Hub; empty: work/backbone
+    loading: BackboneSettings = field(default_factory=BackboneSettings)  # number format, gradient checkpointing, ...
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(rank=16, alpha=16))
     loop: LoopConfig = field(default_factory=LoopConfig)
     questions: QuestionsConfig = field(default_factory=QuestionsConfig)
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train_text(config: TrainTextConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
-    backbone, tokenizer = load_backbone(Path(config.backbone) if config.backbone else work / "backbone")
+    backbone, tokenizer = load_backbone(config.backbone or work / "backbone", config.loading)
     torch.manual_seed(0)
     model = TextExpertTraining(backbone, tokenizer, config.lora).to(device)
     asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, config.held_back, device)
@@ -61,7 +62,7 @@ def train_text(config: TrainTextConfig) -> None:
         return asked.validate(model)
 
     if run(config.loop, work / "text-training", {"text": model}, lambda step: asked(step, 0), losses, validate):
-        model.save(work / "text-expert")
+        save_once(model, model.save, work / "text-expert")
 
 
 class TextBatches:
@@ -87,8 +88,7 @@ class TextBatches:
         self.held, self.items = items[:held_back], items[held_back:]
         lengths = [len(item) for item in self.items]
         self.buckets = LengthBuckets(lengths, [1.0] * len(lengths), budget)
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self._pad, self._device = int(pad or 0), device
+        self._pad, self._device = filler_id(tokenizer), device
 
     def __call__(self, step: int, seed: int) -> dict[str, Tensor]:
         return self.collate([self.items[i] for i in self.buckets.draw(step, seed)])

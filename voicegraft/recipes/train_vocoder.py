@@ -27,7 +27,7 @@ from voicegraft.data.speech import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.codec import Codec
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.loop import LoopConfig, main_first, run, save_once
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ def main(argv: list[str] | None = None) -> None:
 def train_vocoder(config: TrainVocoderConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     codec = Codec.load(work / "codec")
-    speech = PreparedSpeech(work, config.corpora)
+    speech = PreparedSpeech(work, config.corpora or None)
     tokens = Tokens(work, "codec", codec.spec.fingerprint)
-    pitch = pitch_tracks(speech, work / "pitch", config.model)
+    with main_first():
+        pitch = pitch_tracks(speech, work / "pitch", config.model)
     train, val = speech.select("train"), speech.select("val")
     weights = np.asarray([c.utterance.duration_sec for c in train])
     weights /= weights.sum()
@@ -163,7 +164,7 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
             validate,
         ):
             return
-    model.save(work / "vocoder", provenance)
+    save_once(model, model.save, work / "vocoder", provenance)
 
 
 def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> Callable[[Clip], np.ndarray]:

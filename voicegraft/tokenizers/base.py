@@ -1,9 +1,14 @@
-"""The contract between speech tokenizers and everything that uses their tokens: numbers, and a fingerprint."""
+"""The contracts between speech tokenizers and everything that uses their tokens: numbers, a fingerprint, few methods.
+
+Whoever trains on tokens or speaks with them knows these protocols only. ``tokenizers/opening.py`` opens whatever lies in a
+folder; a new tokenizer is a class that fits one of the protocols and a line there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -30,4 +35,63 @@ class SpeechTokenizer(Protocol):
 
     def encode(self, samples: Tensor) -> Tensor:
         """Waveforms ``[B, T]`` at ``spec.sample_rate`` -> codes ``[B, K, T // hop]`` (integers)."""
+        ...
+
+    def save(self, folder: Path, provenance: dict[str, object]) -> None:
+        """Writes a folder that ``tokenizers.opening`` reads."""
+        ...
+
+
+class SemanticEncoder(SpeechTokenizer, Protocol):
+    """One stream of units, K = 1, and what is known of how the units relate."""
+
+    def rows(self, width: int, std: float) -> Tensor:
+        """Embedding rows ``[V, width]`` to begin training from, where units that sound alike are neighbours."""
+        ...
+
+    def nudge(self, codes: Tensor, share: float) -> Tensor:
+        """Codes of any shape with about this share replaced by units that sound alike: the errors of a generator."""
+        ...
+
+
+class AcousticCodec(SpeechTokenizer, Protocol):
+    """Residual codes: the entries of a frame's K codes add up to what the decoder reads."""
+
+    @property
+    def codebooks(self) -> Tensor:
+        """Entries ``[K, V, W]``."""
+        ...
+
+
+class FrameDecoder(Protocol):
+    """Frames, which are sums of codebook entries or lie between them, to sound, piece by piece.
+
+    State is a value outside the weights: the same decoder serves many streams.
+    """
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        ...
+
+    @property
+    def codec(self) -> str:
+        """Fingerprint of the codec whose entries it reads."""
+        ...
+
+    def start(self, batch: int = 1) -> Any:
+        """The state before the first frame."""
+        ...
+
+    def step(self, latents: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Next frames ``[B, W, T]`` -> the samples that became final ``[B, <= T * hop]`` and the state after them."""
+        ...
+
+    def finish(self, state: Any) -> Tensor:
+        """The samples that were still waiting ``[B, T]``: then there are as many as frames times ``hop``."""
         ...

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from voicegraft.audio.mel import LogMel, MelConfig
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
+from voicegraft.core.hub import Pretrained
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.rvq import RVQ
 
@@ -54,7 +55,7 @@ class CausalBlock(nn.Module):
         return x + self.mix(F.gelu(self.spread(self.norm(x.transpose(1, 2)).transpose(1, 2))))
 
 
-class Codec(nn.Module):
+class Codec(nn.Module, Pretrained):
     def __init__(self, config: CodecConfig):
         super().__init__()
         c = self.config = config
@@ -73,6 +74,10 @@ class Codec(nn.Module):
         return TokenizerSpec(
             c.mel.sample_rate, c.mel.hop * c.stride, c.codebook_size, c.num_codebooks, self.fingerprint()
         )
+
+    @property
+    def codebooks(self) -> Tensor:
+        return self.rvq.codebooks
 
     def fingerprint(self) -> str:
         return fingerprint({n: t for n, t in self.state_dict().items() if n not in TRAINING_ONLY})

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from voicegraft.audio.mel import LogMel, MelConfig
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.tokenizers.base import TokenizerSpec
+from voicegraft.tokenizers.clusters import CentroidUnits, fit_centroids
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,16 @@ class KMeansConfig:
     vocab_size: int = 1225  # clusters
 
 
-class KMeansTokenizer(nn.Module):
+class KMeansTokenizer(CentroidUnits):
     """Speech to units by the nearest centroid; ``encode`` sees the whole utterance, which it normalises."""
 
-    centroids: Tensor  # [V, 3 * num_cepstra]
     cosines: Tensor  # [num_cepstra, num_mels]
     slope: Tensor  # [1, 1, 5]
 
     def __init__(self, config: KMeansConfig):
-        super().__init__()
+        super().__init__(config.vocab_size, 3 * config.num_cepstra)
         c = self.config = config
         self.log_mel = LogMel(c.mel)
-        self.register_buffer("centroids", torch.zeros(c.vocab_size, 3 * c.num_cepstra))
         bands = (torch.arange(c.mel.num_mels) + 0.5) * math.pi / c.mel.num_mels
         cosines = torch.outer(torch.arange(c.num_cepstra), bands).cos() * math.sqrt(2 / c.mel.num_mels)
         self.register_buffer("cosines", cosines, persistent=False)
@@ -61,9 +59,7 @@ class KMeansTokenizer(nn.Module):
 
     def encode_mel(self, mel: Tensor) -> Tensor:
         """Log-mels ``[B, M, T]`` -> codes ``[B, 1, T // stride]``."""
-        # |x - c|^2 without its |x|^2, which no centroid changes
-        distance = self.centroids.square().sum(-1) - 2 * self.features(mel) @ self.centroids.T
-        return distance.argmin(-1)[:, None]
+        return self.units(self.features(mel))
 
     def features(self, mel: Tensor) -> Tensor:
         """Log-mels ``[B, M, T]`` -> what is clustered, ``[B, T // stride, 3 * num_cepstra]``."""
@@ -80,26 +76,11 @@ class KMeansTokenizer(nn.Module):
         return F.conv1d(padded.flatten(0, 1)[:, None], self.slope).view_as(x)
 
     def fit(self, features: Tensor, seed: int = 0) -> None:
-        """Places the centroids by mini-batch k-means (Sculley 2010) over ``[N, 3 * num_cepstra]`` features.
+        """Places the centroids by k-means over ``[N, 3 * num_cepstra]`` features.
 
-        Raises VoicegraftError if scikit-learn is missing or there are fewer frames than clusters.
+        Raises VoicegraftError if there are fewer frames than clusters.
         """
-        try:
-            from sklearn.cluster import MiniBatchKMeans
-        except ImportError as error:
-            raise VoicegraftError(
-                "fitting k-means units needs the package scikit-learn, which is not installed; "
-                "run: pip install voicegraft[evaluate]"
-            ) from error
-        num_clusters = self.config.vocab_size
-        if len(features) < num_clusters:
-            raise VoicegraftError(
-                f"expected at least one frame for each of {num_clusters} clusters, got {len(features)}: "
-                "give more speech or lower vocab_size"
-            )
-        fitted = MiniBatchKMeans(num_clusters, batch_size=8192, max_iter=20, n_init=1, random_state=seed)
-        fitted.fit(features.cpu().numpy())
-        self.centroids.copy_(torch.from_numpy(fitted.cluster_centers_))
+        self.place(fit_centroids(features, self.config.vocab_size, seed))
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         save_artifact(folder, "kmeans-tokenizer", self.config, self.state_dict(), provenance)

@@ -1,7 +1,7 @@
 """Residual vector quantisation (Zeghidour et al. 2021, arXiv 2107.03312): each codebook quantises what the last left over.
 
 Codebooks follow the data by exponential moving averages (van den Oord et al. 2017); an entry that nobody uses is moved
-onto a random frame, so no entry stays dead.
+onto a random frame, so no entry stays dead. Where several processes train, the averages are over the frames of all.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from voicegraft.core.processes import num_processes, sum_over_processes, take_from_main
 
 
 class RVQ(nn.Module):
@@ -74,6 +76,7 @@ class RVQ(nn.Module):
             self.sums[k].copy_(book)
             nearest = (book.square().sum(-1) - 2 * residual @ book.T).argmin(-1)
             residual = residual - book[nearest]
+        take_from_main((self.codebooks, self.sums))
         self.started.fill_(True)
 
     @torch.no_grad()
@@ -81,11 +84,17 @@ class RVQ(nn.Module):
         for k, book in enumerate(self.codebooks):
             chosen = F.one_hot(codes[:, k].flatten(), len(book)).float()  # [B * T, N]
             frames = residuals[k].flatten(0, 1)
-            self.counts[k].lerp_(chosen.sum(0), 1 - self.decay)
-            self.sums[k].lerp_(chosen.T @ frames, 1 - self.decay)
-            dead = self.counts[k] < 0.03 * len(frames) / len(book)
+            used, assigned = chosen.sum(0), chosen.T @ frames
+            if num_processes() > 1:
+                sum_over_processes((used, assigned))
+                used, assigned = used / num_processes(), assigned / num_processes()
+            self.counts[k].lerp_(used, 1 - self.decay)
+            self.sums[k].lerp_(assigned, 1 - self.decay)
+            dead = self.counts[k] < 0.03 * float(used.sum()) / len(book)
             if dead.any():
                 rows = torch.randint(len(frames), (int(dead.sum()),), device=book.device)
-                self.sums[k][dead] = frames[rows]
+                found = frames[rows]
+                take_from_main((found,))  # the same entries are dead everywhere
+                self.sums[k][dead] = found
                 self.counts[k][dead] = 1.0
             book.copy_(self.sums[k] / self.counts[k][:, None].clamp(min=1e-5))

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from voicegraft.audio.mel import LogMel, MelConfig
 from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
+from voicegraft.core.hub import Pretrained
 from voicegraft.tokenizers.base import TokenizerSpec
-from voicegraft.tokenizers.fsq import FSQ
+from voicegraft.tokenizers.fsq import FSQ, structured_rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ConvBlock(nn.Module):
         return x + self.mix(F.gelu(self.spread(self.norm(x))))
 
 
-class SemanticTokenizer(nn.Module):
+class SemanticTokenizer(nn.Module, Pretrained):
     """Speech to units. ``encode`` sees the whole utterance: it runs in training and for listening, not for speaking."""
 
     def __init__(self, config: SemanticConfig):
@@ -83,6 +84,14 @@ class SemanticTokenizer(nn.Module):
         """Log-mels ``[B, M, T]`` -> what is quantised, ``[B, ceil(T / stride), len(levels)]``."""
         flat = (mel - mel.mean(-1, keepdim=True)) / 2.0
         return self.spread(self.leave(self.blocks(self.enter(flat)))).transpose(1, 2)
+
+    def rows(self, width: int, std: float) -> Tensor:
+        """Embedding rows ``[V, width]`` to begin with: codes that differ in one digit are neighbours."""
+        return structured_rows(self.config.levels, width, std)
+
+    def nudge(self, codes: Tensor, share: float) -> Tensor:
+        """Codes of any shape with this share of their digits off by one."""
+        return self.fsq.nudge(codes, share)
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         # float16 as shipped is what counts: tokens are made by the stored weights, so the fingerprint is theirs.

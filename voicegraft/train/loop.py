@@ -1,8 +1,9 @@
 """The one training loop, over Hugging Face Accelerate.
 
-A recipe hands over its modules, a batch for every step number, and a function from batch to losses. Everything random
-is drawn from the step's number, so a run that is killed at any moment and started again ends with the same weights as
-one that never stopped. Adversarial training needs nothing more: each module ("player") has a loss of its own, and a
+A recipe hands over its modules, a batch for every batch number, and a function from batch to losses. Everything random
+is drawn from the batch's number, so a run that is killed at any moment and started again ends with the same weights as
+one that never stopped, and several processes, which share the batches of a step among them, with those of one process but
+for the order of summation. Adversarial training needs nothing more: each module ("player") has a loss of its own, and a
 loss moves its own player only.
 """
 
@@ -15,25 +16,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from voicegraft.core.artifacts import artifact_exists, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, take_from_main
+from voicegraft.train.checkpoint import Progress, resume, save_checkpoint
+from voicegraft.train.engine import average_gradients, backward, clip_gradients, join_processes, main_first, save_once
+from voicegraft.train.optimizers import hidden_matrices, make_optimizers, moving_parameters
+
+__all__ = ["LoopConfig", "Losses", "Metrics", "hidden_matrices", "main_first", "moving_parameters", "run", "save_once"]
 
 Batch = Any
 Losses = dict[str, Tensor]  # player -> scalar
-Metrics = dict[str, Tensor]  # name -> scalar, averaged for the log
+Metrics = dict[str, Tensor]  # name -> scalar, averaged for the log; those named num_... are counted, per second
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     steps: int = 1000  # optimiser steps in all
+    batches_per_step: int = 1  # whose mean gradient a step takes, of all processes together
     lr: float = 1e-3  # peak learning rate
     warmup_steps: int = 50  # linear, from zero
     final_lr: float = 0.05  # share of the peak that the cosine ends at
@@ -50,6 +57,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.warmup_steps < 0:
             raise ValueError(f"steps must be positive and warmup_steps not negative: {self.steps}, {self.warmup_steps}")
+        if self.batches_per_step < 1:
+            raise ValueError(f"batches_per_step must be at least 1, got {self.batches_per_step}")
         if min(self.log_every, self.save_every, self.validate_every) < 1:
             raise ValueError("log_every, save_every and validate_every count steps: each must be at least 1")
         if self.precision not in ("bf16", "no"):
@@ -65,14 +74,6 @@ class LoopConfig:
         return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a checkpoint folder says of itself."""
-
-    step: int  # steps done
-    steps: int  # steps planned
-
-
 def run(
     config: LoopConfig,
     folder: Path,
@@ -84,187 +85,149 @@ def run(
     """Trains the parameters that require gradients, from the last checkpoint in ``folder`` if there is one.
 
     Args:
+        folder: the same one for all processes, on a disk that they share.
         players: name -> module; each is moved by the loss of the same name, by optimizers of its own.
-        batch_at: step number (times processes, plus rank) -> batch on any device; must depend on the number alone.
-        losses_of: (players, batch, step) -> (loss per player, metrics to log).
-        validate: step -> numbers to log, called every ``validate_every`` steps and at the end.
+        batch_at: batch number (``step * batches_per_step`` and on) -> batch on this process's device; must depend on the
+            number alone.
+        losses_of: (players, batch, step) -> (loss per player, metrics to log); which players have a loss must depend on
+            the step alone.
+        validate: step -> numbers to log, called every ``validate_every`` steps and at the end, by every process.
 
     Returns:
         True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
+
+    Raises:
+        VoicegraftError: a loss is not finite, the checkpoint is of another run or model, or the processes that were
+            launched do not divide ``batches_per_step``.
     """
-    on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
-    accelerator = Accelerator(cpu=on_cpu)
-    names = list(players)
-    modules = dict(
-        zip(
-            names,
-            accelerator.prepare(*players.values()) if len(names) > 1 else [accelerator.prepare(players[names[0]])],
-            strict=True,
+    device = join_processes(players)
+    main, world = is_main_process(), num_processes()
+    if config.batches_per_step % world:
+        raise VoicegraftError(
+            f"{folder.name}: {world} processes cannot share {config.batches_per_step} batches per step evenly: set "
+            f"batches_per_step to a multiple of {world}, or launch another number of processes"
         )
-    )
-    optimizers = {name: _optimizers(module, config) for name, module in players.items()}
-    start = _resume(folder / "resume", config, players, optimizers)
-    log = SummaryWriter(str(folder / "log"), purge_step=start) if accelerator.is_main_process else None
+    optimizers = {name: make_optimizers(module, config) for name, module in players.items()}
+    planned = Progress(config.steps, config.steps, config.batches_per_step)
+    start = resume(folder / "resume", planned, players, optimizers, device)
+    log = SummaryWriter(str(folder / "log"), purge_step=start) if main else None
     for module in players.values():
         module.train()  # whatever a validation or a loader left: a resumed run must be in the same mode
-    recent: dict[str, float] = {}
-    num_recent = 0
+    recent = _Recent()
     began = time.monotonic()
     last = start == config.steps
     with (
         _stop_signals() as stopped,
-        tqdm(
-            total=config.steps,
-            initial=start,
-            desc=folder.name,
-            unit="step",
-            disable=not accelerator.is_main_process,
-            mininterval=5,
-        ) as bar,
+        tqdm(total=config.steps, initial=start, desc=folder.name, unit="step", disable=not main, mininterval=5) as bar,
     ):
         for step in range(start, config.steps):
-            torch.manual_seed(config.seed * 1_000_003 + step)
-            batch = batch_at(step * accelerator.num_processes + accelerator.process_index)
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                losses, metrics = losses_of(modules, batch, step)
-            for name, loss in losses.items():
-                if not torch.isfinite(loss):
+            means = _gradients(config, step, players, batch_at, losses_of, recent, device)
+            # All processes must stop at the same step, wherever the signal or the error came up.
+            agreed = torch.tensor([*means.values(), float(stopped())], device=device)
+            sum_over_processes([agreed])
+            stopping = bool(agreed[-1])
+            for name, loss in zip(means, (agreed[:-1] / world).tolist(), strict=True):
+                if not math.isfinite(loss):
                     raise VoicegraftError(
-                        f"{folder.name}: the {name} loss is {loss.item()} at step {step}; lower the learning rate. The "
+                        f"{folder.name}: the {name} loss is {loss} at step {step}; lower the learning rate. The "
                         f"checkpoint in {folder / 'resume'} is from before"
                     )
+            for name in means:
                 parameters = list(moving_parameters(players[name]).values())
-                accelerator.backward(loss, inputs=parameters, retain_graph=len(losses) > 1)
-            for name in losses:
-                metrics[f"grad_norm/{name}"] = torch.nn.utils.clip_grad_norm_(
-                    moving_parameters(players[name]).values(), config.grad_clip
-                )
+                average_gradients(parameters)
+                recent.add(f"grad_norm/{name}", clip_gradients(parameters, config.grad_clip))
                 for optimizer in optimizers[name]:
                     for group in optimizer.param_groups:
                         group["lr"] = config.lr * config.lr_at(step)
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-            for key, tensor in {**{f"loss/{n}": v for n, v in losses.items()}, **metrics}.items():
-                recent[key] = recent.get(key, 0.0) + float(tensor.detach())
-            num_recent += 1
+            if world > 1:  # moving averages within a module are each process's own: the main one's go on
+                take_from_main(buffer for module in players.values() for buffer in module.buffers())
             bar.update()
             done = step + 1
-            if done % config.log_every == 0 and log is not None:
-                means = {key: value / num_recent for key, value in recent.items()}
-                recent, num_recent = {}, 0
-                for key, value in means.items():
-                    log.add_scalar(key, value, done)
-                log.add_scalar("steps_per_sec", (done - start) / (time.monotonic() - began), done)
-                bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in means.items() if "grad" not in k})
+            if done % config.log_every == 0:
+                logged = recent.take()
+                if log is not None:
+                    for key, value in logged.items():
+                        log.add_scalar(key, value, done)
+                    log.add_scalar("steps_per_sec", (done - start) / (time.monotonic() - began), done)
+                bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in logged.items() if "grad" not in k})
             last = done == config.steps
-            if validate is not None and log is not None and (done % config.validate_every == 0 or last):
+            if validate is not None and (done % config.validate_every == 0 or last):
                 scores = validate(done)
-                for key, value in scores.items():
-                    log.add_scalar(f"validation/{key}", value, done)
-                tqdm.write(f"{folder.name} {done}: " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
-            if (done % config.save_every == 0 or last or stopped()) and accelerator.is_main_process:
-                _save(folder / "resume", config, done, players, optimizers)
-            if stopped() and not last:
-                tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
+                if log is not None:
+                    for key, value in scores.items():
+                        log.add_scalar(f"validation/{key}", value, done)
+                    tqdm.write(f"{folder.name} {done}: " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+            if done % config.save_every == 0 or last or stopping:
+                progress = Progress(done, config.steps, config.batches_per_step)
+                save_checkpoint(folder / "resume", progress, players, optimizers)
+            if stopping and not last:
+                if main:
+                    tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
                 break
     if log is not None:
         log.close()
     return last
 
 
-def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
-
-
-def hidden_matrices(module: nn.Module) -> set[nn.Parameter]:
-    """Weights of linear layers that require gradients, except output layers (``head``, ``lm_head``, ``phone_head``, ...).
-
-    These are what Muon is for; an output layer's rows, like an embedding's, are vectors on their own.
-    """
-    rows = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}  # a tied softmax is one too
-    linear = [m for name, m in module.named_modules() if isinstance(m, nn.Linear) and not name.endswith("head")]
-    return {cast(nn.Parameter, m.weight) for m in linear if m.weight.requires_grad and m.weight not in rows}
-
-
-def _optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
-    hidden = hidden_matrices(module) if config.optimizer == "muon" else set()
-    parameters = list(moving_parameters(module).values())
-    others = [p for p in parameters if p not in hidden]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    made: list[torch.optim.Optimizer] = []
-    if others:
-        made.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=1e-9))
-    if hidden:
-        matrices = [p for p in parameters if p in hidden]
-        decay = config.weight_decay
-        made.append(torch.optim.Muon(matrices, config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    return made
-
-
-def _live_tensors(
-    players: Mapping[str, nn.Module], optimizers: Mapping[str, list[torch.optim.Optimizer]]
-) -> Iterator[tuple[str, Tensor]]:
-    """Everything that changes while training: moving parameters, buffers, and the optimizers' moments."""
-    for player, module in players.items():
-        moving = moving_parameters(module)
-        frozen = {name for name, _ in module.named_parameters()} - set(moving)
-        for name, tensor in module.state_dict().items():
-            if name not in frozen:
-                yield f"{player}/model/{name}", tensor
-        names = {parameter: name for name, parameter in moving.items()}
-        for optimizer in optimizers[player]:
-            kind = type(optimizer).__name__.lower()
-            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-                state = optimizer.state[parameter]
-                if not state:
-                    state.update(_fresh_state(optimizer, parameter))
-                for moment, tensor in state.items():
-                    yield f"{player}/{kind}/{names[parameter]}/{moment}", tensor
-
-
-def _fresh_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """What the optimizer would make at its first step: there must be something to load a checkpoint into."""
-    zeros = torch.zeros_like
-    if isinstance(optimizer, torch.optim.Muon):
-        return {"momentum_buffer": zeros(parameter)}
-    return {"step": torch.tensor(0.0), "exp_avg": zeros(parameter), "exp_avg_sq": zeros(parameter)}
-
-
-def _save(
-    folder: Path,
+def _gradients(
     config: LoopConfig,
     step: int,
     players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, list[torch.optim.Optimizer]],
-) -> None:
-    save_artifact(folder, "checkpoint", Progress(step, config.steps), dict(_live_tensors(players, optimizers)))
+    batch_at: Callable[[int], Batch],
+    losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
+    recent: _Recent,
+    device: torch.device,
+) -> dict[str, float]:
+    """Leaves the mean gradients of this process's batches of a step in the players; the mean loss of each."""
+    world = num_processes()
+    share = world / config.batches_per_step
+    means: dict[str, float] = {}
+    for i in range(dist.get_rank() if world > 1 else 0, config.batches_per_step, world):
+        number = step * config.batches_per_step + i
+        torch.manual_seed(config.seed * 1_000_003 + number)
+        batch = batch_at(number)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            losses, metrics = losses_of(players, batch, step)
+        for name, loss in losses.items():
+            backward(loss * share, players[name], retain_graph=len(losses) > 1)
+            means[name] = means.get(name, 0.0) + float(loss.detach()) * share
+            recent.add(f"loss/{name}", loss)
+        for name, metric in metrics.items():
+            recent.add(name, metric)
+    return means
 
 
-def _resume(
-    folder: Path,
-    config: LoopConfig,
-    players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, list[torch.optim.Optimizer]],
-) -> int:
-    if not artifact_exists(folder):
-        return 0
-    saved = load_artifact(folder, "checkpoint", Progress)
-    if saved.config.steps != config.steps:
-        raise VoicegraftError(
-            f"{folder} belongs to a run of {saved.config.steps} steps, this one has {config.steps}: the learning rates "
-            "would not fit. Delete the folder or restore the number"
-        )
-    live = dict(_live_tensors(players, optimizers))
-    if set(live) != set(saved.tensors):
-        odd = sorted(set(live) ^ set(saved.tensors))[0]
-        raise VoicegraftError(f"{folder} belongs to another model (for example {odd}): delete it or use another folder")
-    with torch.no_grad():
-        for name, tensor in live.items():
-            tensor.copy_(saved.tensors[name])
-    return saved.config.step
+class _Recent:
+    """Metrics since the last entry in the log."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}  # name -> sum, how many
+        self._since = time.monotonic()
+
+    def add(self, name: str, value: Tensor) -> None:
+        total, count = self._sums.get(name, (0.0, 0))
+        self._sums[name] = (total + float(value.detach()), count + 1)
+
+    def take(self) -> dict[str, float]:
+        """Means over the batches of all processes, and sums per second of what is named ``num_``; begins anew."""
+        everybody: list[Any] = [self._sums]
+        if num_processes() > 1:
+            everybody = [None] * num_processes()
+            dist.all_gather_object(everybody, self._sums)
+        elapsed, means = time.monotonic() - self._since, {}
+        for name in dict.fromkeys(name for sums in everybody for name in sums):
+            total, count = map(sum, zip(*(sums[name] for sums in everybody if name in sums), strict=True))
+            if name.startswith("num_"):
+                means[f"{name.removeprefix('num_')}_per_sec"] = total / elapsed
+            else:
+                means[name] = total / count
+        self._begin()
+        return means
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from voicegraft.data.corpora import dictionary_words, words_key
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
 from voicegraft.data.synthetic import SyntheticConfig
-from voicegraft.recipes.prepare import PrepareConfig, choose_sentences, ingest_recordings
+from voicegraft.recipes.prepare_pocket import PreparePocketConfig, choose_sentences, ingest_recordings
 
-CONFIG = PrepareConfig(
+CONFIG = PreparePocketConfig(
     recordings=("ann",), dictionary="", mel=tiny.MEL, dialogue_share=0.5, synthetic=SyntheticConfig(num_utterances=6)
 )
 

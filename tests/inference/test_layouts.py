@@ -1,0 +1,181 @@
+"""Speaking obeys the layout that training taught, for every layout and number of frames per step."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests import tiny
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.batches import collate
+from voicegraft.data.sequences import IGNORE, plain_sequence, speech_sequence
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.fusion.speech_rows import RowsConfig
+from voicegraft.inference.plain import LEAST_FRAMES, PlainTokens, sentence_tokens
+from voicegraft.inference.sampling import Sampling
+from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
+from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
+
+TEXT = "The owl sees."
+GREEDY = SpeakOptions(semantic=Sampling(0.0, 1.0), max_unit_frames=9, length_spread=0.0)
+RUNS = SpeechVocabulary(tiny.PLAIN.voices, (), 27, num_runs=3)
+PLAIN: list[dict[str, Any]] = [
+    {"vocabulary": vocabulary, "layout": "plain", "frames_per_step": size}
+    for vocabulary in (tiny.PLAIN, RUNS)
+    for size in (1, 2, 4)
+]
+GUIDED: list[dict[str, Any]] = [{"layout": "guided", "frames_per_step": size} for size in (1, 2, 4)]
+
+
+def name(options: dict[str, Any]) -> str:
+    runs = "-runs" if options.get("vocabulary") is RUNS else ""
+    return f"{options['layout']}{runs}-{options['frames_per_step']}"
+
+
+def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
+    """A model whose units last a few frames each, and whose codes vary."""
+    lm = tiny.speech_lm(tiny.llama(), **options)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        lm.rows.head.weight.normal_(std=0.15 if lm.rows.head.bias is not None else 0.5, generator=generator)
+        if lm.rows.head.bias is not None:
+            lm.rows.head.bias[ADVANCE] = 2.0
+    if merged:
+        lm.merge_for_speed()
+    return lm
+
+
+def slot_logits(lm: SpeechLM, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits ``[L, G, V]`` of one training sequence with the true tokens as past, and the targets ``[L, G]``."""
+    text = lm.embed_text(batch["text"].clamp(min=0))
+    hidden = lm.hidden(lm.rows.inputs(batch, text))[0]
+    targets = torch.cat([batch["target"][0, :, None], batch["more_target"][0]], -1)
+    logits = [lm.rows.logits(hidden)]
+    for slot in range(targets.shape[1] - 1):
+        hidden = lm.rows.after(hidden, targets[:, slot].clamp(min=0))
+        logits.append(lm.rows.logits(hidden))
+    return torch.stack(logits, 1), targets
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("options", GUIDED, ids=name)
+def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[str, Any], merged: bool) -> None:
+    lm = model(options, merged)
+    tokens = SentenceTokens(lm, TEXT, "ann", GREEDY)
+    codes = list(tokens)
+    assert len(set(codes)) > 3 and len({s.num_frames for s in tokens.spoken}) > 2
+    counts = np.array([s.num_frames for s in tokens.spoken])
+    size = options["frames_per_step"]
+    sequence = speech_sequence(
+        lm.vocabulary, lm.text_ids(TEXT), [], "ann", tokens.units, np.array(codes), counts, frames_per_step=size
+    )
+    # What was thought stands between the sentence and SAY: take it from what was read.
+    assert tokens._state is not None
+    batch = collate([sequence], torch.device("cpu"))
+    text = lm.embed_text(batch["text"].clamp(min=0))
+    rows = lm.rows.inputs(batch, text)
+    begin = len(lm.text_ids(TEXT)) + 1
+    thought = torch.cat(tokens._thought, 1)
+    hidden = lm.hidden(torch.cat([rows[:, :begin], thought, rows[:, begin:]], 1))[0, begin + thought.shape[1] :]
+    targets = torch.cat([batch["target"][0, begin:, None], batch["more_target"][0, begin:]], -1)
+    drawn = []
+    for slot in range(size):
+        if slot:
+            hidden = lm.rows.after(hidden, targets[:, slot - 1].clamp(min=0))
+        first = lm.vocabulary.first_code
+        drawn.append(lm.rows.logits(hidden)[:, first:].argmax(-1) + first)
+    wanted = targets >= lm.vocabulary.first_code
+    assert int(wanted.sum()) == len(codes)
+    assert torch.equal(torch.stack(drawn, 1)[wanted], targets[wanted].long())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("options", PLAIN, ids=name)
+def test_plain_speech_is_the_training_sequences_greedy_continuation(options: dict[str, Any], merged: bool) -> None:
+    lm = model(options, merged)
+    tokens = PlainTokens(lm, TEXT, "ann", GREEDY)
+    codes = list(tokens)
+    assert len(set(codes)) > 1
+    vocabulary, size = lm.vocabulary, options["frames_per_step"]
+    said = vocabulary.stream(codes)
+    if vocabulary.num_runs:  # the model may say a code twice in a row: the layout as it was drawn
+        again = PlainTokens(lm, TEXT, "ann", GREEDY)
+        said = list(zip(range(2 * tokens.budget), again._tokens(again.begin()), strict=False))  # type: ignore[assignment]
+        said = [token for _, token in said]  # type: ignore[misc,has-type]
+    sequence = plain_sequence(vocabulary, lm.text_ids(TEXT), "ann", said, size)
+    logits, targets = slot_logits(lm, collate([sequence], torch.device("cpu")))
+    wanted = (targets != IGNORE) & (targets >= vocabulary.first_code)
+    allowed = logits[wanted].clone()
+    allowed[:, : vocabulary.first_code] = -torch.inf
+    length = targets[wanted] >= vocabulary.first_run
+    allowed[length, : vocabulary.first_run] = -torch.inf
+    allowed[~length, vocabulary.first_run :] = -torch.inf
+    assert torch.equal(allowed.argmax(-1), targets[wanted].long())
+    num_frames = int((targets[wanted][length] - vocabulary.first_run + 1).sum()) if vocabulary.num_runs else len(said)
+    assert min(num_frames, tokens.budget) == len(codes)
+
+
+def test_plain_speech_ends_with_the_models_end_or_the_budget() -> None:
+    lm = model(PLAIN[0])
+    free = PlainTokens(lm, TEXT, "ann", GREEDY)
+    codes = list(free)
+    assert free.cut and len(codes) == free.budget == LEAST_FRAMES + 10 * 12
+    with torch.no_grad():
+        lm.rows.head.weight[ADVANCE] = 0.0  # a logit of 0 is likelier than what is drawn once all others are below
+        lm.rows.head.weight[lm.vocabulary.first_code :] *= -1
+    random = SpeakOptions(semantic=Sampling(1.0, 1.0))
+    ended = [PlainTokens(lm, TEXT, "ann", random, torch.Generator().manual_seed(seed)) for seed in range(8)]
+    lengths = [len(list(tokens)) for tokens in ended]
+    assert min(lengths) >= 1 and not all(tokens.cut for tokens in ended)
+    one = PlainTokens(lm, TEXT, "ann", random, torch.Generator().manual_seed(0))
+    assert len(list(one)) == lengths[0]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("size", [2, 4])
+def test_going_back_says_the_same_again_whatever_the_size_of_the_steps(size: int, merged: bool) -> None:
+    lm = model({"frames_per_step": size}, merged)
+    whole = SentenceTokens(lm, TEXT, "ann", GREEDY)
+    tokens, spoken = list(whole), list(whole.spoken)
+    for unit in (len(whole.units) - 3, 3, 0):
+        frame = spoken[unit].start_frame
+        for further in (1, 2, 5):  # in the middle of a group and at its end
+            again = SentenceTokens(lm, TEXT, "ann", GREEDY)
+            source = iter(again)
+            for _ in range(min(frame + further, len(tokens))):
+                next(source)
+            again.rewind(frame, unit)
+            assert tokens[:frame] + list(again) == tokens
+            assert again.spoken == spoken
+
+
+@pytest.mark.parametrize("options", [*GUIDED, *PLAIN], ids=name)
+def test_the_expert_says_in_which_layout_it_speaks(options: dict[str, Any]) -> None:
+    lm = model(options)
+    tokens = sentence_tokens(lm, TEXT, "ann", GREEDY)
+    assert isinstance(tokens, PlainTokens if options["layout"] == "plain" else SentenceTokens)
+    assert (lm.rows.head.bias is None) == (options["layout"] == "plain")
+
+
+def test_layouts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_runs"):
+        RowsConfig(RUNS, 8, 8, "", "")
+    with pytest.raises(ValueError, match="frames_per_step must be 1 or more"):
+        RowsConfig(tiny.PLAIN, 8, 8, "", "", layout="plain", frames_per_step=0)
+
+
+def test_an_expert_of_one_frame_per_step_is_a_beginning_for_more(tmp_path: Any) -> None:
+    one = tiny.trained_expert(tiny.llama())
+    one.save(tmp_path / "one", {})
+    two = tiny.trained_expert(tiny.llama(), frames_per_step=2)
+    two.take(tmp_path / "one")
+    assert torch.allclose(two.rows.token.weight, one.rows.token.weight, atol=1e-3)
+    two.save(tmp_path / "two", {})
+    with pytest.raises(VoicegraftError, match="only an expert of one frame per step can be taken over"):
+        one.take(tmp_path / "two")
+    with pytest.raises(VoicegraftError, match="another vocabulary, layout"):
+        tiny.trained_expert(tiny.llama(), vocabulary=tiny.PLAIN, layout="plain").take(tmp_path / "one")

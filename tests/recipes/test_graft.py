@@ -1,0 +1,226 @@
+"""The whole road on made-up recordings: nothing is learnt, all must fit, whatever backbone, units, codec and layout."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from tests import codecs, encoders, tiny
+from voicegraft.audio.io import write_audio
+from voicegraft.core.config import load_config
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.inference.guard import GuardPolicy
+from voicegraft.inference.speaker import Speaker
+from voicegraft.recipes import graft as road
+from voicegraft.recipes.graft import GraftConfig, graft, main
+
+LOOP = {"steps": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1, "validate_every": 2, "precision": "no"}
+TINY = {
+    "workers": 1,
+    "device": "cpu",
+    "corpus": {"val_share": 0.3, "limits": {"min_sec": 0.1, "max_letters_per_sec": 60, "min_letters_per_sec": 0.5}},
+    "monitor": {"dim": 4, "hidden": 8, "loop": LOOP, "batch_size": 16},
+    "acoustic": {
+        "corpora": [],
+        "model": {"width": 16, "num_layers": 1, "num_heads": 2, "mlp_width": 16, "head_width": 8, "past": 1, "ahead": 2},
+        "rounds": [LOOP],
+        "batch_size": 2,
+        "crop_frames": 20,
+    },
+    "speech": {
+        "lora": {"rank": 2, "alpha": 2},
+        "rounds": [{"loop": LOOP}],
+        "batch_positions": 512,
+        "num_pronunciations": 4,
+        "num_word_lists": 2,
+    },
+    "router": {
+        "router": {"hidden": 4},
+        "loop": LOOP,
+        "questions": {"reading": 8, "arithmetic": 8, "words": 8, "dialogue": 0, "trivia": 0, "yes_or_no": 0},
+        "batch_positions": 256,
+        "num_sentences": 8,
+    },
+}
+PLAIN = {"layout": "plain", "frames_per_step": 2, "num_runs": 4}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder per speaker, NAME.txt beside NAME.wav."""
+    folder = tmp_path_factory.mktemp("recordings")
+    for speaker in ("ann", "ben"):
+        (folder / speaker).mkdir()
+        for number, text in enumerate(tiny.SENTENCES):
+            made = tiny.made_up_utterance(f"{speaker}-{number}", speaker, "train", text, False, seed=number)
+            write_audio(folder / speaker / f"{number}.wav", np.clip(made.samples, -1, 1), tiny.RATE)
+            (folder / speaker / f"{number}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Qwen2Config(**shape, vocab_size=258, num_key_value_heads=2, tie_word_embeddings=True)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tiny.byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def written(path: Path, work: Path, recordings: Path, qwen: Path, **changes: Any) -> Path:
+    values: dict[str, Any] = {**TINY, "backbone": str(qwen), "corpora": [str(recordings)], "work": str(work)}
+    values |= {"out": str(work / "pack"), "name": "made up"}
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def parts(kind: str, folder: Path) -> dict[str, Any]:
+    """What a user's configuration says of tokenizers and layout."""
+    if kind == "the pocket's tokenizers":
+        return {}
+    if kind == "own codec":
+        small = {"width": 8, "dilations": [1], "latent_width": 4, "num_codebooks": 2, "codebook_size": 8}
+        vocoder = {"num_codebooks": 2, "codebook_size": 8, "code_width": 4, "width": 8, "slow_dilations": [1]}
+        return {
+            "codec": {
+                "model": "train",
+                "codec": {"corpora": [], "model": small, "loop": LOOP, "batch_size": 2, "crop_frames": 12},
+                "vocoder": {
+                    "corpora": [],
+                    "model": {**vocoder, "fast_dilations": [1]},
+                    "adversary": {"window_lengths": [384], "channels": 2},
+                    "spectral": LOOP,
+                    "adversarial": [LOOP],
+                    "batch_size": 2,
+                    "adversarial_batch_size": 2,
+                    "crop_frames": 8,
+                    "lead_frames": 2,
+                    "adversary_lead_steps": 1,
+                },
+            }
+        }
+    family, codec = kind.split(" and ")
+    encoder = encoders.write_encoder(folder / family, family)
+    model = codecs.write_hf_model(codec, folder / codec)
+    return {
+        "semantic": {"encoder": str(encoder), "layer": encoders.LAYER, "vocab_size": 12, "steps": 2},
+        "codec": {"model": str(model), "num_codebooks": 2},
+        "speech": PLAIN,
+    }
+
+
+KINDS = ["the pocket's tokenizers", "own codec", "hubert and mimi", "whisper and dac", "wavlm and encodec"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recordings_and_a_backbone_become_a_pack_that_speaks(
+    kind: str, tmp_path: Path, recordings: Path, qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, **parts(kind, tmp_path))
+    main([str(config)])
+    shown = capsys.readouterr().out
+    assert shown.index("Plan for made up") < shown.index("prepare") < shown.index("--pack")
+    speaker = Speaker.load(tmp_path / "work" / "pack")
+    assert speaker.voices == ["ann", "ben"]
+    options = dataclasses.replace(speaker.pack.header.options, max_letter_frames=2.0, guard=GuardPolicy("watch"))
+    speech = speaker.say("We see.", "ben", options=options)
+    assert speech.duration_sec > 0 and np.isfinite(speech.samples).all()
+    ids = torch.randint(2, 258, (1, 12))
+    untouched = AutoModelForCausalLM.from_pretrained(qwen)
+    with torch.inference_mode():
+        assert torch.equal(speaker.pack.lm.text_logits(ids), untouched(ids).logits)
+    card = (tmp_path / "work" / "pack" / "CARD.md").read_text()
+    assert "text-to-speech" in card and "made up" in card
+    # The same command once more does nothing but gather the parts again.
+    trained = {p: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.safetensors") if "pack" not in p.parts}
+    main([str(config)])
+    assert {p: p.stat().st_mtime_ns for p in trained} == trained
+
+
+def test_the_plan_alone_does_nothing(
+    tmp_path: Path, recordings: Path, qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
+    main([str(config), "--plan"])
+    shown = capsys.readouterr().out.splitlines()
+    stages = ["prepare", "align", "semantic", "codec", "tokens", "monitor", "acoustic", "expert", "router", "pack"]
+    assert [line.split()[0] for line in shown[2:-1]] == stages
+    assert all(line.endswith("to do") for line in shown[2:-1])
+    assert shown[-1].startswith("to do") and shown[-1].endswith("MB free")
+    assert not (tmp_path / "work" / "speech").exists()
+
+
+@pytest.mark.parametrize("stage", ["align", "train_acoustic", "train_speech"])
+def test_an_interrupted_road_is_taken_up_where_it_was_left(
+    stage: str, tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(GraftConfig, written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen))
+    work = tmp_path / "work"
+    with monkeypatch.context() as patch:
+
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(road, stage, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            graft(config)
+    before = json.loads((work / "cost.json").read_text())
+    done = [name for name, entry in before.items() if entry["done"]]
+    assert done and len(done) == len(before) - 1
+    kept = {p: p.stat().st_mtime_ns for p in (work / "speech").rglob("*") if p.is_file()}
+    graft(config)
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert all(entry["done"] for entry in json.loads((work / "cost.json").read_text()).values())
+    assert Speaker.load(work / "pack").voices == ["ann", "ben"]
+
+
+def test_a_stage_that_stops_early_is_not_done(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(GraftConfig, written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen))
+    monkeypatch.setattr(road, "prepare", lambda _: None)
+    with pytest.raises(VoicegraftError, match="stage prepare stopped before its end; the same command goes on from there"):
+        graft(config)
+
+
+def test_a_work_folder_that_was_begun_otherwise_is_refused(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
+    monkeypatch.setattr(road, "align", lambda _: None)
+    with pytest.raises(VoicegraftError, match="stage align stopped"):
+        graft(load_config(GraftConfig, path))
+    graft(load_config(GraftConfig, path, ["speech.lora.rank=3", "workers=2"]), only_plan=True)  # not begun: free to change
+    with pytest.raises(VoicegraftError, match="begun with another corpus and has done prepare with it"):
+        graft(load_config(GraftConfig, path, ["corpus.val_share=0.5"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backbone=nowhere/at/all", "there is no such folder; check the path"),
+        ("corpora=[nowhere]", "expected a corpus at nowhere, found nothing"),
+        ("codec.model=nowhere/at/all", "there is no such folder"),
+        ("semantic.encoder=nowhere/at/all", "there is no such folder"),
+        ("speech.layout=guessed", "expected one of guided, plain"),
+        ("speech.num_runs=4", "num_runs"),
+        ("seech.layout=plain", "did you mean 'speech'"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_done(
+    override: str, message: str, tmp_path: Path, recordings: Path, qwen: Path
+) -> None:
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
+    with pytest.raises(VoicegraftError, match=message):
+        graft(load_config(GraftConfig, path, [override]))
+    assert not (tmp_path / "work" / "speech").exists()

@@ -1,0 +1,161 @@
+"""When each unit of each recording is said: pronunciations, and forced alignment by a pack that speaks the language already.
+
+    voicegraft recipe align work=runs/mine
+
+A pack knows how words are pronounced (its expert spells) and what phones semantic tokens sound like (its monitor), so nothing
+has to be trained and no phonemiser installed. Writes ``lexicon.json``, ``sentences.txt`` and ``alignments/round0/``, manifests
+whose texts are in spoken form and whose units are timed. What is there is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from voicegraft.audio.io import resampled
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.core.runtime import single_thread
+from voicegraft.data.corpora import book_paragraphs, readable_sentences
+from voicegraft.data.manifest import Utterance, write_manifest
+from voicegraft.data.pronunciation import BOUNDARIES, START, Lexicon, phones_by_word, read_dictionary, words_of
+from voicegraft.data.speech import DONE, UNIT_CLASS, Clip, PreparedSpeech
+from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.sentence import SentenceTokens
+from voicegraft.recipes.command import recipe_config
+from voicegraft.text.normalize import Normalizer
+from voicegraft.tokenizers.alignment import force_align
+from voicegraft.tokenizers.opening import open_semantic
+
+WORDS_AT_ONCE = 8  # as in the lists that experts learn to pronounce from
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    work: str = "runs/mine"
+    pack: str = ""  # that pronounces and aligns; empty: the pocket pack (English)
+    dictionary: str = ""  # pronouncing dictionary in CMUdict's format; the pack pronounces what it lacks
+    text: str = ""  # file or folder of plain text, whose sentences are pronounced too: the more, the better
+    num_sentences: int = 40_000  # of it, at most
+    num_words: int = 4_000  # of it that the pack pronounces, the most frequent first
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    align(recipe_config(AlignConfig, __doc__, argv))
+
+
+def align(config: AlignConfig) -> None:
+    work = Path(config.work)
+    out = work / "alignments" / "round0"
+    if (out / DONE).is_file():
+        return
+    speech = PreparedSpeech(work)
+    pack = open_pack(Path(config.pack) if config.pack else DEFAULT_PACK)
+    if pack.monitor is None or pack.lm.rows.config.layout != "guided":
+        raise VoicegraftError(
+            f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"
+        )
+    normalizer = Normalizer()
+    speech.clips = [
+        replace(clip, utterance=replace(clip.utterance, text=normalizer.analyse(clip.utterance.text).text))
+        for clip in tqdm(speech.clips, desc="spoken forms", unit="text", mininterval=2)
+    ]
+    said = [clip.utterance.text for clip in speech.clips if clip.utterance.split == "train"]
+    read = _readable(Path(config.text), config.num_sentences) if config.text else []
+    lexicon = Lexicon(read_dictionary(Path(config.dictionary)) if config.dictionary else {})
+    words = {word.key for clip in speech.clips for word in words_of(clip.utterance.text)}
+    often = Counter(word.key for text in read for word in words_of(text)).most_common()
+    words |= {word for word, _ in [pair for pair in often if pair[0] not in lexicon][: config.num_words]}
+    lexicon.entries.update(pronounce(pack, sorted(words - lexicon.entries.keys())))
+    lexicon.save(work / "lexicon.json")
+    write_text(work / "sentences.txt", "\n".join([*said, *(text for text in read if lexicon.units(text))]))
+    tokenizer = open_semantic(pack.folder / "semantic")
+    recognizer = pack.monitor
+    if recognizer.config.semantic != tokenizer.spec.fingerprint:
+        raise VoicegraftError(
+            f"{pack.folder}: the monitor reads other semantic tokens than the pack's tokenizer writes"
+        )
+
+    @torch.inference_mode()
+    def log_probs(clip: Clip) -> np.ndarray:
+        samples = resampled(speech.samples(clip), speech.rate(clip), tokenizer.spec.sample_rate)
+        codes = tokenizer.encode(torch.from_numpy(samples)[None])[0, 0]
+        c = recognizer.config
+        padded = torch.nn.functional.pad(codes, (c.before, c.after), value=recognizer.nothing)
+        return recognizer(padded.unfold(0, recognizer.width, 1)).log_softmax(-1).numpy()
+
+    write_alignments(speech.clips, lexicon.units, log_probs, tokenizer.spec.frame_rate, out)
+
+
+def _readable(path: Path, count: int) -> list[str]:
+    """Sentences that can be read aloud as they stand, in a random order.
+
+    Raises VoicegraftError where there is no such text.
+    """
+    if not path.exists():
+        raise VoicegraftError(f"expected plain text at {path} (align.text), found nothing; check the path")
+    found = list(readable_sentences(book_paragraphs(path)))
+    random.Random(0).shuffle(found)
+    return found[:count]
+
+
+def pronounce(pack: Pack, words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Word -> phones, as the pack's speech expert spells them."""
+    entries: dict[str, tuple[str, ...]] = {}
+    for start in tqdm(range(0, len(words), WORDS_AT_ONCE), desc="pronunciations", unit="list", mininterval=2):
+        some = words[start : start + WORDS_AT_ONCE]
+        text = " ".join(some).capitalize() + "."
+        units = SentenceTokens(pack.lm, text, pack.acoustic.config.voices[0], pack.header.options).spell()
+        entries.update(zip(some, phones_by_word(units), strict=True))
+    return entries
+
+
+def write_alignments(
+    clips: Iterable[Clip],
+    units_of: Callable[[str], list[str] | None],
+    log_probs_of: Callable[[Clip], np.ndarray],
+    frame_rate: float,
+    out: Path,
+) -> None:
+    """Writes manifests with timed units, shard by shard; an utterance that cannot be aligned keeps none.
+
+    Args:
+        units_of: text -> units, or None where a word is not known.
+        log_probs_of: log-probabilities of the phone classes ``[T, C]`` at ``frame_rate`` Hz.
+    """
+    counts: Counter[bool] = Counter()
+
+    def timed(clip: Clip) -> Utterance:
+        u = clip.utterance
+        units = units_of(u.text)
+        frames = None
+        if units is not None:
+            skippable = [unit == START or unit in BOUNDARIES for unit in units]
+            frames = force_align(log_probs_of(clip), [UNIT_CLASS[unit] for unit in units], skippable)
+        counts[frames is not None] += 1
+        if units is None or frames is None:
+            return replace(u, units=(), unit_ends_sec=())
+        ends = tuple(round(float(e) / frame_rate, 3) for e in np.cumsum(frames))
+        return replace(u, units=tuple(units), unit_ends_sec=ends)
+
+    bar = tqdm(list(clips), desc="align recordings", unit="clip", mininterval=5)
+    for folder, some in groupby(bar, key=lambda clip: clip.folder):
+        write_manifest(out / folder.name, [timed(clip) for clip in some])
+    write_text(out / DONE, f"{counts[True]} of {sum(counts.values())} aligned")
+    if not counts[True]:
+        raise VoicegraftError(
+            f"none of the {sum(counts.values())} recordings could be aligned with its text: is it theirs?"
+        )
+
+
+if __name__ == "__main__":
+    main()

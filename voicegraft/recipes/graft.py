@@ -1,0 +1,308 @@
+"""Your backbone and your recordings -> a voice pack that speaks: the whole road, in one command.
+
+    voicegraft graft CONFIG.yaml [key=value ...]
+    voicegraft graft CONFIG.yaml --plan          # says what would be done, and stops
+
+Prepares the recordings, finds out when each sound is said, tokenises them, trains the acoustic LM, the monitor, the speech
+expert and the router, writes the pack, and evaluates it. The plan comes first. Every stage is skipped when it is done and goes
+on where it was interrupted; what each cost is in ``work/cost.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from voicegraft.core.artifacts import atomic_folder
+from voicegraft.core.config import to_dict
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.core.hub import HUB, resolve
+from voicegraft.core.runtime import single_thread
+from voicegraft.data.checks import Limits
+from voicegraft.data.manifest import read_manifest
+from voicegraft.data.speech import shard_folders
+from voicegraft.inference.card import pack_card
+from voicegraft.inference.pack import DEFAULT_PACK, PackHeader, weight_bytes, write_pack
+from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.recipes.align import AlignConfig, align
+from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
+from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
+from voicegraft.recipes.graft_plan import Estimates, show_plan
+from voicegraft.recipes.prepare import PrepareConfig, prepare
+from voicegraft.recipes.stages import Stage, costs, run_stages
+from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
+from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
+from voicegraft.recipes.train_backbone import QuestionsConfig
+from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
+from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
+from voicegraft.recipes.train_router import TrainRouterConfig, train_router
+from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
+from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
+from voicegraft.tokenizers.hf_codec import HfCodec
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    layout: str | None = None  # of all corpora; empty: found out
+    audio_root: Path | None = None  # where files that a manifest names may lie
+    speaker: str | None = None  # of all recordings; empty: as the corpus says, else its name
+    sample_rate: int = 24_000  # Hz
+    val_share: float = 0.02  # of the texts that are held back
+    shard_size: int = 1000  # recordings
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class SemanticChoice:
+    encoder: str = (
+        ""  # HuBERT, WavLM, w2v-BERT 2.0 or Whisper by folder or Hub name; empty: the pocket pack's tokenizer
+    )
+    layer: int = 0  # of the encoder ...
+    vocab_size: int = 2000  # ... and units of the k-means on it
+    steps: int = 1000  # of the k-means
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    model: str = (
+        ""  # Mimi, DAC or EnCodec by folder or Hub name; empty: the pocket pack's; train: one of your recordings
+    )
+    num_codebooks: int | None = None  # of a model; empty: all
+    codec: TrainCodecConfig = field(default_factory=lambda: TrainCodecConfig(corpora=()))  # these two for "train"
+    vocoder: TrainVocoderConfig = field(default_factory=lambda: TrainVocoderConfig(corpora=()))
+
+
+@dataclass(frozen=True)
+class EvaluateChoice:
+    prompts: str = ""  # text file, one per line; empty: texts of recordings that were held back
+    limit: int = 20  # prompts
+
+
+@dataclass(frozen=True)
+class GraftConfig:
+    backbone: str  # folder of a causal LM, or its name on the Hugging Face Hub
+    corpora: tuple[str, ...]  # recordings with their texts, in any layout that `voicegraft prepare` knows
+    work: str = "runs/mine"  # receives everything in between
+    out: str = "runs/mine/pack"  # the pack
+    name: str = "mine"
+    licence: str = ""  # of the pack, for its card
+    default_voice: str = ""  # empty: the first
+    copy_backbone: bool | None = (
+        None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
+    )
+    workers: int = 1  # processes that prepare and tokenise
+    device: str = "auto"
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    align: AlignConfig = field(default_factory=AlignConfig)  # for the guided layout
+    semantic: SemanticChoice = field(default_factory=SemanticChoice)
+    codec: CodecChoice = field(default_factory=CodecChoice)
+    monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
+    acoustic: TrainAcousticConfig = field(default_factory=lambda: TrainAcousticConfig(corpora=()))
+    speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
+    router: TrainRouterConfig | None = field(
+        default_factory=lambda: TrainRouterConfig(questions=QuestionsConfig(dialogue=0, trivia=0, yes_or_no=0))
+    )  # empty: the task chooses the expert
+    options: SpeakOptions = field(default_factory=SpeakOptions)
+    evaluate: EvaluateChoice | None = None  # empty: not; needs the extra "evaluate"
+
+
+def main(argv: list[str] | None = None) -> None:
+    single_thread()
+    argv = list(sys.argv[1:] if argv is None else argv)
+    only_plan = "--plan" in argv
+    config = recipe_config(GraftConfig, __doc__, [a for a in argv if a != "--plan"])
+    graft(config, only_plan)
+
+
+def graft(config: GraftConfig, only_plan: bool = False) -> None:
+    """Raises VoicegraftError: something is missing or was done otherwise before, or a stage was interrupted."""
+    work = Path(config.work)
+    for model in (config.backbone, config.semantic.encoder, config.codec.model):
+        if model and model != "train":
+            resolve(model)  # what is missing is to show before hours are spent
+    stages = _stages(config, work)
+    _remember(config, work)
+    show_plan(config.name, work, stages)
+    if only_plan:
+        return
+    run_stages(work, stages)
+    minutes = sum(entry["minutes"] for entry in costs(work).values())
+    print(
+        f"{config.out}: {sum(weight_bytes(Path(config.out)).values()) / 1e6:.0f} MB of weights, {minutes:.0f} minutes"
+    )
+    print(f'now: voicegraft speak "Hello." --pack {config.out}')
+
+
+def _stages(config: GraftConfig, work: Path) -> list[Stage]:
+    guided = config.speech.layout == "guided"
+    where, device = str(work), config.device
+    out = Path(config.out)
+    backbone = str(config.backbone)
+    estimate = Estimates.of(config, work)
+    tokens_made = TokenizeConfig(where, workers=config.workers, device=device)
+    stages = [
+        Stage("prepare", lambda: _prepare(config, work), "speech", "decode, check and level the recordings"),
+        Stage("align", lambda: align(replace(config.align, work=where)), "alignments/round0/done", "time each sound")
+        if guided
+        else None,
+        Stage("semantic", lambda: _semantic(config, work), about="the semantic tokenizer"),
+        Stage("codec", lambda: _codec(config, work), about="the acoustic tokenizer"),
+        Stage("tokens", lambda: tokenize(tokens_made), about="tokenise the recordings"),
+        Stage(
+            "vocoder", lambda: train_vocoder(replace(config.codec.vocoder, work=where, device=device)), about="train it"
+        )
+        if config.codec.model == "train"
+        else None,
+        Stage("monitor", lambda: train_monitor(replace(config.monitor, work=where, device=device)), about="train it")
+        if guided
+        else None,
+        Stage(
+            "acoustic",
+            lambda: train_acoustic(replace(config.acoustic, work=where, device=device)),
+            about="train the acoustic LM",
+        ),
+        Stage(
+            "expert",
+            lambda: train_speech(replace(config.speech, work=where, backbone=backbone, device=device)),
+            about=f"train the speech expert on {backbone}",
+        ),
+        Stage("router", lambda: _router(config, work), about="train it") if config.router is not None else None,
+        Stage("pack", lambda: _pack(config, work), str(out.absolute()), "gather the parts", always=True),
+        Stage("evaluation", lambda: _evaluate(config, work), "evaluation/report.md", "measure the pack")
+        if config.evaluate is not None
+        else None,
+    ]
+    return [estimate.fill(stage) for stage in stages if stage is not None]
+
+
+def _prepare(config: GraftConfig, work: Path) -> None:
+    c = config.corpus
+    prepare(
+        PrepareConfig(
+            config.corpora,
+            work,
+            c.layout,
+            c.audio_root,
+            speaker=c.speaker,
+            sample_rate=c.sample_rate,
+            val_share=c.val_share,
+            shard_size=c.shard_size,
+            num_workers=config.workers,
+            features=config.codec.model == "train",
+            limits=c.limits,
+        )
+    )
+
+
+def _semantic(config: GraftConfig, work: Path) -> None:
+    c = config.semantic
+    if c.encoder:
+        fit_units(FitUnitsConfig(c.encoder, c.layer, str(work), c.vocab_size, steps=c.steps, device=config.device))
+    else:
+        _copy(DEFAULT_PACK / "semantic", work / "semantic")
+
+
+def _codec(config: GraftConfig, work: Path) -> None:
+    c = config.codec
+    if c.model == "train":
+        train_codec(replace(c.codec, work=str(work), device=config.device))
+    elif c.model:
+        HfCodec.from_model(c.model, c.num_codebooks).save(work / "codec", {"model": c.model})
+    else:
+        _copy(DEFAULT_PACK / "vocoder", work / "vocoder")
+        _copy(DEFAULT_PACK / "codec", work / "codec")
+
+
+def _router(config: GraftConfig, work: Path) -> None:
+    assert config.router is not None
+    sentences = work / "sentences.txt"
+    if not sentences.is_file():  # the plain layout needs no alignment, which writes them
+        rows = (row for folder in shard_folders(work) for row in read_manifest(folder))
+        write_text(sentences, "\n".join(" ".join(row.text.split()) for row in rows if row.split == "train"))
+    train_router(replace(config.router, work=str(work), backbone=str(config.backbone), device=config.device))
+
+
+def _pack(config: GraftConfig, work: Path) -> None:
+    folder = resolve(config.backbone)
+    local = Path(config.backbone).is_dir()
+    copied = local if config.copy_backbone is None else config.copy_backbone
+    if copied:
+        _copy(folder, work / "backbone", "config.json")
+    named = "backbone" if copied else HUB + config.backbone.removeprefix(HUB)
+    if not copied and local:
+        named = Path(config.backbone).name  # given with --backbone when the pack is opened
+    provenance = {
+        "recipe": "graft",
+        "backbone": Path(config.backbone).name if local else config.backbone,
+        "corpora": [Path(corpus).name for corpus in config.corpora],
+        "minutes": {name: entry["minutes"] for name, entry in costs(work).items()},
+    }
+    header = PackHeader(
+        name=config.name,
+        default_voice=config.default_voice,
+        options=config.options,
+        backbone=named,
+        provenance=provenance,
+    )
+    write_pack(Path(config.out), work, header, pack_card(header, work, licence=config.licence))
+
+
+def _evaluate(config: GraftConfig, work: Path) -> None:
+    assert config.evaluate is not None
+    prompts = Path(config.evaluate.prompts) if config.evaluate.prompts else work / "evaluation-prompts.txt"
+    if not config.evaluate.prompts:
+        held = {row.text for folder in shard_folders(work) for row in read_manifest(folder) if row.split != "train"}
+        write_text(prompts, "\n".join(" ".join(text.split()) for text in sorted(held)))
+    evaluate_speech(
+        EvaluateSpeechConfig(
+            out=work / "evaluation", prompts=prompts, pack=Path(config.out), limit=config.evaluate.limit
+        )
+    )
+    shutil.copy(work / "evaluation" / "report.md", Path(config.out) / "EVALUATION.md")
+
+
+def _copy(source: Path, target: Path, marker: str = "config.json") -> None:
+    with atomic_folder(target, marker) as draft:
+        shutil.copytree(source, draft, dirs_exist_ok=True)
+
+
+def _remember(config: GraftConfig, work: Path) -> None:
+    """Notes the configuration; refuses one with which a stage that is done would have come out otherwise."""
+    path = work / "graft.json"
+    now = {key: value for key, value in to_dict(config).items() if key in _DEPENDS}
+    if path.is_file():
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        done = {name for name, entry in costs(work).items() if entry["done"]}
+        for key, stages in _DEPENDS.items():
+            if before.get(key) != now[key] and done & set(stages):
+                spoilt = sorted(done & set(stages))
+                raise VoicegraftError(
+                    f"{work} was begun with another {key} and has done {', '.join(spoilt)} with it: use another work folder, "
+                    f"or restore {key} (the old one is in {path})"
+                )
+    write_text(path, json.dumps(now, indent=2))
+
+
+# Part of the configuration -> the stages that it makes. The others may change between two runs in one work folder.
+_DEPENDS: dict[str, tuple[str, ...]] = {
+    "backbone": ("expert", "router"),
+    "corpora": ("prepare",),
+    "corpus": ("prepare",),
+    "align": ("align",),
+    "semantic": ("semantic",),
+    "codec": ("codec",),
+    "monitor": ("monitor",),
+    "acoustic": ("acoustic",),
+    "speech": ("expert",),
+    "router": ("router",),
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What the speech expert learns from: training sequences of recordings, of synthetic speech, and of pronunciation alone."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from voicegraft.data.batches import LengthBuckets
+from voicegraft.data.chat import chat_prompt, encode, sentence_ids
+from voicegraft.data.pronunciation import Lexicon, phones_by_word, words_of
+from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequence, speech_sequence
+from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts
+from voicegraft.data.spelling import Speller
+from voicegraft.recipes.tokenize import Tokens
+from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+from voicegraft.train.loop import LoopConfig
+
+WORDS_PER_LIST = 8
+
+
+@dataclass(frozen=True)
+class Round:
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    human_share: float = 0.35  # of the sequences' positions
+    synthetic_share: float = 0.45  # the rest is pronunciation alone
+
+
+@dataclass(frozen=True)
+class Material:
+    """Sequences of one split, by kind."""
+
+    human: list[SpeechSequence]
+    synthetic: list[SpeechSequence]
+    pronunciation: list[SpeechSequence]
+
+    def mixed(self, round: Round, budget: int) -> tuple[list[SpeechSequence], LengthBuckets]:
+        """All sequences, and buckets that draw the kinds by the round's shares of positions."""
+        shares = (round.human_share, round.synthetic_share, 1 - round.human_share - round.synthetic_share)
+        items: list[SpeechSequence] = []
+        weights: list[float] = []
+        for share, kind in zip(shares, (self.human, self.synthetic, self.pronunciation), strict=True):
+            positions = sum(len(s) for s in kind)
+            items += kind
+            weights += [share / max(1, positions)] * len(kind)
+        return items, LengthBuckets([len(s) for s in items], weights, budget)
+
+
+class SequenceSource(Protocol):
+    """Turns clips, and texts that nobody has read, into training sequences; None where that is impossible."""
+
+    def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None: ...
+
+    def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Sequences from text straight to codes. There is nothing to learn from text alone."""
+
+    vocabulary: SpeechVocabulary
+    tokens: Tokens
+    context: Context
+    frames_per_step: int = 1
+    max_frames: int = 500  # longer utterances are left out
+
+    def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
+        u = clip.utterance
+        codes = self.tokens(clip)[:, 0]
+        if len(codes) > self.max_frames:
+            return None
+        text = vary(u.text, u.id) if train else u.text
+        before = self.context.ids(text, random.Random(u.id))
+        return plain_sequence(self.vocabulary, before, u.speaker, self.vocabulary.stream(codes), self.frames_per_step)
+
+    def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Guided(Plain):
+    """Sequences that spell each word and say its units, of clips whose units are timed."""
+
+    frame_rate: float = 50.0  # of the codes, Hz
+    spelling: Spelling = field(kw_only=True)
+
+    def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
+        u = clip.utterance
+        codes = self.tokens(clip)[:, 0]
+        if not u.units or len(codes) > self.max_frames:
+            return None
+        text = vary(u.text, u.id) if train else u.text
+        words = self.spelling.words(text, u.units)
+        if words is None:
+            return None
+        counts = frame_counts(u, len(codes), self.frame_rate)
+        before = self.context.ids(text, random.Random(u.id))
+        return speech_sequence(self.vocabulary, before, words, u.speaker, u.units, codes, counts, self.frames_per_step)
+
+    def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None:
+        units = self.spelling.lexicon.units(text)
+        if units is None:
+            return None
+        draw = random.Random(number)
+        text = vary(text, str(number)) if train else text
+        words = self.spelling.words(text, units)
+        if words is None:
+            return None
+        if train and draw.random() < 0.1:
+            written, word, phones = self.spelling.initialism(draw)
+            text, words, units = f"{written} {text}", [word, *words], [*units[:1], *phones, "|", *units[1:]]
+        before = self.context.ids(text, draw)
+        voice = draw.choice(self.vocabulary.voices)
+        return speech_sequence(self.vocabulary, before, words, voice, units, frames_per_step=self.frames_per_step)
+
+
+def material(
+    source: SequenceSource,
+    speech: PreparedSpeech,
+    sentences: Sequence[str],
+    lexicon: Lexicon | None,
+    split: str,
+    num_plain: int,
+    num_lists: int,
+    num_training: int,
+) -> Material:
+    """Builds all sequences of a split.
+
+    Args:
+        sentences: those that are only pronounced are taken from the end, where synthesis has not been.
+        lexicon: whose words are pronounced in lists; None leaves them out.
+        num_plain: sentences that are only pronounced; num_lists: lists of words.
+        num_training: sentences at the end that belong to training.
+    """
+    train = split == "train"
+
+    def of_clips(synthetic: bool) -> list[SpeechSequence]:
+        clips = tqdm(speech.select(split, synthetic=synthetic), desc=f"{split} sequences", unit="clip", mininterval=5)
+        return [s for s in (source.of_clip(clip, train) for clip in clips) if s is not None]
+
+    def plain() -> Iterator[str]:
+        last = -num_training if train else -num_training - num_plain
+        yield from sentences[last:][:num_plain]
+        yield from [] if lexicon is None else word_lists(lexicon, sentences, num_lists, seed=train)
+
+    made = (source.of_text(number, text, train) for number, text in enumerate(plain()))
+    return Material(of_clips(False), of_clips(True), [s for s in made if s is not None])
+
+
+class Spelling:
+    """Turns texts and their units into the words of a training sequence."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon):
+        self.tokenizer, self.lexicon = tokenizer, lexicon
+        self.speller = Speller(lexicon.entries.items())
+
+    def words(self, text: str, units: Sequence[str]) -> list[WordSpelling] | None:
+        """The words of ``text``, said as ``units``; None when a word has too few letters for its phones."""
+        spelt = []
+        for word, phones in zip(words_of(text), phones_by_word(units), strict=True):
+            groups = self.speller.align(word.key, phones)
+            if groups is None:
+                return None
+            spelt.append(WordSpelling(encode(self.tokenizer, word.written), word.letters, groups))
+        return spelt
+
+    def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
+        """Some capitals that are read letter by letter (FBI): they are rare in books. With their units."""
+        names = {**self.lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
+        known = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter.lower() in names]
+        letters = "".join(draw.choices(known, k=draw.randint(2, 4)))
+        groups = [names[letter.lower()] for letter in letters]
+        return letters, WordSpelling(encode(self.tokenizer, letters), letters, groups), [p for g in groups for p in g]
+
+
+class Context:
+    """What stands before a sentence: nothing, or a question whose written answer it ends."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, share: float = 0.0, questions: Sequence[str] = ()):
+        """
+        Args:
+            share: of the sentences that stand at the end of an answer to one of the questions.
+        """
+        self.tokenizer, self.share, self.questions = tokenizer, share, questions
+
+    def ids(self, sentence: str, draw: random.Random) -> list[int]:
+        """Backbone tokens of the context and the sentence."""
+        if draw.random() >= self.share:
+            return sentence_ids(self.tokenizer, sentence)
+        prompt = chat_prompt(self.tokenizer, [("user", draw.choice(self.questions))])
+        return [*prompt, *encode(self.tokenizer, sentence)]
+
+
+def word_lists(lexicon: Lexicon, sentences: Sequence[str], count: int, seed: int) -> list[str]:
+    """Lists of words, each drawn by the square root of how often the sentences say it, plus one.
+
+    Running text would show a rare word once in a training, or never.
+    """
+    said = Counter(word.key for text in sentences for word in words_of(text))
+    words = sorted(lexicon.entries)
+    weights = np.sqrt([said[word] + 1 for word in words])
+    draw = np.random.default_rng(seed)
+    chosen = draw.choice(words, size=(count, WORDS_PER_LIST), p=weights / weights.sum())
+    return [" ".join(row).capitalize() + "." for row in chosen]
+
+
+def vary(text: str, key: str) -> str:
+    """People type carelessly: one text in ten loses its capitals, one in ten its final punctuation."""
+    draw = random.Random(key).random()
+    if draw < 0.1:
+        return text.lower()
+    return text.rstrip(".?!") if draw < 0.2 else text

@@ -1,0 +1,87 @@
+"""Work by name over processes of one machine, where any process may die at any time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
+
+import torch
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.runtime import single_thread
+
+MAX_DEATHS = 3  # in a row, with nothing done between them
+
+_work: Callable[[str], None] | None = None  # of a worker process
+
+
+def in_processes(work: Callable[[str], None], names: Sequence[str], num_workers: int) -> Iterator[str]:
+    """Calls ``work`` once per name, in processes that each have a copy of it; yields a name when it is done.
+
+    A name whose process was killed is given to another one, so doing a name twice must do no harm.
+
+    Raises:
+        VoicegraftError: what ``work`` raised, or processes that keep dying.
+    """
+    left = list(names)
+    deaths = 0
+    while left:
+        try:
+            for name in _in_pool(work, left, min(num_workers, len(left))):
+                left.remove(name)
+                deaths = 0
+                yield name
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths == MAX_DEATHS:
+                suspects = ", ".join(left[:num_workers])
+                raise VoicegraftError(
+                    f"a worker process was killed {deaths} times while none of {suspects} got done: "
+                    "memory may be short, so try fewer workers; what is done is kept"
+                ) from error
+
+
+def _in_pool(work: Callable[[str], None], names: Sequence[str], num_workers: int) -> Iterator[str]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of PyTorch
+    with ProcessPoolExecutor(num_workers, context, _begin, (work, context.Value("i", 0))) as pool:
+        waiting = iter(names)
+        running = {pool.submit(_do, name) for name in islice(waiting, num_workers)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                name = future.result()
+                running |= {pool.submit(_do, name) for name in islice(waiting, 1)}
+                yield name
+
+
+def _begin(work: Callable[[str], None], number: Any) -> None:
+    global _work
+    _work = work
+    single_thread()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a word; the parent tells
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with number.get_lock():
+        mine, number.value = number.value, number.value + 1
+    if torch.cuda.is_available():
+        torch.cuda.set_device(mine % torch.cuda.device_count())
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _do(name: str) -> str:
+    assert _work is not None
+    _work(name)
+    return name

@@ -1,0 +1,56 @@
+"""What moves a module, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from voicegraft.train.loop import LoopConfig
+
+
+def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def hidden_matrices(module: nn.Module) -> set[nn.Parameter]:
+    """Weights of linear layers that require gradients, except output layers (``head``, ``lm_head``, ``phone_head``, ...).
+
+    These are what Muon is for; an output layer's rows, like an embedding's, are vectors on their own.
+    """
+    rows = {m.weight for m in module.modules() if isinstance(m, nn.Embedding)}  # a tied softmax is one too
+    linear = [m for name, m in module.named_modules() if isinstance(m, nn.Linear) and not name.endswith("head")]
+    return {cast(nn.Parameter, m.weight) for m in linear if m.weight.requires_grad and m.weight not in rows}
+
+
+def make_optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, or Muon and AdamW, over the module's moving parameters."""
+    hidden = hidden_matrices(module) if config.optimizer == "muon" else set()
+    parameters = list(moving_parameters(module).values())
+    others = [p for p in parameters if p not in hidden]
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    made: list[torch.optim.Optimizer] = []
+    if others:
+        made.append(torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, eps=1e-9))
+    if hidden:
+        matrices = [p for p in parameters if p in hidden]
+        decay = config.weight_decay
+        made.append(torch.optim.Muon(matrices, config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    return made
+
+
+def moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The optimizer's state for a parameter, made first if the optimizer has not taken a step yet."""
+    state = optimizer.state[parameter]
+    if not state:
+        zeros = torch.zeros_like
+        if isinstance(optimizer, torch.optim.Muon):
+            state.update({"momentum_buffer": zeros(parameter)})
+        else:
+            state.update({"step": torch.tensor(0.0), "exp_avg": zeros(parameter), "exp_avg_sq": zeros(parameter)})
+    return cast(dict[str, Tensor], state)
