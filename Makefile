@@ -1,6 +1,7 @@
 # Two commands matter: `make speak` and `make test`. Both build what they need in .venv on the first call.
 #   make speak TEXT="Good morning."          say something else
 #   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
+#   make gguf                                the tests that compare exports with llama.cpp, which is compiled (cmake, C++)
 #   make test PYTHON=python3.12              another Python (3.10 or later)
 #   make speak PIP_ARGS="--index-url URL"    another package index, e.g. PyTorch's own with CPU-only builds
 
@@ -13,12 +14,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak test browser lint bench
+.PHONY: help speak test browser gguf lint bench
 
 help:
 	@echo "make speak   say TEXT into OUT (speech.wav)"
 	@echo "make test    run the tests"
 	@echo "make browser run the tests of pages in headless Chromium"
+	@echo "make gguf    compare exported GGUF files with llama.cpp"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure speed and memory on this machine"
 
@@ -35,6 +37,11 @@ test: $(VENV)/.installed-dev
 browser: $(VENV)/.installed-dev
 	@$(PIP) -e '.[browser]'
 	@$(BIN)/python -m pytest -m browser
+
+gguf: $(VENV)/.installed-dev
+	@echo "llama.cpp is compiled, which takes some minutes."
+	@$(PIP) -e '.[gguf,llama-cpp]'
+	@$(BIN)/python -m pytest -m gguf
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
@@ -62,5 +69,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests."
-	@$(PIP) -e '.[dev,evaluate,harness,datasets,ray,quantization]'
+	@$(PIP) -e '.[dev,evaluate,harness,datasets,ray,quantization,gguf]'
 	@touch $@

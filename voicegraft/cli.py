@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voicegraft import __version__
 from voicegraft.core.errors import VoicegraftError
@@ -64,6 +64,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; a user's mistake is one line on standard error and exit status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where it is installed it tells everyone what it lacks
     try:
         if arguments[:1] == ["evaluate"]:
             return _delegate("evaluate", EVALUATIONS, arguments[1:])
@@ -147,11 +148,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _place(text: str) -> Path | str:
+    """A path, or hub:NAME as it is."""
+    return text if text.startswith("hub:") else Path(text)
+
+
 def _add_speaking(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--voice", help="a voice of the pack")
     verb.add_argument("--seed", type=int, default=0, help="same text, voice and seed: same sound (default: 0)")
-    verb.add_argument("--pack", type=Path, help="voice pack folder (default: the pocket pack of the package)")
-    verb.add_argument("--backbone", type=Path, help="folder of the text LLM, for a pack that does not hold it")
+    verb.add_argument(
+        "--pack", type=_place, help="voice pack: a folder, or hub:NAME (default: the pocket pack of the package)"
+    )
+    verb.add_argument(
+        "--backbone", type=_place, help="the text LLM, a folder or hub:NAME, for a pack that does not hold it"
+    )
     verb.add_argument(
         "--guard", choices=("on", "watch", "off"), help="on says faults again, watch tells them (default: on)"
     )
@@ -159,7 +169,9 @@ def _add_speaking(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_writing(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--text-expert", type=Path, help="PEFT adapter folder that writes (default: the backbone alone)")
+    verb.add_argument(
+        "--text-expert", type=_place, help="PEFT adapter folder that writes (default: the backbone alone)"
+    )
     verb.add_argument("--max-tokens", type=int, default=256, help="longest answer (default: 256)")
     verb.add_argument("--temperature", type=float, default=0.0, help="0 writes the likeliest (default); 1 varies")
 
@@ -249,7 +261,7 @@ def _messages() -> Iterator[str]:
             return
 
 
-def _load(options: argparse.Namespace, text_expert: Path | None = None) -> Speaker:
+def _load(options: argparse.Namespace, text_expert: Path | str | None = None) -> Speaker:
     from transformers.utils.logging import disable_progress_bar
 
     from voicegraft.core.runtime import single_thread
@@ -324,57 +336,24 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
     """Speaks line by line; what an earlier, interrupted run finished is kept."""
     from tqdm import tqdm
 
-    folder: Path = options.out_dir
-    report_path = folder / "report.jsonl"
+    from voicegraft.inference.lines import LineReports
+
     times: Path | None = options.timestamps
     suffix = "" if times is None else times.suffix or f".{times.name}"
     request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
     request |= {"guard": _speaking(speaker, options).guard.mode, "timestamps": suffix}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        done = _finished(report_path, request)
-        report = report_path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise VoicegraftError(f"cannot write to {folder}: {error.strerror}; give another --out-dir") from error
     failures = 0
-    with report:
+    with LineReports(options.out_dir, request) as reports:
         for number, text in enumerate(tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty()), start=1):
-            name = f"{number:04d}.wav"
-            row = done.get((name, text))
+            path = options.out_dir / f"{number:04d}.wav"
+            row = reports.earlier(path.name, text)
             if row is None:
-                times = (folder / name).with_suffix(suffix) if suffix else None
-                result, sentences = _speak_to_file(speaker, text, folder / name, options, times)
-                row = {
-                    "file": name,
-                    "text": text,
-                    "spoken_text": " ".join(sentence.spoken for sentence in sentences),
-                    "audio_sec": round(result.duration_sec, 3),
-                    "wall_sec": round(result.wall_sec, 3),
-                    "first_audio_sec": round(result.first_audio_sec, 3),
-                    "status": result.status,
-                    "skipped": result.skipped,
-                    "faults": [fault.kind for sentence in sentences for fault in sentence.faults],
-                    "retries": result.num_retries,
-                    "request": request,
-                }
+                times = path.with_suffix(suffix) if suffix else None
+                row = reports.row(path.name, text, *_speak_to_file(speaker, text, path, options, times))
             failures += row["status"] != "ok"
-            report.write(json.dumps(row, ensure_ascii=False) + "\n")
-            report.flush()
-    print(f"{folder}: {len(lines)} lines spoken, {failures} of them not ok (see {report_path.name})")
+            reports.write(row)
+    print(f"{options.out_dir}: {len(lines)} lines spoken, {failures} of them not ok (see {reports.path.name})")
     return 1 if failures else 0
-
-
-def _finished(report: Path, request: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(file, text) -> row of an earlier run's report, for the same request and where the file is there."""
-    rows = {}
-    for line in report.read_text(encoding="utf-8").splitlines() if report.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a killed run left half a line
-        if row["request"] == request and (report.parent / row["file"]).is_file():
-            rows[row["file"], row["text"]] = row
-    return rows
 
 
 def _complain(warnings: list[str]) -> None:

@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from tests import tiny
+from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
-from voicegraft.inference.pack import PARTS, PackHeader, open_pack, read_header, weight_bytes, write_pack
+from voicegraft.inference.pack import PARTS, Pack, PackHeader, open_pack, read_header, weight_bytes, write_pack
 from voicegraft.inference.sentence import SentenceTokens
+from voicegraft.inference.speaker import Speaker
+from voicegraft.tokenizers.codec import Codec
+from voicegraft.tokenizers.semantic import SemanticTokenizer
 
 
 @pytest.fixture
@@ -174,3 +178,49 @@ def test_a_text_expert_is_given_by_its_folder(pack_folder: Path, tmp_path: Path)
     ids = torch.tensor([bare.lm.text_ids("We see.")])
     with torch.inference_mode(), bare.lm.mole.gated(bare.lm.writing()), expert.lm.mole.gated(expert.lm.writing()):
         assert not torch.allclose(bare.lm.backbone(ids).logits, expert.lm.backbone(ids).logits, atol=1e-2)
+
+
+# By name, and published
+
+
+def test_a_pack_may_name_its_backbone_on_the_hub(
+    pack_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(pack_folder, work)
+    (work / "pack.json").unlink()
+    write_pack(tmp_path / "pack", work, PackHeader("light", backbone="hub:somebody/model@v1"), "card")
+    asked: list[str | Path] = []
+
+    def fetch(name: str | Path, *_: object) -> Path:
+        asked.append(name)
+        return pack_folder / "backbone"
+
+    monkeypatch.setattr("voicegraft.fusion.backbone.resolve", fetch)
+    assert open_pack(tmp_path / "pack").header.name == "light"
+    assert asked == ["hub:somebody/model@v1"]
+
+
+def test_packs_and_parts_go_and_come_by_the_usual_names(pack_folder: Path, tmp_path: Path) -> None:
+    Pack.from_pretrained(pack_folder).save_pretrained(tmp_path / "copy")
+    files = {p.relative_to(pack_folder) for p in pack_folder.rglob("*")}
+    assert {p.relative_to(tmp_path / "copy") for p in (tmp_path / "copy").rglob("*")} == files
+    one, other = (Speaker.from_pretrained(folder) for folder in (str(pack_folder), str(tmp_path / "copy")))
+    options = one.pack.header.options
+    assert (one.say("We go.", options=options).samples == other.say("We go.", options=options).samples).all()
+    for part, cls in (
+        ("acoustic", AcousticLM),
+        ("vocoder", Vocoder),
+        ("semantic", SemanticTokenizer),
+        ("codec", Codec),
+    ):
+        model = cls.from_pretrained(pack_folder, subfolder=part)
+        model.save_pretrained(tmp_path / part, {"recipe": "a test"})
+        again = cls.from_pretrained(str(tmp_path / part))
+        assert again.config == model.config
+    with pytest.raises(VoicegraftError, match="there is no such folder; check the path"):
+        Pack.from_pretrained(tmp_path / "nothing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("keep me")
+    with pytest.raises(VoicegraftError, match="holds other files"):
+        Pack.from_pretrained(pack_folder).save_pretrained(tmp_path / "full")

@@ -17,12 +17,12 @@ from voicegraft.inference.guard import GuardPolicy
 from voicegraft.inference.monitor import UnitRecognizer
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.speaker import Speaker
+from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
 from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
-from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
 from voicegraft.tokenizers.codec import Codec

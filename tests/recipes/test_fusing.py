@@ -19,10 +19,10 @@ from voicegraft.fusion.router import RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.recipes.reproduce import ReproduceConfig, System, decode_cost, reproduce
+from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
-from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
 from voicegraft.train.loop import LoopConfig

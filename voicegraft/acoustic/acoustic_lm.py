@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.hub import Pretrained
 from voicegraft.tokenizers.base import TokenizerSpec
 
 T = TypeVar("T", int, Tensor, np.ndarray)
@@ -110,7 +111,7 @@ class Layer(nn.Module):
         return x + self.dropout(self.down(F.silu(gate) * up))
 
 
-class AcousticLM(nn.Module):
+class AcousticLM(nn.Module, Pretrained):
     codebooks: Tensor  # [K, N, code_width], the codec's
 
     def __init__(self, config: AcousticConfig):

@@ -90,10 +90,18 @@ class PreparedSpeech:
         Raises VoicegraftError where the shard does not say so.
         """
         self.array(clip, "audio")
-        form, _, rate = self._arrays[clip.folder, "audio"].key.partition("-")
-        if form != "pcm" or not rate.isdigit():
-            raise VoicegraftError(f"expected the key pcm-RATE in {clip.folder / 'audio'}: prepare the speech anew")
-        return int(rate)
+        return pcm_rate(clip.folder, self._arrays[clip.folder, "audio"])
+
+
+def pcm_rate(folder: Path, audio: RaggedArray) -> int:
+    """Hz of a shard's audio.
+
+    Raises VoicegraftError where its key does not say so.
+    """
+    form, _, rate = audio.key.partition("-")
+    if form != "pcm" or not rate.isdigit():
+        raise VoicegraftError(f"expected audio with the key pcm-RATE in {folder}, found {audio.key!r}: prepare it anew")
+    return int(rate)
 
 
 def newest_alignments(work: Path) -> Path | None:

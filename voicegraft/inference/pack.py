@@ -25,6 +25,8 @@ from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.config import from_dict, to_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import Loadable, is_hub_name
+from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.monitor import UnitRecognizer
 from voicegraft.inference.sentence import SpeakOptions
@@ -45,13 +47,13 @@ class PackHeader:
     format: int = FORMAT
     default_voice: str = ""
     options: SpeakOptions = field(default_factory=SpeakOptions)
-    backbone: str = "backbone"  # folder inside the pack; another pack's backbone is given to ``open_pack``
+    backbone: str = "backbone"  # folder inside the pack, or hub:NAME[@REVISION]; any other is given to ``open_pack``
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Pack:
-    """A pack's models, checked to fit each other."""
+class Pack(Loadable):
+    """A pack's models, checked to fit each other. ``Pack.from_pretrained`` takes a folder or a name on the Hub."""
 
     folder: Path
     header: PackHeader
@@ -60,6 +62,19 @@ class Pack:
     vocoder: FrameDecoder
     monitor: UnitRecognizer | None = None
 
+    @staticmethod
+    def load(folder: Path) -> Pack:
+        return open_pack(folder)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copies the pack to another folder, which ``hf upload`` publishes.
+
+        Raises:
+            VoicegraftError: the folder holds something else, or cannot be written.
+        """
+        with atomic_folder(folder, marker="pack.json") as draft:
+            shutil.copytree(self.folder, draft, dirs_exist_ok=True)
+
     @property
     def token_sec(self) -> float:
         """Seconds of a semantic token."""
@@ -67,12 +82,18 @@ class Pack:
         return self.vocoder.hop / self.vocoder.sample_rate * clock.acoustic_frames / clock.semantic_tokens
 
 
-def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | None = None) -> Pack:
+def open_pack(
+    folder: Path,
+    backbone: str | Path | None = None,
+    text_expert: Path | None = None,
+    settings: BackboneSettings | None = None,
+) -> Pack:
     """Loads the models that speak (the tokenizers are for training and evaluation and stay on disk).
 
     Args:
-        backbone: folder of the text LLM, for a pack that does not hold it.
+        backbone: folder or Hub name of the text LLM, for a pack that does not hold or name it.
         text_expert: PEFT's adapter folder that writes; None is the identity, the untouched backbone.
+        settings: how the backbone is held in memory.
 
     Raises:
         VoicegraftError: not a pack, a damaged part, or parts that do not belong together.
@@ -80,10 +101,11 @@ def open_pack(folder: Path, backbone: Path | None = None, text_expert: Path | No
     header = read_header(folder)
     router = folder / "router"
     lm = SpeechLM.load(
-        backbone or _inside(folder, header.backbone),
+        backbone or (header.backbone if is_hub_name(header.backbone) else _inside(folder, header.backbone)),
         folder / "expert",
         router if router.is_dir() else None,
         text_expert,
+        settings=settings,
     )
     acoustic = AcousticLM.load(folder / "acoustic")
     vocoder: FrameDecoder

@@ -21,8 +21,10 @@ from torch import nn
 from voicegraft.audio.chunks import Seams
 from voicegraft.audio.io import AudioWriter, resampled
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import Loadable, is_hub_name, resolve
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.text import Message
+from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.inference.guard import GuardedTokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.plain import PlainTokens, sentence_tokens
@@ -155,7 +157,11 @@ class AnswerStream(SpeechStream):
         return found
 
 
-class Speaker:
+def _place(name_or_path: str | Path) -> Path:
+    return resolve(name_or_path) if is_hub_name(name_or_path) else Path(name_or_path)
+
+
+class Speaker(Loadable):
     def __init__(self, pack: Pack, device: torch.device):
         self.pack = pack
         self.device = device
@@ -172,19 +178,22 @@ class Speaker:
         backbone: Path | str | None = None,
         device: str = "cpu",
         text_expert: Path | str | None = None,
+        settings: BackboneSettings | None = None,
     ) -> Speaker:
-        """Loads a pack folder, or the one that ships with the package.
+        """Loads a pack folder, or the one that ships with the package. ``from_pretrained`` takes a name on the Hub too.
 
         Args:
-            backbone: folder of the text LLM, for a pack that does not hold it.
-            text_expert: PEFT's adapter folder that writes; None is the identity, the untouched backbone.
+            pack: a folder, or hub:NAME[@REVISION].
+            backbone: folder or Hub name of the text LLM, for a pack that does not hold or name it.
+            text_expert: PEFT's adapter folder, or hub:NAME, that writes; None is the identity, the untouched backbone.
+            settings: how the backbone is held in memory.
 
         Raises:
             VoicegraftError: not a pack, damaged, or parts that do not fit.
         """
-        folder = Path(pack) if pack is not None else DEFAULT_PACK
-        backbone, text_expert = (Path(p) if p else None for p in (backbone, text_expert))
-        return Speaker(open_pack(folder, backbone, text_expert), pick_device(device))
+        folder = _place(pack) if pack is not None else DEFAULT_PACK
+        writes = _place(text_expert) if text_expert else None
+        return Speaker(open_pack(folder, backbone or None, writes, settings), pick_device(device))
 
     @property
     def voices(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Speed of training the speech expert, against Hugging Face's Trainer with PEFT, side by side in one run.
 
-    voicegraft recipe bench_training [size=cpu] [vocab_size=128256] [data=RECORDINGS] [layout=guided] [out=FILE.json]
-    voicegraft recipe bench_training device=cuda size=llama-3-8b rank=128 sequence=4096 dtype=bfloat16 \\
+    python -m voicegraft.recipes.bench_training [size=cpu] [vocab_size=128256] [data=RECORDINGS] [layout=guided] [out=FILE.json]
+    python -m voicegraft.recipes.bench_training device=cuda size=llama-3-8b rank=128 sequence=4096 dtype=bfloat16 \\
         gradient_checkpointing=true
 
 Equal random backbone, LoRA, sequences, sequences per step, optimiser and precision. Engines take turns of a few steps; a ratio
@@ -147,6 +147,7 @@ def bench(config: BenchTrainingConfig) -> dict[str, Any]:
         "mean_positions": round(sequence_length, 1),
         "flops_per_position": flops,
         "losses": losses,
+        "ours_to": {name: _ratio(turns, OURS, name) for name in (WHOLE, GROUPED, PEER)},
         "engines": _rows(engines, turns, memory, flops if device.type == "cuda" else None, config),
     }
 
@@ -249,6 +250,15 @@ def _speed(turns: list[Turn]) -> float:
     return sum(sum(map(sum, t.batches)) for t in turns) / sum(t.sec for t in turns)
 
 
+def _ratio(turns: dict[str, list[Turn]], name: str, other: str) -> float | None:
+    """How many times as fast: the median over the turns; None where memory did not suffice for one of them."""
+    if not turns[name] or not turns[other]:
+        return None
+    return round(
+        statistics.median(_speed([a]) / _speed([b]) for a, b in zip(turns[name], turns[other], strict=False)), 3
+    )
+
+
 def _rows(
     engines: list[Engine],
     turns: dict[str, list[Turn]],
@@ -256,20 +266,18 @@ def _rows(
     flops: float | None,
     config: BenchTrainingConfig,
 ) -> list[dict[str, Any]]:
-    def ratio(name: str, other: str) -> float | None:
-        if not turns[name] or not turns[other]:
-            return None
-        pairs = zip(turns[name], turns[other], strict=False)
-        return round(statistics.median(_speed([a]) / _speed([b]) for a, b in pairs), 3)
-
     found = []
     before = PEER
     for engine in engines:
         mine = turns[engine.name]
         batches = [batch for turn in mine for batch in turn.batches]
-        row: dict[str, Any] = {"engine": engine.name, "positions_per_sec": None, "to_peer": ratio(engine.name, PEER)}
+        row: dict[str, Any] = {
+            "engine": engine.name,
+            "positions_per_sec": None,
+            "to_peer": _ratio(turns, engine.name, PEER),
+        }
         if engine.name not in (WHOLE, GROUPED):
-            row["to_previous"] = ratio(engine.name, before)
+            row["to_previous"] = _ratio(turns, engine.name, before)
             before = engine.name
         if mine:
             padded = sum(len(b) * max(b) for b in batches)

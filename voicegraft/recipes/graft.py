@@ -170,7 +170,7 @@ def _stages(config: GraftConfig, work: Path) -> list[Stage]:
         Stage(
             "expert",
             lambda: train_speech(replace(config.speech, work=where, backbone=backbone, device=device)),
-            about=f"train the speech expert on {backbone}",
+            about="train the speech expert",
         ),
         Stage("router", lambda: _router(config, work), about="train it") if config.router is not None else None,
         Stage("pack", lambda: _pack(config, work), str(out.absolute()), "gather the parts", always=True),

@@ -88,7 +88,7 @@ def show_plan(name: str, work: Path, stages: Sequence[Stage]) -> None:
     """Prints the stages with their estimated time and disk, and what is done already."""
     spent = costs(work)
     print(f"Plan for {name}, in {work}; minutes and megabytes are estimates.")
-    print(f"{'stage':<11}{'':<34}{'minutes':>9}{'MB':>9}  state")
+    print(f"{'stage':<11}{'':<38}{'minutes':>9}{'MB':>9}  state")
     minutes = megabytes = 0.0
     for stage in stages:
         done = is_done(work, stage)
@@ -97,10 +97,10 @@ def show_plan(name: str, work: Path, stages: Sequence[Stage]) -> None:
         minutes, megabytes = minutes + left, megabytes + (0.0 if done else stage.megabytes or 0.0)
         took = "" if stage.minutes is None else f"{stage.minutes:.1f}"
         size = "" if stage.megabytes is None else f"{stage.megabytes:.0f}"
-        print(f"{stage.name:<11}{stage.about[:33]:<34}{took:>9}{size:>9}  {state}")
+        print(f"{stage.name:<11}{stage.about:<38}{took:>9}{size:>9}  {state}")
     work.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(work).free / 1e6
-    print(f"{'to do':<45}{minutes:>9.1f}{megabytes:>9.0f}  {free:.0f} MB free")
+    print(f"{'to do':<49}{minutes:>9.1f}{megabytes:>9.0f}  {free:.0f} MB free")
     if megabytes > free:
         print("warning: there may not be enough room on the disk")
 

@@ -25,7 +25,7 @@ from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.speech import Clip, shard_folders
+from voicegraft.data.speech import Clip, pcm_rate, shard_folders
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize_processes import in_processes
 from voicegraft.recipes.tokenize_ray import in_ray
@@ -197,10 +197,7 @@ def shard_hours(work: Path, shard: str) -> float:
 def _audio(folder: Path) -> tuple[RaggedArray, int]:
     """A shard's clips, int16 ``[T]``, and their rate in Hz."""
     audio = RaggedArray(folder / "audio")
-    form, _, rate = audio.key.partition("-")
-    if form != "pcm" or not rate.isdigit():
-        raise VoicegraftError(f"expected audio with the key pcm-RATE in {folder}, found {audio.key!r}: prepare it anew")
-    return audio, int(rate)
+    return audio, pcm_rate(folder, audio)
 
 
 def _is_done(work: Path, kind: str, shard: str, fingerprint: str) -> bool:
