@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import graft as road
 from voicegraft.recipes.graft import GraftConfig, graft, main
 
+ROOT = Path(__file__).resolve().parents[2]
 LOOP = {"steps": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1, "validate_every": 2, "precision": "no"}
 TINY = {
     "workers": 1,
@@ -28,7 +33,15 @@ TINY = {
     "monitor": {"dim": 4, "hidden": 8, "loop": LOOP, "batch_size": 16},
     "acoustic": {
         "corpora": [],
-        "model": {"width": 16, "num_layers": 1, "num_heads": 2, "mlp_width": 16, "head_width": 8, "past": 1, "ahead": 2},
+        "model": {
+            "width": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "mlp_width": 16,
+            "head_width": 8,
+            "past": 1,
+            "ahead": 2,
+        },
         "rounds": [LOOP],
         "batch_size": 2,
         "crop_frames": 20,
@@ -153,8 +166,8 @@ def test_the_plan_alone_does_nothing(
     config = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
     main([str(config), "--plan"])
     shown = capsys.readouterr().out.splitlines()
-    stages = ["prepare", "align", "semantic", "codec", "tokens", "monitor", "acoustic", "expert", "router", "pack"]
-    assert [line.split()[0] for line in shown[2:-1]] == stages
+    stages = ["prepare", "align", "semantic", "codec", "tokens", "monitor", "acoustic", "expert"]
+    assert [line.split()[0] for line in shown[2:-1]] == [*stages, "sentences", "router", "pack"]
     assert all(line.endswith("to do") for line in shown[2:-1])
     assert shown[-1].startswith("to do") and shown[-1].endswith("MB free")
     assert not (tmp_path / "work" / "speech").exists()
@@ -189,7 +202,9 @@ def test_a_stage_that_stops_early_is_not_done(
 ) -> None:
     config = load_config(GraftConfig, written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen))
     monkeypatch.setattr(road, "prepare", lambda _: None)
-    with pytest.raises(VoicegraftError, match="stage prepare stopped before its end; the same command goes on from there"):
+    with pytest.raises(
+        VoicegraftError, match="stage prepare stopped before its end; the same command goes on from there"
+    ):
         graft(config)
 
 
@@ -200,7 +215,9 @@ def test_a_work_folder_that_was_begun_otherwise_is_refused(
     monkeypatch.setattr(road, "align", lambda _: None)
     with pytest.raises(VoicegraftError, match="stage align stopped"):
         graft(load_config(GraftConfig, path))
-    graft(load_config(GraftConfig, path, ["speech.lora.rank=3", "workers=2"]), only_plan=True)  # not begun: free to change
+    graft(
+        load_config(GraftConfig, path, ["speech.lora.rank=3", "workers=2"]), only_plan=True
+    )  # not begun: free to change
     with pytest.raises(VoicegraftError, match="begun with another corpus and has done prepare with it"):
         graft(load_config(GraftConfig, path, ["corpus.val_share=0.5"]))
 
@@ -224,3 +241,32 @@ def test_what_is_missing_is_said_before_anything_is_done(
     with pytest.raises(VoicegraftError, match=message):
         graft(load_config(GraftConfig, path, [override]))
     assert not (tmp_path / "work" / "speech").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_walk_the_road_together(tmp_path: Path, recordings: Path, qwen: Path) -> None:
+    loop = {**LOOP, "batches_per_step": 2}
+    changes = {name: {"loop": loop} for name in ("monitor", "router")}
+    changes |= {"acoustic": {"rounds": [loop]}, "speech": {"rounds": [{"loop": loop}]}}
+    config = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, **changes)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "voicegraft.recipes.graft", str(config)]
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    shown = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(shown)
+    assert "Plan for made up" in shown[0] and "Plan for made up" not in shown[1]
+    assert Speaker.load(tmp_path / "work" / "pack").voices == ["ann", "ben"]
+    assert all(entry["done"] for entry in json.loads((tmp_path / "work" / "cost.json").read_text()).values())

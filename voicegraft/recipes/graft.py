@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import HUB, resolve
+from voicegraft.core.processes import is_main_process
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.checks import Limits
 from voicegraft.data.manifest import read_manifest
@@ -45,6 +47,7 @@ from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
 from voicegraft.tokenizers.hf_codec import HfCodec
+from voicegraft.train.loop import main_first
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,16 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
     for model in (config.backbone, config.semantic.encoder, config.codec.model):
         if model and model != "train":
             resolve(model)  # what is missing is to show before hours are spent
-    stages = _stages(config, work)
-    _remember(config, work)
-    show_plan(config.name, work, stages)
+    with main_first():
+        stages = _stages(config, work)
+        if is_main_process():
+            _remember(config, work)
+            show_plan(config.name, work, stages)
     if only_plan:
         return
     run_stages(work, stages)
+    if not is_main_process():
+        return
     minutes = sum(entry["minutes"] for entry in costs(work).values())
     print(
         f"{config.out}: {sum(weight_bytes(Path(config.out)).values()) / 1e6:.0f} MB of weights, {minutes:.0f} minutes"
@@ -140,45 +147,41 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
 
 
 def _stages(config: GraftConfig, work: Path) -> list[Stage]:
-    guided = config.speech.layout == "guided"
-    where, device = str(work), config.device
-    out = Path(config.out)
-    backbone = str(config.backbone)
+    here: dict[str, Any] = {"work": str(work), "device": config.device}  # of every recipe that trains
+    backbone = {"backbone": str(config.backbone)}
+    guided, trains_codec = config.speech.layout == "guided", config.codec.model == "train"
+    stages = [Stage("prepare", lambda: _prepare(config, work), "speech", "decode, check and level the recordings")]
+
+    def add(name: str, run: Callable[[], object], about: str, result: str = "", together: bool = False) -> None:
+        stages.append(Stage(name, run, result, about, together=together))
+
+    def train(name: str, recipe: Callable[[Any], object], settings: Any, about: str, **more: str) -> None:
+        add(name, lambda: recipe(replace(settings, **here, **more)), about, together=True)
+
+    if guided:
+        add("align", lambda: align(replace(config.align, work=str(work))), "time each sound", "alignments/round0/done")
+    add("semantic", lambda: _semantic(config, work), "the semantic tokenizer")
+    if trains_codec:
+        train("codec", train_codec, config.codec.codec, "train the acoustic tokenizer")
+    else:
+        add("codec", lambda: _codec(config, work), "the acoustic tokenizer")
+    made = TokenizeConfig(str(work), workers=config.workers, device=config.device)
+    add("tokens", lambda: tokenize(made), "tokenise the recordings")
+    if trains_codec:
+        train("vocoder", train_vocoder, config.codec.vocoder, "train the vocoder")
+    if guided:
+        train("monitor", train_monitor, config.monitor, "train what watches speech")
+    train("acoustic", train_acoustic, config.acoustic, "train the acoustic LM")
+    train("expert", train_speech, config.speech, "train the speech expert", **backbone)
+    if config.router is not None:
+        add("sentences", lambda: _sentences(work), "texts for the router", "sentences.txt")
+        train("router", train_router, config.router, "train the router", **backbone)
+    out = str(Path(config.out).absolute())
+    stages.append(Stage("pack", lambda: _pack(config, work), out, "gather the parts", always=True))
+    if config.evaluate is not None:
+        add("evaluation", lambda: _evaluate(config, work), "measure the pack", "evaluation/report.md")
     estimate = Estimates.of(config, work)
-    tokens_made = TokenizeConfig(where, workers=config.workers, device=device)
-    stages = [
-        Stage("prepare", lambda: _prepare(config, work), "speech", "decode, check and level the recordings"),
-        Stage("align", lambda: align(replace(config.align, work=where)), "alignments/round0/done", "time each sound")
-        if guided
-        else None,
-        Stage("semantic", lambda: _semantic(config, work), about="the semantic tokenizer"),
-        Stage("codec", lambda: _codec(config, work), about="the acoustic tokenizer"),
-        Stage("tokens", lambda: tokenize(tokens_made), about="tokenise the recordings"),
-        Stage(
-            "vocoder", lambda: train_vocoder(replace(config.codec.vocoder, work=where, device=device)), about="train it"
-        )
-        if config.codec.model == "train"
-        else None,
-        Stage("monitor", lambda: train_monitor(replace(config.monitor, work=where, device=device)), about="train it")
-        if guided
-        else None,
-        Stage(
-            "acoustic",
-            lambda: train_acoustic(replace(config.acoustic, work=where, device=device)),
-            about="train the acoustic LM",
-        ),
-        Stage(
-            "expert",
-            lambda: train_speech(replace(config.speech, work=where, backbone=backbone, device=device)),
-            about="train the speech expert",
-        ),
-        Stage("router", lambda: _router(config, work), about="train it") if config.router is not None else None,
-        Stage("pack", lambda: _pack(config, work), str(out.absolute()), "gather the parts", always=True),
-        Stage("evaluation", lambda: _evaluate(config, work), "evaluation/report.md", "measure the pack")
-        if config.evaluate is not None
-        else None,
-    ]
-    return [estimate.fill(stage) for stage in stages if stage is not None]
+    return [estimate.fill(stage) for stage in stages]
 
 
 def _prepare(config: GraftConfig, work: Path) -> None:
@@ -210,22 +213,19 @@ def _semantic(config: GraftConfig, work: Path) -> None:
 
 def _codec(config: GraftConfig, work: Path) -> None:
     c = config.codec
-    if c.model == "train":
-        train_codec(replace(c.codec, work=str(work), device=config.device))
-    elif c.model:
+    if c.model:
         HfCodec.from_model(c.model, c.num_codebooks).save(work / "codec", {"model": c.model})
     else:
         _copy(DEFAULT_PACK / "vocoder", work / "vocoder")
         _copy(DEFAULT_PACK / "codec", work / "codec")
 
 
-def _router(config: GraftConfig, work: Path) -> None:
-    assert config.router is not None
-    sentences = work / "sentences.txt"
-    if not sentences.is_file():  # the plain layout needs no alignment, which writes them
+def _sentences(work: Path) -> None:
+    """What the recordings say, where no alignment has written it."""
+    path = work / "sentences.txt"
+    if not path.is_file():
         rows = (row for folder in shard_folders(work) for row in read_manifest(folder))
-        write_text(sentences, "\n".join(" ".join(row.text.split()) for row in rows if row.split == "train"))
-    train_router(replace(config.router, work=str(work), backbone=str(config.backbone), device=config.device))
+        write_text(path, "\n".join(" ".join(row.text.split()) for row in rows if row.split == "train"))
 
 
 def _pack(config: GraftConfig, work: Path) -> None:

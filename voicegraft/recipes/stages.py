@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.processes import is_main_process
+from voicegraft.train.loop import main_first
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Stage:
     minutes: float | None = None  # estimated
     megabytes: float | None = None  # of disk, estimated
     always: bool = False  # is quick, and done again each time
+    together: bool = False  # all processes that were launched work on it; else the main one does while the others wait
 
 
 def costs(work: Path) -> dict[str, Any]:
@@ -38,7 +42,8 @@ def run_stages(work: Path, stages: Sequence[Stage]) -> None:
         VoicegraftError: a stage was interrupted, or what a finished one made has gone.
     """
     for stage in stages:
-        _run(work, stage)
+        with nullcontext() if stage.together else main_first():
+            _run(work, stage)
 
 
 def is_done(work: Path, stage: Stage) -> bool:
@@ -47,7 +52,7 @@ def is_done(work: Path, stage: Stage) -> bool:
 
 def _run(work: Path, stage: Stage) -> None:
     result = work / (stage.result or stage.name)
-    if is_done(work, stage) and not stage.always:
+    if is_done(work, stage) and not (stage.always and is_main_process()):
         if not result.exists():
             raise VoicegraftError(
                 f"stage {stage.name} was done, but {result} is gone: restore it, or take {stage.name!r} and what follows "
@@ -63,4 +68,5 @@ def _run(work: Path, stage: Stage) -> None:
             raise VoicegraftError(f"stage {stage.name} stopped before its end; the same command goes on from there")
     finally:
         entry["minutes"] = round(entry["minutes"] + (time.monotonic() - started) / 60, 1)
-        write_text(work / "cost.json", json.dumps({**costs(work), stage.name: entry}, indent=2))
+        if is_main_process():
+            write_text(work / "cost.json", json.dumps({**costs(work), stage.name: entry}, indent=2))

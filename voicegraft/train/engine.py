@@ -155,7 +155,7 @@ def main_first() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
-    with PartialState(timeout=_PATIENCE).main_process_first():
+    with PartialState(cpu=not torch.accelerator.is_available(), timeout=_PATIENCE).main_process_first():
         yield
 
 
