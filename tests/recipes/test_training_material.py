@@ -12,8 +12,20 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import sentence_ids
 from voicegraft.data.pronunciation import PHONES, Lexicon
 from voicegraft.data.sequences import speech_sequence
+from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.speech import PreparedSpeech
-from voicegraft.recipes.speech_material import WORDS_PER_LIST, Material, Round, Spelling, vary, word_lists
+from voicegraft.recipes.speech_material import (
+    WORDS_PER_LIST,
+    Context,
+    Later,
+    Material,
+    Plain,
+    Round,
+    Spelling,
+    material,
+    vary,
+    word_lists,
+)
 from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
 from voicegraft.recipes.train_acoustic import Damage, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
@@ -22,7 +34,7 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, damaged
 from voicegraft.recipes.train_vocoder import pitch_tracks
 from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
-from voicegraft.tokenizers.vocabulary import HIDDEN
+from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN
 
 CPU = torch.device("cpu")
 
@@ -171,8 +183,8 @@ def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:
             if u is not None
         ]
 
-    material = Material(sequences(tiny.SENTENCES[:1]), sequences(tiny.SENTENCES[1:3]), sequences(tiny.SENTENCES * 5))
-    items, buckets = material.mixed(Round(human_share=0.5, synthetic_share=0.3), budget=400)
+    mixed = Material(sequences(tiny.SENTENCES[:1]), sequences(tiny.SENTENCES[1:3]), sequences(tiny.SENTENCES * 5))
+    items, buckets = mixed.mixed(Round(human_share=0.5, synthetic_share=0.3), budget=400)
     positions = np.zeros(3)
     for number in range(1500):
         for i in buckets.draw(number, 0):
@@ -210,3 +222,32 @@ def test_a_text_is_spelt_word_by_word() -> None:
         assert spelt == [u for u in units or [] if u in PHONES]
         assert all(len(word.groups) == len(word.letters) for word in words)
     assert spelling.words("We go.", ["^", "w", "iy", "|", "g", "ow", "g", "ow", "g", "ow", "g", "."]) is None
+
+
+def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> None:
+    tiny.write_made_up_speech(tmp_path)
+    speech = PreparedSpeech(tmp_path)
+    tokenizer = SemanticTokenizer(tiny.SEMANTIC)
+    for name in ("ann", "ben", "flite-000"):
+        audio = RaggedArray(tmp_path / "speech" / name / "audio")
+        codes = (tokenizer.encode(torch.from_numpy(a / np.float32(32768))[None])[0].T.numpy() for a in audio)
+        write_ragged(tmp_path / "tokens" / "semantic" / name, codes, "int16", key="k")
+    tokens = Tokens(tmp_path, "semantic", "k")
+    longest = max(tokens.length(clip) for clip in speech.clips)
+    source = Plain(tiny.PLAIN, tokens, Context(tiny.byte_tokenizer()), 2, longest - 1)
+    made = material(source, speech, [], None, "train", 0, 0, 0)
+    usable = [c for c in speech.select("train", synthetic=False) if tokens.length(c) < longest]
+    assert isinstance(made.human, Later) and len(made.human) == len(usable) < len(speech.select("train", False))
+    assert not made.pronunciation
+    for clip, sequence, length in zip(usable, made.human, made.human.lengths, strict=True):
+        codes = tokens(clip)[:, 0]
+        assert len(codes) == tokens.length(clip)
+        said = [t for group in np.column_stack([sequence.target, sequence.more_target]) for t in group if t > ADVANCE]
+        assert said == tiny.PLAIN.stream(codes)
+        assert 0.3 < length / len(sequence) < 3
+    mixture, buckets = made.mixed(Round(human_share=0.5, synthetic_share=0.5), 200)
+    whole = len(made.human) + len(made.synthetic)
+    assert [len(mixture[i]) for i in range(whole)] == [len(s) for kind in (made.human, made.synthetic) for s in kind]
+    with pytest.raises(IndexError):
+        mixture[whole]
+    assert set(buckets.draw(0, 0)) <= set(range(whole))

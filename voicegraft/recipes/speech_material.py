@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -16,13 +16,14 @@ from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import chat_prompt, encode, sentence_ids
 from voicegraft.data.pronunciation import Lexicon, phones_by_word, words_of
 from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequence, speech_sequence
-from voicegraft.data.speech import Clip, PreparedSpeech, frame_counts
+from voicegraft.data.speech import SILENCE, UNIT_CLASS, Clip, PreparedSpeech, frame_counts
 from voicegraft.data.spelling import Speller
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 from voicegraft.train.loop import LoopConfig
 
 WORDS_PER_LIST = 8
+LETTERS_PER_TOKEN = 4  # of English in the vocabulary of an LLM, about
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,60 @@ class Round:
     synthetic_share: float = 0.45  # the rest is pronunciation alone
 
 
+class Later(Sequence[SpeechSequence]):
+    """Sequences that are made when they are asked for: those of thousands of hours do not fit into memory."""
+
+    def __init__(self, clips: Sequence[Clip], lengths: Sequence[int], make: Callable[[Clip], SpeechSequence | None]):
+        """
+        Args:
+            lengths: positions of each, about.
+        """
+        self.clips, self.lengths, self._make = clips, lengths, make
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        made = self._make(self.clips[index])
+        assert made is not None, "clips that make no sequence were left out before"
+        return made
+
+
 @dataclass(frozen=True)
 class Material:
     """Sequences of one split, by kind."""
 
-    human: list[SpeechSequence]
-    synthetic: list[SpeechSequence]
-    pronunciation: list[SpeechSequence]
+    human: Sequence[SpeechSequence]
+    synthetic: Sequence[SpeechSequence]
+    pronunciation: Sequence[SpeechSequence]
 
-    def mixed(self, round: Round, budget: int) -> tuple[list[SpeechSequence], LengthBuckets]:
-        """All sequences, and buckets that draw the kinds by the round's shares of positions."""
+    def mixed(self, round: Round, budget: int) -> tuple[Mixture, LengthBuckets]:
+        """All sequences by one numbering, and buckets that draw the kinds by the round's shares of positions."""
         shares = (round.human_share, round.synthetic_share, 1 - round.human_share - round.synthetic_share)
-        items: list[SpeechSequence] = []
+        kinds = (self.human, self.synthetic, self.pronunciation)
+        lengths: list[int] = []
         weights: list[float] = []
-        for share, kind in zip(shares, (self.human, self.synthetic, self.pronunciation), strict=True):
-            positions = sum(len(s) for s in kind)
-            items += kind
-            weights += [share / max(1, positions)] * len(kind)
-        return items, LengthBuckets([len(s) for s in items], weights, budget)
+        for share, kind in zip(shares, kinds, strict=True):
+            own = kind.lengths if isinstance(kind, Later) else [len(s) for s in kind]
+            lengths += own
+            weights += [share / max(1, sum(own))] * len(own)
+        return Mixture(kinds), LengthBuckets(lengths, weights, budget)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several kinds of sequences, one behind the other."""
+
+    kinds: Sequence[Sequence[SpeechSequence]]
+
+    def __getitem__(self, number: int) -> SpeechSequence:
+        for kind in self.kinds:
+            if number < len(kind):
+                return kind[number]
+            number -= len(kind)
+        raise IndexError(number)
 
 
 class SequenceSource(Protocol):
@@ -58,6 +95,10 @@ class SequenceSource(Protocol):
     def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None: ...
 
     def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None: ...
+
+    def length(self, clip: Clip) -> int | None:
+        """About how many positions a clip takes, 0 if it cannot be used; None where only ``of_clip`` can tell."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +123,13 @@ class Plain:
     def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None:
         return None
 
+    def length(self, clip: Clip) -> int | None:
+        num_frames = self.tokens.length(clip)
+        if num_frames > self.max_frames:
+            return 0
+        text = len(clip.utterance.text) / LETTERS_PER_TOKEN
+        return int(text + (2 if self.vocabulary.num_runs else 1) * num_frames / self.frames_per_step) + 4
+
 
 @dataclass(frozen=True)
 class Guided(Plain):
@@ -93,7 +141,8 @@ class Guided(Plain):
     def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
         u = clip.utterance
         codes = self.tokens(clip)[:, 0]
-        if not u.units or len(codes) > self.max_frames:
+        num_phones = sum(UNIT_CLASS[unit] != SILENCE for unit in u.units)  # each takes a frame at least
+        if not u.units or not num_phones <= len(codes) <= self.max_frames:
             return None
         text = vary(u.text, u.id) if train else u.text
         words = self.spelling.words(text, u.units)
@@ -102,6 +151,9 @@ class Guided(Plain):
         counts = frame_counts(u, len(codes), self.frame_rate)
         before = self.context.ids(text, random.Random(u.id))
         return speech_sequence(self.vocabulary, before, words, u.speaker, u.units, codes, counts, self.frames_per_step)
+
+    def length(self, clip: Clip) -> int | None:
+        return None
 
     def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None:
         units = self.spelling.lexicon.units(text)
@@ -140,9 +192,16 @@ def material(
     """
     train = split == "train"
 
-    def of_clips(synthetic: bool) -> list[SpeechSequence]:
-        clips = tqdm(speech.select(split, synthetic=synthetic), desc=f"{split} sequences", unit="clip", mininterval=5)
-        return [s for s in (source.of_clip(clip, train) for clip in clips) if s is not None]
+    def of_clips(synthetic: bool) -> Sequence[SpeechSequence]:
+        clips = speech.select(split, synthetic=synthetic)
+        lengths = [source.length(clip) for clip in clips]
+        if None not in lengths:
+            usable = [(clip, length) for clip, length in zip(clips, lengths, strict=True) if length]
+            return Later(
+                [clip for clip, _ in usable], [length for _, length in usable], lambda clip: source.of_clip(clip, train)
+            )
+        bar = tqdm(clips, desc=f"{split} sequences", unit="clip", mininterval=5)
+        return [s for s in (source.of_clip(clip, train) for clip in bar) if s is not None]
 
     def plain() -> Iterator[str]:
         last = -num_training if train else -num_training - num_plain

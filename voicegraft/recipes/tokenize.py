@@ -227,10 +227,18 @@ class Tokens:
         self._shards: dict[str, RaggedArray] = {}
 
     def __call__(self, clip: Clip) -> np.ndarray:
+        return self._shard(clip)[clip.row]
+
+    def length(self, clip: Clip) -> int:
+        """Frames T, without reading the tokens."""
+        offsets = self._shard(clip).offsets
+        return int(offsets[clip.row + 1] - offsets[clip.row])
+
+    def _shard(self, clip: Clip) -> RaggedArray:
         name = clip.folder.name
         if name not in self._shards:
             self._shards[name] = RaggedArray(self.work / "tokens" / self.kind / name, key=self.fingerprint)
-        return self._shards[name][clip.row]
+        return self._shards[name]
 
 
 if __name__ == "__main__":

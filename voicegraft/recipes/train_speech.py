@@ -25,14 +25,13 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.pronunciation import UNITS, Lexicon
-from voicegraft.data.sequences import SpeechSequence
 from voicegraft.data.speech import PreparedSpeech, newest_alignments
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_rows import Layout
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material
+from voicegraft.recipes.speech_material import Context, Guided, Mixture, Plain, Round, Spelling, material
 from voicegraft.recipes.tokenize import Tokens
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.recipes.train_text import TextBatches
@@ -125,7 +124,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
     if not train.human and not train.synthetic:
         raise VoicegraftError(
             f"none of the recordings in {work / 'speech'} can be trained on: expected recordings of at most "
-            f"{config.max_frames} tokens" + (" whose units are timed (work/alignments)" if guided else "")
+            f"{config.max_frames} tokens" + (", timed (work/alignments), with a token per phone" if guided else "")
         )
     asked = None
     if config.text_share:
@@ -154,7 +153,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
         items, buckets = train.mixed(one, config.batch_positions)
 
         def batch_at(
-            step: int, items: list[SpeechSequence] = items, buckets: LengthBuckets = buckets, seed: int = one.loop.seed
+            step: int, items: Mixture = items, buckets: LengthBuckets = buckets, seed: int = one.loop.seed
         ) -> dict[str, Tensor]:
             if asked is not None and random.Random(f"{seed} {step}").random() < config.text_share:
                 return asked(step, seed)
