@@ -121,9 +121,8 @@ def test_a_type_that_is_not_a_known_codec_is_named(tmp_path: Path) -> None:
 
 
 def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
-    for wrong in (tmp_path / "nothing", "no-such-organisation/no-such-codec"):
-        with pytest.raises(VoicegraftError, match=r"cannot load a codec from .*of type dac, encodec, mimi"):
-            HfCodec.from_model(wrong)
+    with pytest.raises(VoicegraftError, match=r"nothing: there is no such folder; check the path"):
+        HfCodec.from_model(tmp_path / "nothing")
 
 
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:

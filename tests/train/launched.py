@@ -3,7 +3,8 @@
 A job is ``kind:name[:key=number...]``. Its run folder is ``FOLDER/name``; the weights it ends with go to
 ``FOLDER/name.safetensors``, an error's text to ``FOLDER/name.RANK.error``, and the number of parameters of which this process
 holds a part to ``FOLDER/name.RANK.parts``. Keys are settings of the loop, or events: ``kill``, ``stop`` (a signal) and ``bad``
-(a loss that is no number) at a step, in one process where ``rank`` names it; ``muon=1`` takes that optimizer.
+(a loss that is no number) at a step, in one process where ``rank`` names it; ``muon=1`` takes that optimizer, ``again=1`` trains
+a second round.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +76,14 @@ def adversaries() -> Job:
     return players, noise, losses_of
 
 
-def speech() -> Job:
-    """A LoRA and speech rows on a frozen backbone, its activations computed twice; every other batch is text alone."""
+def speech(mixed: bool = True) -> Job:
+    """A LoRA and speech rows on a frozen backbone, its activations computed twice; every other batch may be text alone."""
     model = tiny.trained_expert(tiny.llama())
     model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
     asked = answered_questions(model.tokenizer, [("Where is the owl?", "home"), ("Who sees my house?", "we")])
 
     def batch_at(number: int) -> dict[str, Tensor]:
-        if number % 2:
+        if mixed and number % 2:
             return collate_answers([asked[number // 2 % 2]], 1, CPU)
         text = tiny.SENTENCES[number // 2 % len(tiny.SENTENCES)]
         units = tiny.LEXICON.units(text)
@@ -122,7 +124,13 @@ def codec() -> Job:
     return {"codec": Quantised()}, noise, lambda players, batch, step: ({"codec": players["codec"](batch)}, {})
 
 
-JOBS = {"adversaries": adversaries, "speech": speech, "backbone": backbone, "codec": codec}
+JOBS: dict[str, Callable[[], Job]] = {
+    "adversaries": adversaries,
+    "speech": speech,
+    "speech-alone": partial(speech, mixed=False),
+    "backbone": backbone,
+    "codec": codec,
+}
 
 
 def save(players: dict[str, nn.Module], path: Path) -> None:
@@ -138,7 +146,9 @@ def save(players: dict[str, nn.Module], path: Path) -> None:
 def train(folder: Path, job: str) -> None:
     kind, name, *options = job.split(":")
     chosen = {key: int(value) for key, value in (option.split("=") for option in options)}
-    kill, stop, bad, rank, muon = (chosen.pop(key, None) for key in ("kill", "stop", "bad", "rank", "muon"))
+    kill, stop, bad, rank, muon, again = (
+        chosen.pop(key, None) for key in ("kill", "stop", "bad", "rank", "muon", "again")
+    )
     config = dataclasses.replace(CONFIG, optimizer="muon" if muon else "adamw", **chosen)
     signalled: list[int] = []
     torch.manual_seed(0)
@@ -164,8 +174,10 @@ def train(folder: Path, job: str) -> None:
         return {"loss": float(next(iter(loss.values())))}
 
     try:
-        if run(config, folder / name, players, batch_at, eventful, validate):
-            num_parts = sum(isinstance(p, DTensor) for m in players.values() for p in m.parameters())
+        rounds = [folder / name, *([folder / f"{name}-again"] if again else ())]
+        if all(run(config, place, players, batch_at, eventful, validate) for place in rounds):
+            parameters = [p for module in players.values() for p in module.parameters()]
+            num_parts = sum(isinstance(p, DTensor) or not p.numel() for p in parameters)  # empty: ZeRO-3 holds it
             (folder / f"{name}.{RANK}.parts").write_text(str(num_parts))
             save_once(nn.ModuleDict(players), save, players, folder / f"{name}.safetensors")
     except VoicegraftError as error:

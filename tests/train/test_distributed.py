@@ -16,8 +16,6 @@ from torch import Tensor
 
 from tests import tiny
 from tests.train.launched import train
-from voicegraft.core.errors import VoicegraftError
-from voicegraft.train.loop import LoopConfig, run
 
 pytestmark = pytest.mark.slow
 
@@ -37,15 +35,15 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def together(folder: Path, *jobs: str) -> list[int]:
-    """Runs the jobs in two processes; how each ended."""
+def together(folder: Path, *jobs: str, **variables: str) -> list[int]:
+    """Runs the jobs in two processes, with environment variables of their own; how each ended."""
     place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     with ExitStack() as stack:
         started = [
             stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, str(LAUNCHED), str(folder), *jobs],
-                    env={**environment(), **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    env={**environment(), **place, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                     stderr=stack.enter_context((folder / f"stderr{rank}").open("w")),
                 )
             )
@@ -192,15 +190,8 @@ def test_the_configs_are_accelerates() -> None:
     from accelerate.commands.launch import launch_command_parser
 
     known = {action.dest for action in launch_command_parser()._actions}
-    for name in ("ddp.yaml", "fsdp2.yaml"):
+    for name in ("ddp.yaml", "fsdp2.yaml", "deepspeed.yaml"):
         config = load_config_from_file(str(CONFIGS / name))  # refuses keys that it does not know
         assert config.num_processes == 8
         raw = yaml.safe_load((CONFIGS / name).read_text())
-        assert set(raw.get("fsdp_config", {})) <= known
-
-
-def test_an_engine_without_a_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = {"one": torch.nn.Linear(2, 2)}
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(VoicegraftError, match=r"found DeepSpeed, .* launch with an FSDP2 config"):
-        run(LoopConfig(steps=1), tmp_path, module, lambda number: None, lambda *_: ({}, {}))
+        assert {*raw.get("fsdp_config", {}), *raw.get("deepspeed_config", {})} <= known

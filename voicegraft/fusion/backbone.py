@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,11 +29,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import logging as hf_logging
 
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
+from voicegraft.core.quiet import quietly
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # the file names of transformers
 
@@ -186,22 +185,6 @@ def _within(context: Context) -> Iterator[None]:
     finally:
         for variable, token in tokens:
             variable.reset(token)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps the progress bars, reports and deprecation notices of libraries from the users of a command."""
-    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if shown:
-            hf_logging.enable_progress_bar()
 
 
 def one_line(error: Exception) -> str:

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from voicegraft.core.quiet import quietly
 from voicegraft.core.runtime import single_thread
-from voicegraft.fusion.backbone import quietly
 from voicegraft.inference.pack import DEFAULT_PACK, read_header
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.fusion_engines import (

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from voicegraft.core.quiet import quietly
 from voicegraft.core.runtime import seed_all, single_thread
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.fusion.backbone import quietly
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize import ShardWorker, in_this_process, open_tokenizer, shard_hours

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.quiet import quietly
 from voicegraft.core.runtime import single_thread
-from voicegraft.fusion.backbone import quietly
 from voicegraft.fusion.experts import Expert
 from voicegraft.fusion.export_gguf import GgufType, export_gguf
 from voicegraft.fusion.export_hf import export_hf

@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from voicegraft.core.artifacts import load_artifact
+from voicegraft.core.quiet import quietly
 from voicegraft.data.batches import collate
 from voicegraft.data.sequences import IGNORE, SpeechSequence, WordSpelling, speech_sequence
-from voicegraft.fusion.backbone import load_backbone, quietly
+from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_rows import RowsConfig

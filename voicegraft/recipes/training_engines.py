@@ -34,9 +34,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from voicegraft.core.quiet import quietly
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.sequences import IGNORE, SpeechSequence
-from voicegraft.fusion.backbone import quietly
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SPEECH, SpeechExpertTraining
 from voicegraft.fusion.speech_rows import Layout

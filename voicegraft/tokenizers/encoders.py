@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.tokenizers.pretrained import load_extractor, load_pretrained, quietly
+from voicegraft.core.quiet import quietly
+from voicegraft.tokenizers.pretrained import load_extractor, load_pretrained
 
 WANTED = "speech encoder"  # in errors
 
@@ -205,8 +206,8 @@ class SpeechEncoder(nn.Module):
         def class_of(config: Any) -> Any:
             return FAMILIES[config.model_type].loader()
 
-        model = load_pretrained(folder, WANTED, FAMILIES, only_local=True, class_of=class_of)
-        return SpeechEncoder(model, load_extractor(folder, WANTED, FAMILIES, only_local=True))
+        model = load_pretrained(folder, WANTED, FAMILIES, class_of=class_of)
+        return SpeechEncoder(model, load_extractor(folder, WANTED, FAMILIES))
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, layer: int) -> SpeechEncoder:

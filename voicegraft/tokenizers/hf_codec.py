@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from voicegraft.core.artifacts import artifact_folder, atomic_folder, fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Pretrained
+from voicegraft.core.quiet import quietly
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.codec_families import FAMILIES, unfit
-from voicegraft.tokenizers.pretrained import load_pretrained, quietly
+from voicegraft.tokenizers.pretrained import load_pretrained
 from voicegraft.tokenizers.stages import Chain
 
 KIND = "hf-codec"
@@ -178,7 +179,7 @@ class HfCodec(nn.Module, Pretrained):
             VoicegraftError: it is not there, damaged, or of another kind.
         """
         config = load_artifact(folder, KIND, HfCodecConfig).config
-        model = load_pretrained(artifact_folder(folder) / MODEL, "codec", FAMILIES, only_local=True)
+        model = load_pretrained(artifact_folder(folder) / MODEL, "codec", FAMILIES)
         codec = HfCodec(model, config.num_codebooks)
         if codec.codec != config.fingerprint:
             raise VoicegraftError(f"{folder} is damaged: its weights are not those that were saved; get it anew")

@@ -11,16 +11,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-from transformers.utils import logging as hf_logging
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import resolve
+from voicegraft.core.quiet import quietly
 
 
 def load_pretrained(
     name: str | Path,
     wanted: str,
     kinds: Collection[str],
-    only_local: bool = False,
     class_of: Callable[[Any], Any] = lambda config: AutoModel,
 ) -> Any:
     """The model in a folder or of that name on the hub, frozen, in float32.
@@ -29,25 +29,25 @@ def load_pretrained(
         name: a folder, or a name on the hub such as ``kyutai/mimi``.
         wanted: what is expected, for the errors, e.g. "codec".
         kinds: the ``model_type`` that may come.
-        only_local: nothing is downloaded.
         class_of: what to load by the model's config, which it may alter first, say to leave layers out.
 
     Raises:
         VoicegraftError: it is not there, of another type, has no safetensors, or lacks weights.
     """
+    folder = resolve(name)
     with _refusals(name, wanted, kinds):
-        config = AutoConfig.from_pretrained(name, local_files_only=only_local, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if config.model_type not in kinds:
             known = ", ".join(sorted(kinds))
             raise VoicegraftError(
                 f"expected a {wanted} of type {known} in {name}, found {config.model_type}; take one of these"
             )
         model, report = class_of(config).from_pretrained(
-            name,
+            folder,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            local_files_only=only_local,
+            local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -56,10 +56,11 @@ def load_pretrained(
     return model.eval().requires_grad_(False)
 
 
-def load_extractor(name: str | Path, wanted: str, kinds: Collection[str], only_local: bool = False) -> Any:
+def load_extractor(name: str | Path, wanted: str, kinds: Collection[str]) -> Any:
     """The feature extractor beside a model: how it reads sound. Arguments and errors as of ``load_pretrained``."""
+    folder = resolve(name)
     with _refusals(name, wanted, kinds):
-        return AutoFeatureExtractor.from_pretrained(name, local_files_only=only_local, trust_remote_code=False)
+        return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @contextmanager
@@ -72,17 +73,3 @@ def _refusals(name: str | Path, wanted: str, kinds: Collection[str]) -> Iterator
             f"cannot load a {wanted} from {name} ({' '.join(str(error).split())}); expected a folder with config.json and "
             f"model.safetensors, or the name of a model on the Hugging Face hub, of type {', '.join(sorted(kinds))}"
         ) from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keeps the progress bars of loading and saving from the users of a command."""
-    shown, level = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if shown:
-            hf_logging.enable_progress_bar()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from voicegraft.core.artifacts import artifact_exists, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, wait_for_all
-from voicegraft.train.optimizers import moments, moving_parameters
+from voicegraft.train.optimizers import moving_parameters
+
+if TYPE_CHECKING:
+    from voicegraft.train.engine import Mover
 
 KIND = "checkpoint"
 
@@ -30,17 +34,41 @@ class Progress:
     batches_per_step: int = 1
 
 
+class Held(Protocol):
+    """A tensor of a checkpoint, wherever its parts lie. Every process calls the same methods in the same order."""
+
+    shape: torch.Size  # of the whole
+
+    def whole(self) -> Tensor: ...
+
+    def put(self, value: Tensor) -> None:
+        """Takes over a whole value, which every process gives."""
+
+
+class HeldTensor:
+    """A tensor that is whole in every process, or sharded by PyTorch."""
+
+    def __init__(self, tensor: Tensor):
+        self._tensor, self.shape = tensor, tensor.shape
+
+    def whole(self) -> Tensor:
+        return self._tensor.full_tensor().cpu() if isinstance(self._tensor, DTensor) else self._tensor
+
+    def put(self, value: Tensor) -> None:
+        own = self._tensor
+        if isinstance(own, DTensor):
+            # Every process has read the whole: each takes its part, nothing is sent.
+            value = distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
+        own.copy_(value)
+
+
 def save_checkpoint(
-    folder: Path,
-    progress: Progress,
-    players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, list[torch.optim.Optimizer]],
+    folder: Path, progress: Progress, players: Mapping[str, nn.Module], movers: Mapping[str, Mover]
 ) -> None:
     """Called by every process: what is sharded is gathered, the main process writes, the others wait."""
     main, tensors = is_main_process(), {}
-    for name, tensor in _live_tensors(players, optimizers):
-        if isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor().cpu()
+    for name, held in _live_tensors(players, movers):
+        tensor = held.whole()
         if main:
             tensors[name] = tensor
     if main:
@@ -52,10 +80,10 @@ def resume(
     folder: Path,
     planned: Progress,
     players: Mapping[str, nn.Module],
-    optimizers: Mapping[str, list[torch.optim.Optimizer]],
+    movers: Mapping[str, Mover],
     device: torch.device,
 ) -> int:
-    """Puts the checkpoint in the folder, if there is one, into players and optimizers: the number of steps done.
+    """Puts the checkpoint in the folder, if there is one, into players and movers: the number of steps done.
 
     Raises:
         VoicegraftError: it belongs to another run or model, is damaged, or not every process sees it.
@@ -81,7 +109,7 @@ def resume(
             f"{folder} belongs to a run of {saved.config.batches_per_step} batches per step, this one has "
             f"{planned.batches_per_step}: the batches would not go on where they stopped. Delete the folder or restore it"
         )
-    live = dict(_live_tensors(players, optimizers))
+    live = dict(_live_tensors(players, movers))
     still = {
         f"{player}/model/{name}"  # older checkpoints held frozen weights that are tied
         for player, module in players.items()
@@ -98,31 +126,21 @@ def resume(
             f"{folder} belongs to another model (for example {odd[0]}): delete it or use another folder"
         )
     with torch.no_grad():
-        for name, tensor in live.items():
-            value = saved.tensors[name]
-            if isinstance(tensor, DTensor):
-                # Every process has read the whole: each takes its part, nothing is sent.
-                value = value.to(tensor.device)
-                value = distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
-            tensor.copy_(value)
+        for name, held in live.items():
+            held.put(saved.tensors[name])
     return saved.config.step
 
 
-def _live_tensors(
-    players: Mapping[str, nn.Module], optimizers: Mapping[str, list[torch.optim.Optimizer]]
-) -> Iterator[tuple[str, Tensor]]:
+def _live_tensors(players: Mapping[str, nn.Module], movers: Mapping[str, Mover]) -> Iterator[tuple[str, Held]]:
     """Everything that changes while training: moving parameters, buffers, and the optimizers' moments."""
     for player, module in players.items():
-        named = module.named_parameters(remove_duplicate=False)  # tied weights have two names in the state
-        changing = {name for name, p in named if p.requires_grad} | {
-            name for name, _ in module.named_buffers(remove_duplicate=False)
-        }
+        parameters = dict(module.named_parameters(remove_duplicate=False))  # tied weights have two names in the state
+        buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
         for name, tensor in module.state_dict().items():
-            if name in changing:
-                yield f"{player}/model/{name}", tensor
+            if name in buffers:
+                yield f"{player}/model/{name}", HeldTensor(tensor)
+            elif name in parameters and parameters[name].requires_grad:
+                yield f"{player}/model/{name}", movers[player].weights(parameters[name])
         names = {parameter: name for name, parameter in moving_parameters(module).items()}
-        for optimizer in optimizers[player]:
-            kind = type(optimizer).__name__.lower()
-            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-                for moment, tensor in moments(optimizer, parameter).items():
-                    yield f"{player}/{kind}/{names[parameter]}/{moment}", tensor
+        for kind, parameter, moment, held in movers[player].moments():
+            yield f"{player}/{kind}/{names[parameter]}/{moment}", held

@@ -2,7 +2,7 @@
 
 Replicated (its DDP configs): every process holds all modules and gradients are averaged once per step. Sharded (its FSDP2
 configs): the frozen weights of a large model are spread over the processes, or all its weights where all are trained; what
-is small beside them stays replicated.
+is small beside them stays replicated. DeepSpeed's ZeRO, for a single player, is in ``deepspeed_engine``.
 
 The modules are not wrapped: a loss may call any method of them, or one twice, and a batch may leave parameters out. PyTorch's
 DDP wrapper allows neither without special cases; it would send gradients while others are still computed, but what
@@ -15,11 +15,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils import FullyShardedDataParallelPlugin, InitProcessGroupKwargs, parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -33,31 +33,52 @@ from voicegraft.core.processes import (
     take_from_main,
     wait_for_all,
 )
-from voicegraft.train.optimizers import moving_parameters
+from voicegraft.train.checkpoint import Held, HeldTensor
+from voicegraft.train.deepspeed_engine import ZeroMover, check_fits, check_installed, whole_weights
+from voicegraft.train.optimizers import make_optimizers, moments, moving_parameters
+
+if TYPE_CHECKING:
+    from voicegraft.train.loop import LoopConfig
 
 _PATIENCE = timedelta(hours=2)  # for what the main process does alone; a process that dies ends the others at once
 
 
 def launched_sharded() -> bool:
     """Whether Accelerate's launcher was told to shard: a large model is then best left on the CPU until it trains."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return _launched_with("FSDP") or _launched_with("DEEPSPEED")
 
 
-def join_processes(players: Mapping[str, nn.Module]) -> torch.device:
-    """Joins the processes launched together, and places the players: the device of this process.
+def _launched_with(engine: str) -> bool:
+    return parse_flag_from_env(f"ACCELERATE_USE_{engine}")
+
+
+def join_processes(players: Mapping[str, nn.Module], config: LoopConfig) -> tuple[torch.device, dict[str, Mover]]:
+    """Joins the processes launched together, and places the players: the device of this process, what moves each player.
 
     Raises:
-        VoicegraftError: the launcher was told to use an engine that this loop has no place for.
+        VoicegraftError: the launcher was told to use an engine that cannot train these players.
     """
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
-        raise VoicegraftError(
-            "expected Accelerate's DDP or FSDP2, found DeepSpeed, which brings its own optimizer steps: launch with an "
-            "FSDP2 config, which shares out the same weights, moments and gradients"
-        )
+    if _launched_with("DEEPSPEED"):
+        check_fits(players, config)
+        device = _join().device
+        return device, {name: ZeroMover(module, config, device) for name, module in players.items()}
+    device = _place(players)
+    return device, {name: PlainMover(module, config) for name, module in players.items()}
+
+
+def _join() -> PartialState:
+    """This process's place among those launched together, which meet at the first call."""
+    if _launched_with("DEEPSPEED"):
+        check_installed()
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE)
+
+
+def _place(players: Mapping[str, nn.Module]) -> torch.device:
+    """Replicates or shards the players: the device of this process."""
     on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
     # Mixed precision is the loop's own setting: a checkpoint then means the same under every launcher's config.
     accelerator = Accelerator(
-        cpu=on_cpu and not launched_sharded(),
+        cpu=on_cpu and not _launched_with("FSDP"),
         mixed_precision="no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
@@ -65,7 +86,7 @@ def join_processes(players: Mapping[str, nn.Module]) -> torch.device:
         if not _is_sharded(module):  # by an earlier round
             take_from_main([p.detach() for p in moving_parameters(module).values()])
             take_from_main(module.buffers())
-    if launched_sharded():
+    if _launched_with("FSDP"):
         settings = FullyShardedDataParallelPlugin()
         if settings.fsdp_version != 2 or settings.activation_checkpointing:
             raise VoicegraftError(
@@ -114,6 +135,60 @@ def _is_sharded(module: nn.Module) -> bool:
 
 def _moves_in_parts(module: nn.Module) -> bool:
     return any(isinstance(p, DTensor) for p in moving_parameters(module).values())
+
+
+class Mover(Protocol):
+    """Moves one player by its losses. Every process calls the same methods in the same order."""
+
+    def backward(self, loss: Tensor, retain_graph: bool) -> None:
+        """Adds the loss's gradients to those of the player's moving parameters, and to no other's."""
+
+    def step(self, lr: float) -> Tensor:
+        """Moves the player by the mean gradient of all processes, clipped, and forgets it: its norm before."""
+
+    def weights(self, parameter: nn.Parameter) -> Held:
+        """A moving parameter, for a checkpoint."""
+
+    def moments(self) -> Iterator[tuple[str, nn.Parameter, str, Held]]:
+        """What the optimizers remember: (optimizer, parameter, name, value)."""
+
+    def release(self) -> None:
+        """Takes back what was hung on the player, at the end of a run."""
+
+
+class PlainMover:
+    """Moves a player whose weights are replicated, or sharded by FSDP2."""
+
+    def __init__(self, module: nn.Module, config: LoopConfig):
+        self._module, self._largest = module, config.grad_clip
+        self._optimizers = make_optimizers(module, config)
+
+    def backward(self, loss: Tensor, retain_graph: bool) -> None:
+        backward(loss, self._module, retain_graph)
+
+    def step(self, lr: float) -> Tensor:
+        parameters = list(moving_parameters(self._module).values())
+        average_gradients(parameters)
+        norm = clip_gradients(parameters, self._largest)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def weights(self, parameter: nn.Parameter) -> Held:
+        return HeldTensor(parameter.detach())
+
+    def moments(self) -> Iterator[tuple[str, nn.Parameter, str, Held]]:
+        for optimizer in self._optimizers:
+            kind = type(optimizer).__name__.lower()
+            for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                for moment, tensor in moments(optimizer, parameter).items():
+                    yield kind, parameter, moment, HeldTensor(tensor)
+
+    def release(self) -> None:
+        pass
 
 
 def backward(loss: Tensor, module: nn.Module, retain_graph: bool) -> None:
@@ -172,8 +247,9 @@ def save_once(model: nn.Module, write: Callable[..., None], *arguments: object) 
             module.reshard()  # else the weights that the last forward gathered would be taken for the module's
     for module, name, parameter in moving:
         setattr(module, name, nn.Parameter(parameter.full_tensor()))
-    if is_main_process():
-        write(*arguments)
+    with whole_weights(model):
+        if is_main_process():
+            write(*arguments)
     for module, name, parameter in moving:
         setattr(module, name, parameter)
     wait_for_all()

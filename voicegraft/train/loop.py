@@ -27,8 +27,8 @@ from tqdm import tqdm
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, take_from_main
 from voicegraft.train.checkpoint import Progress, resume, save_checkpoint
-from voicegraft.train.engine import average_gradients, backward, clip_gradients, join_processes, main_first, save_once
-from voicegraft.train.optimizers import hidden_matrices, make_optimizers, moving_parameters
+from voicegraft.train.engine import Mover, join_processes, main_first, save_once
+from voicegraft.train.optimizers import hidden_matrices, moving_parameters
 
 __all__ = ["LoopConfig", "Losses", "Metrics", "hidden_matrices", "main_first", "moving_parameters", "run", "save_once"]
 
@@ -100,16 +100,15 @@ def run(
         VoicegraftError: a loss is not finite, the checkpoint is of another run or model, or the processes that were
             launched do not divide ``batches_per_step``.
     """
-    device = join_processes(players)
+    device, movers = join_processes(players, config)
     main, world = is_main_process(), num_processes()
     if config.batches_per_step % world:
         raise VoicegraftError(
             f"{folder.name}: {world} processes cannot share {config.batches_per_step} batches per step evenly: set "
             f"batches_per_step to a multiple of {world}, or launch another number of processes"
         )
-    optimizers = {name: make_optimizers(module, config) for name, module in players.items()}
     planned = Progress(config.steps, config.steps, config.batches_per_step)
-    start = resume(folder / "resume", planned, players, optimizers, device)
+    start = resume(folder / "resume", planned, players, movers, device)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if main else None
     for module in players.values():
         module.train()  # whatever a validation or a loader left: a resumed run must be in the same mode
@@ -121,7 +120,7 @@ def run(
         tqdm(total=config.steps, initial=start, desc=folder.name, unit="step", disable=not main, mininterval=5) as bar,
     ):
         for step in range(start, config.steps):
-            means = _gradients(config, step, players, batch_at, losses_of, recent, device)
+            means = _gradients(config, step, players, movers, batch_at, losses_of, recent, device)
             # All processes must stop at the same step, wherever the signal or the error came up.
             agreed = torch.tensor([*means.values(), float(stopped())], device=device)
             sum_over_processes([agreed])
@@ -133,14 +132,7 @@ def run(
                         f"checkpoint in {folder / 'resume'} is from before"
                     )
             for name in means:
-                parameters = list(moving_parameters(players[name]).values())
-                average_gradients(parameters)
-                recent.add(f"grad_norm/{name}", clip_gradients(parameters, config.grad_clip))
-                for optimizer in optimizers[name]:
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.lr * config.lr_at(step)
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
+                recent.add(f"grad_norm/{name}", movers[name].step(config.lr * config.lr_at(step)))
             if world > 1:  # moving averages within a module are each process's own: the main one's go on
                 take_from_main(buffer for module in players.values() for buffer in module.buffers())
             bar.update()
@@ -161,11 +153,13 @@ def run(
                     tqdm.write(f"{folder.name} {done}: " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
             if done % config.save_every == 0 or last or stopping:
                 progress = Progress(done, config.steps, config.batches_per_step)
-                save_checkpoint(folder / "resume", progress, players, optimizers)
+                save_checkpoint(folder / "resume", progress, players, movers)
             if stopping and not last:
                 if main:
                     tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
                 break
+    for mover in movers.values():
+        mover.release()
     if log is not None:
         log.close()
     return last
@@ -175,6 +169,7 @@ def _gradients(
     config: LoopConfig,
     step: int,
     players: Mapping[str, nn.Module],
+    movers: Mapping[str, Mover],
     batch_at: Callable[[int], Batch],
     losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
     recent: _Recent,
@@ -191,7 +186,7 @@ def _gradients(
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses, metrics = losses_of(players, batch, step)
         for name, loss in losses.items():
-            backward(loss * share, players[name], retain_graph=len(losses) > 1)
+            movers[name].backward(loss * share, retain_graph=len(losses) > 1)
             means[name] = means.get(name, 0.0) + float(loss.detach()) * share
             recent.add(f"loss/{name}", loss)
         for name, metric in metrics.items():
