@@ -229,6 +229,8 @@ def test_a_work_folder_that_was_begun_otherwise_is_refused(
         ("corpora=[nowhere]", "expected a corpus at nowhere, found nothing"),
         ("codec.model=nowhere/at/all", "there is no such folder"),
         ("semantic.encoder=nowhere/at/all", "there is no such folder"),
+        ("semantic.encoder={qwen}", "expected a speech encoder of type .*hubert.* found qwen2; take one of these"),
+        ("codec.model={qwen}", "expected a codec of type dac, encodec, mimi in .*, found qwen2"),
         ("speech.layout=guessed", "expected one of guided, plain"),
         ("speech.num_runs=4", "num_runs"),
         ("seech.layout=plain", "did you mean 'speech'"),
@@ -239,7 +241,7 @@ def test_what_is_missing_is_said_before_anything_is_done(
 ) -> None:
     path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
     with pytest.raises(VoicegraftError, match=message):
-        graft(load_config(GraftConfig, path, [override]))
+        graft(load_config(GraftConfig, path, [override.replace("{qwen}", str(qwen))]))
     assert not (tmp_path / "work" / "speech").exists()
 
 

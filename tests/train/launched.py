@@ -3,8 +3,8 @@
 A job is ``kind:name[:key=number...]``. Its run folder is ``FOLDER/name``; the weights it ends with go to
 ``FOLDER/name.safetensors``, an error's text to ``FOLDER/name.RANK.error``, and the number of parameters of which this process
 holds a part to ``FOLDER/name.RANK.parts``. Keys are settings of the loop, or events: ``kill``, ``stop`` (a signal) and ``bad``
-(a loss that is no number) at a step, in one process where ``rank`` names it; ``muon=1`` takes that optimizer, ``again=1`` trains
-a second round.
+(a loss that is no number) at a step, in one process where ``rank`` names it; ``muon=1`` takes that optimizer, ``again=1``
+trains a second round.
 """
 
 import dataclasses

@@ -64,6 +64,7 @@ def align(config: AlignConfig) -> None:
         raise VoicegraftError(
             f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"
         )
+    pack.lm.merge_for_speed()
     normalizer = Normalizer()
     speech.clips = [
         replace(clip, utterance=replace(clip.utterance, text=normalizer.analyse(clip.utterance.text).text))

@@ -46,7 +46,9 @@ from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
+from voicegraft.tokenizers import codec_families, encoders
 from voicegraft.tokenizers.hf_codec import HfCodec
+from voicegraft.tokenizers.pretrained import config_of
 from voicegraft.train.loop import main_first
 
 
@@ -126,9 +128,12 @@ def main(argv: list[str] | None = None) -> None:
 def graft(config: GraftConfig, only_plan: bool = False) -> None:
     """Raises VoicegraftError: something is missing or was done otherwise before, or a stage was interrupted."""
     work = Path(config.work)
-    for model in (config.backbone, config.semantic.encoder, config.codec.model):
-        if model and model != "train":
-            resolve(model)  # what is missing is to show before hours are spent
+    # What is missing is to show before hours are spent.
+    resolve(config.backbone)
+    if config.semantic.encoder:
+        config_of(config.semantic.encoder, encoders.WANTED, encoders.FAMILIES)
+    if config.codec.model not in ("", "train"):
+        config_of(config.codec.model, "codec", codec_families.FAMILIES)
     with main_first():
         stages = _stages(config, work)
         if is_main_process():

@@ -34,14 +34,8 @@ def load_pretrained(
     Raises:
         VoicegraftError: it is not there, of another type, has no safetensors, or lacks weights.
     """
-    folder = resolve(name)
+    folder, config = resolve(name), config_of(name, wanted, kinds)
     with _refusals(name, wanted, kinds):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if config.model_type not in kinds:
-            known = ", ".join(sorted(kinds))
-            raise VoicegraftError(
-                f"expected a {wanted} of type {known} in {name}, found {config.model_type}; take one of these"
-            )
         model, report = class_of(config).from_pretrained(
             folder,
             config=config,
@@ -54,6 +48,19 @@ def load_pretrained(
     if missing := sorted(report["missing_keys"]):
         raise VoicegraftError(f"the weights of {name} are incomplete: {missing[0]} is missing; get them anew")
     return model.eval().requires_grad_(False)
+
+
+def config_of(name: str | Path, wanted: str, kinds: Collection[str]) -> Any:
+    """The model's config; arguments and errors as of ``load_pretrained``, whose weights are not read."""
+    folder = resolve(name)
+    with _refusals(name, wanted, kinds):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if config.model_type not in kinds:
+        known = ", ".join(sorted(kinds))
+        raise VoicegraftError(
+            f"expected a {wanted} of type {known} in {name}, found {config.model_type}; take one of these"
+        )
+    return config
 
 
 def load_extractor(name: str | Path, wanted: str, kinds: Collection[str]) -> Any:
