@@ -26,7 +26,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.chat import answered_questions, collate_answers, filler_id
 from voicegraft.fusion.backbone import BackboneSettings, backbone_fingerprint, load_backbone
-from voicegraft.fusion.experts import Belongs, LoraSettings
+from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining, TextExpertTraining
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.writer import Writer, WritingOptions
@@ -57,12 +57,20 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     made = random_backbone(request.param, **WIDE)
     made.save_pretrained(folder / "backbone")
     tiny.byte_tokenizer().save_pretrained(folder / "backbone")
-    backbone, tokenizer = load_backbone(str(folder / "backbone"))
+    backbone, _ = load_backbone(str(folder / "backbone"))
     assert backbone_fingerprint(backbone) == backbone_fingerprint(made)
     training = tiny.trained_expert(backbone)
-    training.belongs = Belongs.to(backbone, tokenizer)  # some families have tokenizer classes that add tokens
     training.save(folder / "expert", {})
     return folder
+
+
+def test_text_is_cut_as_the_saved_tokenizer_cuts_it(saved: Path) -> None:
+    """Whatever tokenizer class the family has: it would add tokens, and cut text another way."""
+    _, tokenizer = load_backbone(str(saved / "backbone"))
+    own = tiny.byte_tokenizer()
+    assert tokenizer.get_vocab() == own.get_vocab()
+    for text in ("Hello there, it's 25 o'clock!\nYes? I've 1234.", " two  spaces ", "naïve"):
+        assert tokenizer(text).input_ids == own(text).input_ids
 
 
 @torch.inference_mode()

@@ -245,6 +245,16 @@ def test_what_is_missing_is_said_before_anything_is_done(
     assert not (tmp_path / "work" / "speech").exists()
 
 
+def test_missing_judges_show_before_anything_is_done(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, evaluate={"limit": 2})
+    monkeypatch.setattr(road, "find_spec", lambda name: None)
+    with pytest.raises(VoicegraftError, match=r"pip install voicegraft\[evaluate\]"):
+        graft(load_config(GraftConfig, path))
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_walk_the_road_together(tmp_path: Path, recordings: Path, qwen: Path) -> None:
     loop = {**LOOP, "batches_per_step": 2}

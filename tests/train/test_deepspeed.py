@@ -92,12 +92,9 @@ def test_a_second_round_goes_on_where_the_first_ended(
     name: str, zero3: Path, alone: dict[str, dict[str, Tensor]]
 ) -> None:
     own, other = weights(zero3, name), alone["rounds"]
-    for key in (
-        other
-    ):  # AdamW's first steps are as large for a gradient that is nearly zero, whose sign the order of sums decides
-        assert float((own[key] - other[key]).norm()) < 1e-3 * float((other[key] - alone["speech-alone"][key]).norm()), (
-            key
-        )
+    for key in other:  # AdamW's first step is full for a gradient near zero, whose sign the order of summation decides
+        way = other[key] - alone["speech-alone"][key]
+        assert float((own[key] - other[key]).norm()) < 0.01 * float(way.norm()), key
 
 
 @needs_deepspeed

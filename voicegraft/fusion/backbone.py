@@ -27,6 +27,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -150,10 +151,24 @@ def _four_bits(settings: BackboneSettings) -> BitsAndBytesConfig | None:
     )
 
 
+def _says_it_all(folder: Path) -> bool:
+    """Whether ``tokenizer.json`` is the whole tokenizer, by its own word.
+
+    ``AutoTokenizer`` would take the class of the model's family even then, which cuts text its own way and adds tokens.
+    """
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever reads it next tells what is wrong
+    generic = said in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return generic and (folder / "tokenizer.json").is_file()
+
+
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            reader = PreTrainedTokenizerFast if _says_it_all(folder) else AutoTokenizer
+            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # each kind of tokenizer file has a reader of its own
         missing = [p for p in ("sentencepiece", "tiktoken", "protobuf") if p in str(error)]
         has_one = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))

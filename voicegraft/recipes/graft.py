@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,10 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
     work = Path(config.work)
     # What is missing is to show before hours are spent.
     resolve(config.backbone)
+    if config.evaluate is not None and find_spec("pocketsphinx") is None:
+        raise VoicegraftError(
+            "the judges of evaluate are not installed: pip install voicegraft[evaluate], or leave evaluate out"
+        )
     if config.semantic.encoder:
         config_of(config.semantic.encoder, encoders.WANTED, encoders.FAMILIES)
     if config.codec.model not in ("", "train"):

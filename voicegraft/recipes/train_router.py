@@ -158,7 +158,7 @@ class Tasks:
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
         self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
         # Whatever is typed is text: also what no sentence looks like, without a begin token.
-        vocabulary = list(range(len(lm.tokenizer)))
+        vocabulary = list(range(min(len(lm.tokenizer), lm.backbone.get_input_embeddings().weight.shape[0])))
         noise = (draw.choices(vocabulary, k=draw.randint(2, 40)) for _ in range(config.num_sentences // 4))
         self.plain += [AnsweredQuestion(ids, len(ids)) for ids in noise]  # there is nothing in it to be learnt
         self.plain_buckets = LengthBuckets(

@@ -12,7 +12,6 @@ import importlib.util
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,6 +76,7 @@ class ZeroMover:
         import deepspeed.ops
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # would be compiled, for processes on a CPU
+        self._device, self._inferred = device, False
         self._moving = list(moving_parameters(module).values())
         self._gradients: list[Tensor | None] = [None] * len(self._moving)
         settings = _settings(config)
@@ -97,9 +97,7 @@ class ZeroMover:
         self._adamw: torch.optim.Optimizer = self._zero.optimizer
         if self._shared_out:
             self._flat = list(self._zero.fp32_partitioned_groups_flat)
-            self._check = module.register_forward_pre_hook(
-                partial(_check_same_way, device), prepend=True, with_kwargs=True
-            )
+            self._hook = module.register_forward_pre_hook(self._before_forward, prepend=True, with_kwargs=True)
         else:
             self._flat = list(self._zero.single_partition_of_fp32_groups)
         for flat in self._flat:
@@ -138,10 +136,29 @@ class ZeroMover:
 
     def release(self) -> None:
         if self._shared_out:
-            self._check.remove()
+            self._hook.remove()
+            self._engine.empty_partition_cache()
+            for part in self._engine.module.modules():  # DeepSpeed leaves these, and a next round would fall back on them
+                part.__dict__.pop("pre_bwd_fn", None)
+                part.__dict__.pop("post_bwd_fn", None)
         self._engine.module_forward_pre_hook.remove()
         self._engine.module_forward_post_hook.remove()
         self._engine.destroy()
+
+    def _before_forward(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Stops all processes where they would wait for each other's weights for ever."""
+        if self._inferred and not torch.is_inference_mode_enabled():
+            self._engine.empty_partition_cache()  # weights gathered in a validation are no good for gradients
+        self._inferred = torch.is_inference_mode_enabled()
+        fields = [sorted(given) if isinstance(given, Mapping) else None for given in (*inputs, *named.values())]
+        number = zlib.crc32(repr((fields, list(named))).encode())
+        ends = torch.tensor([number, -number], device=self._device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        if int(ends[0]) != -int(ends[1]):
+            raise VoicegraftError(
+                "expected batches of one kind in all processes, since ZeRO-3 gathers weights as they are needed, found "
+                "several kinds (text beside speech, say): set zero_stage: 2, launch with an FSDP2 config, or train one kind"
+            )
 
 
 def _settings(config: LoopConfig) -> dict[str, Any]:
@@ -160,19 +177,6 @@ def _settings(config: LoopConfig) -> dict[str, Any]:
         "gradient_clipping": config.grad_clip,
         "zero_force_ds_cpu_optimizer": False,  # PyTorch's AdamW where moments lie on the CPU, too
     }
-
-
-def _check_same_way(device: torch.device, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Stops all processes where they would wait for each other's weights for ever."""
-    fields = [sorted(given) if isinstance(given, Mapping) else None for given in (*inputs, *named.values())]
-    number = zlib.crc32(repr((fields, list(named))).encode())
-    ends = torch.tensor([number, -number], device=device)
-    dist.all_reduce(ends, dist.ReduceOp.MAX)
-    if int(ends[0]) != -int(ends[1]):
-        raise VoicegraftError(
-            "expected batches of one kind in all processes, since ZeRO-3 gathers weights as they are needed, found several "
-            "kinds (text beside speech, say): set zero_stage: 2, launch with an FSDP2 config, or train one kind only"
-        )
 
 
 class _Part:
