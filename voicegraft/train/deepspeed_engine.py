@@ -88,9 +88,8 @@ class ZeroMover:
         settings["managed_gradient_accumulation"] = self._once
         (adamw,) = make_optimizers(module, config)
         if self._shared_out and not is_shared_out(module):  # by an earlier round
-            deepspeed.zero.Init(
-                module=module, config_dict_or_path=settings
-            )  # one weight at a time: no GPU need hold all
+            # One weight at a time: no GPU need hold all.
+            deepspeed.zero.Init(module=module, config_dict_or_path=settings)
             for buffer in module.buffers():
                 buffer.data = buffer.data.to(device)
         self._engine, self._zero, *_ = deepspeed.initialize(model=module, optimizer=adamw, config=settings)
@@ -138,7 +137,8 @@ class ZeroMover:
         if self._shared_out:
             self._hook.remove()
             self._engine.empty_partition_cache()
-            for part in self._engine.module.modules():  # DeepSpeed leaves these, and a next round would fall back on them
+            # DeepSpeed leaves these behind, and a next round would take them for its own.
+            for part in self._engine.module.modules():
                 part.__dict__.pop("pre_bwd_fn", None)
                 part.__dict__.pop("post_bwd_fn", None)
         self._engine.module_forward_pre_hook.remove()
