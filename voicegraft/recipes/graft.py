@@ -30,10 +30,10 @@ from voicegraft.data.checks import Limits
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.speech import shard_folders
 from voicegraft.inference.card import pack_card
-from voicegraft.inference.pack import DEFAULT_PACK, PackHeader, weight_bytes, write_pack
+from voicegraft.inference.pack import DEFAULT_PACK, PackHeader, read_header, weight_bytes, write_pack
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.align import AlignConfig, align
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import commit, recipe_config
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
 from voicegraft.recipes.graft_plan import Estimates, show_plan
@@ -97,7 +97,8 @@ class GraftConfig:
     work: str = "runs/mine"  # receives everything in between
     out: str = "runs/mine/pack"  # the pack
     name: str = "mine"
-    licence: str = ""  # of the pack, for its card
+    licence: str = ""  # of the pack, for its card ...
+    language: tuple[str, ...] = ("en",)  # ... and what it speaks
     default_voice: str = ""  # empty: the first
     copy_backbone: bool | None = (
         None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
@@ -247,8 +248,11 @@ def _pack(config: GraftConfig, work: Path) -> None:
     named = "backbone" if copied else HUB + config.backbone.removeprefix(HUB)
     if not copied and local:
         named = Path(config.backbone).name  # given with --backbone when the pack is opened
+    rows = [row for folder in shard_folders(work) for row in read_manifest(folder)]
     provenance = {
         "recipe": "graft",
+        **commit(),
+        "hours": round(sum(row.duration_sec for row in rows) / 3600, 2),
         "backbone": Path(config.backbone).name if local else config.backbone,
         "corpora": [Path(corpus).name for corpus in config.corpora],
         "minutes": {name: entry["minutes"] for name, entry in costs(work).items()},
@@ -260,7 +264,12 @@ def _pack(config: GraftConfig, work: Path) -> None:
         backbone=named,
         provenance=provenance,
     )
-    write_pack(Path(config.out), work, header, pack_card(header, work, licence=config.licence))
+    write_pack(Path(config.out), work, header, _card(config, work, header))
+    _tell_scores(config, work, header)
+
+
+def _card(config: GraftConfig, work: Path, header: PackHeader) -> str:
+    return pack_card(header, work, licence=config.licence, language=config.language)
 
 
 def _evaluate(config: GraftConfig, work: Path) -> None:
@@ -274,7 +283,15 @@ def _evaluate(config: GraftConfig, work: Path) -> None:
             out=work / "evaluation", prompts=prompts, pack=Path(config.out), limit=config.evaluate.limit
         )
     )
-    shutil.copy(work / "evaluation" / "report.md", Path(config.out) / "EVALUATION.md")
+    _tell_scores(config, work, read_header(Path(config.out)))
+
+
+def _tell_scores(config: GraftConfig, work: Path, header: PackHeader) -> None:
+    """Puts the evaluation beside the pack and into its card, where there is one."""
+    report, out = work / "evaluation" / "report.md", Path(config.out)
+    if report.is_file():
+        shutil.copy(report, out / "EVALUATION.md")
+        write_text(out / "CARD.md", _card(config, work, header))
 
 
 def _copy(source: Path, target: Path, marker: str = "config.json") -> None:

@@ -9,7 +9,6 @@ each stage goes to ``work/cost.json``. The pack's card gets the scores that the 
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.inference.pack import PackHeader, weight_bytes, write_pack
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import commit, recipe_config
 from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.prepare_pocket import PreparePocketConfig, prepare_pocket
@@ -81,7 +80,12 @@ def pocket(config: PocketConfig) -> None:
     ]
     run_stages(work, [Stage(name, run) for name, run in stages])
     out = Path(config.out)
-    header = PackHeader("pocket", default_voice=config.default_voice, options=config.options, provenance=_provenance())
+    header = PackHeader(
+        "pocket",
+        default_voice=config.default_voice,
+        options=config.options,
+        provenance={"recipe": "pocket", **commit()},
+    )
     write_pack(out, work, header, card(config, work, None))
     if config.evaluate:
         names = load_config(PreparePocketConfig, None).recordings
@@ -106,22 +110,12 @@ def pocket(config: PocketConfig) -> None:
     print(f"{out}: {sum(weight_bytes(out).values()) / 1e6:.1f} MB of weights")
 
 
-def _provenance() -> dict[str, Any]:
-    """The commit of the recipes, where they lie in a git checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {"recipe": "pocket"}
-    return {"recipe": "pocket", "commit": head.stdout.strip()}
-
-
 def card(config: PocketConfig, work: Path, report: dict[str, Any] | None) -> str:
     """The pack's card for people: what it is, its data and licences, its recipe, its cost and its scores."""
     text = (CONFIGS / "CARD.md").read_text(encoding="utf-8")
     minutes = "\n".join(f"| {name} | {entry['minutes']} |" for name, entry in costs(work).items())
     scores = "Not evaluated." if report is None else "See EVALUATION.md for the table, intervals and the worst items."
-    return text.format(commit=_provenance().get("commit", "unknown"), cost=minutes, scores=scores)
+    return text.format(commit=commit().get("commit", "unknown"), cost=minutes, scores=scores)
 
 
 if __name__ == "__main__":

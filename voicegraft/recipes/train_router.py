@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -158,7 +159,8 @@ class Tasks:
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
         self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
         # Whatever is typed is text: also what no sentence looks like, without a begin token.
-        vocabulary = list(range(min(len(lm.tokenizer), lm.backbone.get_input_embeddings().weight.shape[0])))
+        rows = cast(nn.Embedding, lm.backbone.get_input_embeddings()).num_embeddings
+        vocabulary = list(range(min(len(lm.tokenizer), rows)))
         noise = (draw.choices(vocabulary, k=draw.randint(2, 40)) for _ in range(config.num_sentences // 4))
         self.plain += [AnsweredQuestion(ids, len(ids)) for ids in noise]  # there is nothing in it to be learnt
         self.plain_buckets = LengthBuckets(
