@@ -134,7 +134,8 @@ def resume(
 def _live_tensors(players: Mapping[str, nn.Module], movers: Mapping[str, Mover]) -> Iterator[tuple[str, Held]]:
     """Everything that changes while training: moving parameters, buffers, and the optimizers' moments."""
     for player, module in players.items():
-        state = module.state_dict()  # first: it has FSDP2 take back the whole weights that a validation's forward gathered
+        # The state first: it has FSDP2 take back the whole weights that a validation's forward gathered.
+        state = module.state_dict()
         parameters = dict(module.named_parameters(remove_duplicate=False))  # tied weights have two names in the state
         buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
         for name, tensor in state.items():

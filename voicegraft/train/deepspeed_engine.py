@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import num_processes
 from voicegraft.train.checkpoint import Held, HeldTensor
-from voicegraft.train.optimizers import make_optimizers, moments, moving_parameters
+from voicegraft.train.optimizers import make_optimizers, moments, moving_parameters, whole_shape
 
 if TYPE_CHECKING:
     from voicegraft.train.loop import LoopConfig
@@ -184,7 +184,7 @@ class _Part:
 
     def __init__(self, parameter: nn.Parameter, moment: str | None = None):
         self._parameter, self._moment = parameter, moment
-        self.shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+        self.shape = whole_shape(parameter)
 
     def whole(self) -> Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state

@@ -15,6 +15,11 @@ def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
+def whole_shape(parameter: nn.Parameter) -> torch.Size:
+    """The shape of a parameter, also where ZeRO-3 has put its values away and the tensor itself is empty."""
+    return cast(torch.Size, getattr(parameter, "ds_shape", parameter.shape))
+
+
 def hidden_matrices(module: nn.Module) -> set[nn.Parameter]:
     """Weights of linear layers that require gradients, except output layers (``head``, ``lm_head``, ``phone_head``, ...).
 
@@ -31,8 +36,8 @@ def make_optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.O
     parameters = list(moving_parameters(module).values())
     others = [p for p in parameters if p not in hidden]
     groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if len(whole_shape(p)) >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if len(whole_shape(p)) < 2], "weight_decay": 0.0},
     ]
     made: list[torch.optim.Optimizer] = []
     if others:
