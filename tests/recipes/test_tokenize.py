@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,12 @@ def test_a_users_mistake_comes_out_of_every_engine_as_it_is(ray: None) -> None:
     for results in (in_processes(tokenizing.fail, ["a"], 2), in_ray(tokenizing.fail, ["a"], 2, 0.0, "")):
         with pytest.raises(VoicegraftError, match=r"^a is not speech; drop it$"):
             list(results)
+
+
+def test_processes_that_live_do_all_the_work(tmp_path: Path) -> None:
+    names = [str(number) for number in range(9)]
+    assert sorted(in_processes(partial(tokenizing.sign, tmp_path), names, 1)) == names
+    assert len({(tmp_path / name).read_text() for name in names}) == 1
 
 
 def test_a_shard_that_kills_every_process_is_given_up() -> None:

@@ -34,7 +34,7 @@ def in_processes(work: Callable[[str], None], names: Sequence[str], num_workers:
     deaths = 0
     while left:
         try:
-            for name in _in_pool(work, left, min(num_workers, len(left))):
+            for name in _in_pool(work, tuple(left), min(num_workers, len(left))):
                 left.remove(name)
                 deaths = 0
                 yield name
