@@ -56,7 +56,7 @@ TINY = {
     "router": {
         "router": {"hidden": 4},
         "loop": LOOP,
-        "questions": {"reading": 8, "arithmetic": 8, "words": 8, "dialogue": 0, "trivia": 0, "yes_or_no": 0},
+        "questions": {"reading": 8, "arithmetic": 8, "words": 8},
         "batch_positions": 256,
         "num_sentences": 8,
     },

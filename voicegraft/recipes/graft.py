@@ -41,7 +41,6 @@ from voicegraft.recipes.prepare import PrepareConfig, prepare
 from voicegraft.recipes.stages import Stage, costs, run_stages
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
-from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
 from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
@@ -112,9 +111,7 @@ class GraftConfig:
     monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
     acoustic: TrainAcousticConfig = field(default_factory=lambda: TrainAcousticConfig(corpora=()))
     speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
-    router: TrainRouterConfig | None = field(
-        default_factory=lambda: TrainRouterConfig(questions=QuestionsConfig(dialogue=0, trivia=0, yes_or_no=0))
-    )  # empty: the task chooses the expert
+    router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
     options: SpeakOptions = field(default_factory=SpeakOptions)
     evaluate: EvaluateChoice | None = None  # empty: not; needs the extra "evaluate"
 
@@ -186,7 +183,9 @@ def _stages(config: GraftConfig, work: Path) -> list[Stage]:
     train("expert", train_speech, config.speech, "train the speech expert", **backbone)
     if config.router is not None:
         add("sentences", lambda: _sentences(work), "texts for the router", "sentences.txt")
-        train("router", train_router, config.router, "train the router", **backbone)
+        # Questions that are made up: a graft has no corpora of others.
+        asked = replace(config.router.questions, dialogue=0, trivia=0, yes_or_no=0)
+        train("router", train_router, replace(config.router, questions=asked), "train the router", **backbone)
     out = str(Path(config.out).absolute())
     stages.append(Stage("pack", lambda: _pack(config, work), out, "gather the parts", always=True))
     if config.evaluate is not None:
