@@ -49,8 +49,8 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev
-	@$(BIN)/python -m voicegraft.recipes.bench
-	@$(BIN)/python -m voicegraft.recipes.bench_fusion
+	@$(BIN)/python -m benchmarks.speaking
+	@$(BIN)/python -m benchmarks.fusion
 
 # A stamp is touched last: an interrupted installation is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt

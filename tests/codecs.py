@@ -16,7 +16,7 @@ from voicegraft.tokenizers.base import AcousticCodec, FrameDecoder
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.codec_families import FAMILIES
 from voicegraft.tokenizers.hf_codec import HfCodec
-from voicegraft.tokenizers.opening import open_codec
+from voicegraft.tokenizers.loading import open_codec
 
 NUM_CODEBOOKS = 3  # that are used, of four
 SIZE = 16  # entries of a codebook

@@ -3,9 +3,14 @@
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from voicegraft.inference.pack import Pack
+    from voicegraft.inference.speaker import Speaker
 
 # Before anybody imports torch: sums on one thread have one order, and tiny models are faster so.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -42,3 +47,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def pack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random pack, written once; tests that spoil it copy it first."""
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_tiny_pack(folder / "pack", folder / "work")
+    return folder / "pack"
+
+
+@pytest.fixture(scope="session")
+def pack(pack_folder: Path) -> "Pack":
+    from voicegraft.inference.pack import open_pack
+
+    return open_pack(pack_folder)
+
+
+@pytest.fixture(scope="session")
+def speaker(pack_folder: Path) -> "Speaker":
+    from voicegraft.inference.speaker import Speaker
+
+    return Speaker.load(pack_folder)

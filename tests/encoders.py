@@ -20,11 +20,11 @@ from transformers import (
 )
 
 from tests import tiny
+from tools.tokenizer_study.cepstra_units import KMeansConfig, KMeansTokenizer
 from voicegraft.tokenizers.base import SemanticEncoder
-from voicegraft.tokenizers.clusters import fit_centroids
+from voicegraft.tokenizers.centroids import fit_centroids
 from voicegraft.tokenizers.encoder_units import EncoderUnits
-from voicegraft.tokenizers.kmeans import KMeansConfig, KMeansTokenizer
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 
 NUM_LAYERS = 3

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from voicegraft.data.pronunciation import UNITS
-from voicegraft.data.speech import NUM_CLASSES, UNIT_CLASS
-from voicegraft.inference.guard import SpokenUnit
-from voicegraft.inference.monitor import MonitorConfig, UnitRecognizer, VoicePace
+from voicegraft.guard.guarded import SpokenUnit
+from voicegraft.guard.monitor import MonitorConfig, UnitRecognizer, VoicePace
+from voicegraft.text.units import NUM_CLASSES, UNIT_CLASS, UNITS
 
 # "We see two owls. Go!", as the lexicon would have it.
 SENTENCE = ("^", "w", "iy", "|", "s", "iy", "|", "t", "uw", "|", "aw", "l", "z", ".", "g", "ow", "!")

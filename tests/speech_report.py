@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from voicegraft.evaluation.metrics import char_edits, word_edits
-from voicegraft.evaluation.speech import Clip
+from voicegraft.evaluation.metrics.rates import char_edits, word_edits
+from voicegraft.evaluation.speech.items import Clip
 
 RATE = 8_000
 VOICES = ("ann", "bob")

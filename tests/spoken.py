@@ -4,8 +4,8 @@ from functools import cache
 
 import numpy as np
 
-from voicegraft.data.pronunciation import words_of
 from voicegraft.inference.speaker import Speaker
+from voicegraft.text.units import words_of
 
 TEXTS = ("The old dog ran home before the rain came.", "She put the letter in the box by the door.")
 

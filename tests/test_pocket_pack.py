@@ -7,7 +7,7 @@ import torch
 
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
-from voicegraft.evaluation.routing import confusion
+from voicegraft.evaluation.tasks.routing import confusion
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker

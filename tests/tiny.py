@@ -17,8 +17,8 @@ from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
 from voicegraft.audio.mel import MelConfig
 from voicegraft.audio.pitch import relative_pitch
 from voicegraft.data.chat import encode
+from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.manifest import Utterance
-from voicegraft.data.pronunciation import PHONES, UNITS, Lexicon, words_of
 from voicegraft.data.recordings import write_speech
 from voicegraft.data.sequences import WordSpelling
 from voicegraft.data.shards import RaggedArray, write_ragged
@@ -30,6 +30,7 @@ from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.text.units import PHONES, UNITS, words_of
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
 from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary

@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from voicegraft.evaluation.page import write_page
+from voicegraft.evaluation.reports.speech_page import write_page
 
 pytestmark = pytest.mark.browser
 

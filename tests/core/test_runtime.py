@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from voicegraft.audio.io import Waveform
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, seed_all, single_thread
-from voicegraft.core.types import Waveform
 
 
 def test_auto_takes_a_device_that_computes() -> None:

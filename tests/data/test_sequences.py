@@ -6,7 +6,6 @@ import torch
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import LengthBuckets, collate
-from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START, UNITS
 from voicegraft.data.sequences import (
     IGNORE,
     MAX_ELAPSED,
@@ -18,6 +17,7 @@ from voicegraft.data.sequences import (
 )
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.data.windows import Window
+from voicegraft.text.units import BOUNDARIES, PHONES, START, UNITS
 from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN, SAY, SpeechVocabulary
 
 VOCABULARY = SpeechVocabulary(("ann", "ben"), UNITS, 100)

@@ -11,7 +11,7 @@ from tests import layouts
 from tests.layouts import RATE, SPOKEN
 from voicegraft.audio.io import open_audio, read_frames, to_mono
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.sources.opening import LAYOUTS, open_source
+from voicegraft.data.sources.detect import LAYOUTS, open_source
 from voicegraft.data.sources.record import Record, split_of
 
 

@@ -7,8 +7,8 @@ import pytest
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import Utterance, read_manifest, write_manifest
-from voicegraft.data.pronunciation import BOUNDARIES, PHONES, START
-from voicegraft.data.speech import SILENCE, UNIT_CLASS, PreparedSpeech, frame_classes, frame_counts
+from voicegraft.data.prepared import PreparedSpeech, frame_classes, frame_counts
+from voicegraft.text.units import BOUNDARIES, PHONES, SILENCE, START, UNIT_CLASS
 
 
 def utterance(units: list[str], ends: list[float]) -> Utterance:

@@ -3,9 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
-from voicegraft.data.pronunciation import PHONES, flite_lexicon, words_of
-from voicegraft.data.speech import frame_counts
-from voicegraft.data.synthetic import SyntheticConfig, read_aloud
+from voicegraft.data.flite import SyntheticConfig, flite_lexicon, read_aloud
+from voicegraft.data.prepared import frame_counts
+from voicegraft.text.units import PHONES, words_of
 
 pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges import Judges
+from voicegraft.evaluation.judges.base import Judges
 from voicegraft.inference.report import SpokenSentence
 
 RATE = 24_000

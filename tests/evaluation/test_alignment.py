@@ -7,7 +7,7 @@ import pytest
 
 from tests.spoken import TEXTS, spoken, words_in
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.alignment import AlignmentError, ForcedAligner, GrammarDecoder
+from voicegraft.evaluation.judges.word_alignment import AlignmentError, ForcedAligner, GrammarDecoder
 
 pocketsphinx = pytest.importorskip("pocketsphinx")
 

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation import audio_folder
-from voicegraft.evaluation.protocols import Prompt
+from voicegraft.evaluation.speech import audio_folder
+from voicegraft.evaluation.speech.test_sets import Prompt
 
 RATE = 24_000
 

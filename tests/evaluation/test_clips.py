@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tests.speech_report import RATE, make_clip
-from voicegraft.evaluation.clips import ClipFolder
-from voicegraft.evaluation.speech import Clip, Item
+from voicegraft.evaluation.speech.clips import ClipFolder
+from voicegraft.evaluation.speech.items import Clip, Item
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 
 pytest.importorskip("jiwer")

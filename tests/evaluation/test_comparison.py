@@ -3,8 +3,8 @@ import json
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.comparison import compare, read_report, write_comparison
-from voicegraft.evaluation.statistics import holm
+from voicegraft.evaluation.metrics.significance import holm
+from voicegraft.evaluation.reports.comparison import compare, read_report, write_comparison
 from voicegraft.recipes.compare_speech import main
 
 stats = pytest.importorskip("scipy.stats")

@@ -5,8 +5,8 @@ import pytest
 
 from tests.spoken import TEXTS, spoken, words_in
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.alignment import ForcedAligner
-from voicegraft.evaluation.faults import NOISE, REPEAT, SKIP, TRUNCATION, FaultJudge
+from voicegraft.evaluation.judges.faults import NOISE, REPEAT, SKIP, TRUNCATION, FaultJudge
+from voicegraft.evaluation.judges.word_alignment import ForcedAligner
 
 pytest.importorskip("pocketsphinx")
 

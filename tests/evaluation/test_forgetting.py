@@ -16,9 +16,9 @@ from tests.corpora import write_corpora
 from voicegraft import cli
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode
-from voicegraft.evaluation import harness
-from voicegraft.evaluation.forgetting import Measured, compare, logit_difference, retention, same_answers
-from voicegraft.evaluation.routing import confusion
+from voicegraft.evaluation.tasks import harness
+from voicegraft.evaluation.tasks.forgetting import Measured, compare, logit_difference, retention, same_answers
+from voicegraft.evaluation.tasks.routing import confusion
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM

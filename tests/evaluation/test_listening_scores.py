@@ -11,9 +11,9 @@ from scipy import stats
 
 from tests.listening import TRUTH, honest, page_results, save, write_voices
 from voicegraft import cli
-from voicegraft.evaluation.listening import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_results import Key, Listener, Trial
-from voicegraft.evaluation.listening_scores import (
+from voicegraft.evaluation.listening_test.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
+from voicegraft.evaluation.listening_test.results import Key, Listener, Trial
+from voicegraft.evaluation.listening_test.scores import (
     CrossedBootstrap,
     interval,
     krippendorff_alpha,

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from voicegraft.evaluation.judges import Judges
-from voicegraft.evaluation.measures import BY_NAME, PROSODY, RATES, against, estimates, fault_rates, values_of
-from voicegraft.evaluation.report import summarize, write_report
-from voicegraft.evaluation.speech import Clip, Item, judge_clip
+from voicegraft.evaluation.judges.base import Judges
+from voicegraft.evaluation.metrics.measures import BY_NAME, PROSODY, RATES, against, estimates, fault_rates, values_of
+from voicegraft.evaluation.reports.summary import summarize, write_report
+from voicegraft.evaluation.speech.items import Clip, Item, judge_clip
 
 RATE = 24_000
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation import metrics
+from voicegraft.evaluation.metrics import rates as metrics
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from tests.speech_report import RATE, make_clip, make_report, make_row
-from voicegraft.evaluation.page import write_page
+from voicegraft.evaluation.reports.speech_page import write_page
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jiwer")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from voicegraft.evaluation.prosody import Pitch, measure_pauses, measure_pitch
+from voicegraft.evaluation.metrics.prosody import Pitch, measure_pauses, measure_pitch
 
 RATE = 24_000
 

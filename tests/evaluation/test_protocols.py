@@ -5,8 +5,14 @@ import pytest
 import soundfile
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.metrics import EditCounts, word_edits
-from voicegraft.evaluation.protocols import drop_marks, read_librispeech_pc, read_protocol, read_seed_tts, seed_tts_form
+from voicegraft.evaluation.metrics.rates import EditCounts, word_edits
+from voicegraft.evaluation.speech.test_sets import (
+    drop_marks,
+    read_librispeech_pc,
+    read_protocol,
+    read_seed_tts,
+    seed_tts_form,
+)
 
 
 def write_audio(path):

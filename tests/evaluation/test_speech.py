@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.report import summarize, worst_items, write_report
-from voicegraft.evaluation.speech import Clip, Item, RowLog, judge_clip, mean_voices, run_items
+from voicegraft.evaluation.reports.summary import summarize, worst_items, write_report
+from voicegraft.evaluation.speech.items import Clip, Item, RowLog, judge_clip, mean_voices, run_items
 
 RATE = 24_000
 

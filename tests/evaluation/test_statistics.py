@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation import statistics
-from voicegraft.evaluation.metrics import bootstrap_mean, bootstrap_ratio
-from voicegraft.evaluation.statistics import Pairs
+from voicegraft.evaluation.metrics import significance as statistics
+from voicegraft.evaluation.metrics.rates import bootstrap_mean, bootstrap_ratio
+from voicegraft.evaluation.metrics.significance import Pairs
 
 stats = pytest.importorskip("scipy.stats")
 

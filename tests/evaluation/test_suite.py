@@ -3,8 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from voicegraft.evaluation.build_suite import save
-from voicegraft.evaluation.suite import SUITE_FILE, load_suite
+from tools.robustness_suite.build import save
+from voicegraft.evaluation.speech.robustness_suite import SUITE_FILE, load_suite
 from voicegraft.text import Normalizer
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation import judges
-from voicegraft.evaluation.transformer_judges import UtmosPredictor, WavLmJudge, WhisperRecognizer
+from voicegraft.evaluation.judges import base as judges
+from voicegraft.evaluation.judges.transformer import UtmosPredictor, WavLmJudge, WhisperRecognizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
 

@@ -17,8 +17,8 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
+from voicegraft.fusion.decoders.folded import StepDecoder
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.fusion.step_decoder import StepDecoder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 258,

@@ -11,8 +11,8 @@ from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.sequences import IGNORE, plain_sequence, speech_sequence
+from voicegraft.fusion.speech_embedding import RowsConfig
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.fusion.speech_rows import RowsConfig
 from voicegraft.inference.plain import LEAST_FRAMES, PlainTokens, sentence_tokens
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import SentenceTokens, SpeakOptions

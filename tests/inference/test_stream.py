@@ -9,11 +9,11 @@ from torch import Tensor
 
 from tests import tiny
 from voicegraft.acoustic.acoustic_lm import AcousticLM
-from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
 from voicegraft.inference.pack import Pack
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import MOST_PHONES, SentenceTokens, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
+from voicegraft.text.units import BOUNDARIES, START, words_of
 from voicegraft.tokenizers.vocabulary import ADVANCE
 
 TEXT = "The owl sees."

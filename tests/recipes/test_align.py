@@ -8,12 +8,13 @@ import pytest
 
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.lexicon import Lexicon, read_dictionary
 from voicegraft.data.manifest import read_manifest
-from voicegraft.data.pronunciation import PHONES, Lexicon, read_dictionary
 from voicegraft.data.recordings import write_pairs
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.align import AlignConfig, align, pronounce
+from voicegraft.text.units import PHONES
 
 DICTIONARY = """;;; a comment
 HELLO  HH AH0 L OW1

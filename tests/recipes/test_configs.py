@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 
 import voicegraft.recipes
+from tools.tokenizer_study import study as evaluate_tokenizer
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.recipes import (
     command,
-    evaluate_tokenizer,
     graft,
-    pocket,
-    prepare_pocket,
     reproduce,
     tokenize,
     train_acoustic,
@@ -25,6 +23,8 @@ from voicegraft.recipes import (
     train_text,
     train_vocoder,
 )
+from voicegraft.recipes.pocket import build as pocket
+from voicegraft.recipes.pocket import prepare as prepare_pocket
 
 FOLDER = Path(voicegraft.recipes.__file__).parent / "configs"
 # Those for Accelerate's launcher are its own (tests/train).
@@ -59,7 +59,7 @@ def test_a_shipped_configuration_is_valid(path: Path) -> None:
     assert str(config.work) == "elsewhere"
 
 
-@pytest.mark.parametrize("cls", set(CLASS_OF.values()) - {graft.GraftConfig}, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", sorted({*CLASS_OF.values()} - {graft.GraftConfig}, key=str), ids=lambda c: c.__name__)
 def test_every_recipe_runs_on_its_defaults(cls: type) -> None:
     load_config(cls, None)
 

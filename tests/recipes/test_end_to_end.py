@@ -13,8 +13,8 @@ from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
-from voicegraft.inference.guard import GuardPolicy
-from voicegraft.inference.monitor import UnitRecognizer
+from voicegraft.guard.guarded import GuardPolicy
+from voicegraft.guard.monitor import UnitRecognizer
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.speech_material import Round

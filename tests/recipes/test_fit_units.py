@@ -11,14 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.encoders import LAYER, sounds, write_encoder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import Utterance, write_manifest
+from voicegraft.data.prepared import PreparedSpeech
 from voicegraft.data.shards import write_ragged
-from voicegraft.data.speech import PreparedSpeech
+from voicegraft.data.tokens import Tokens
 from voicegraft.recipes import fit_units as recipe
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
-from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
-from voicegraft.tokenizers.clusters import fit_centroids, nearest
+from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
+from voicegraft.tokenizers.centroids import fit_centroids, nearest
 from voicegraft.tokenizers.encoder_units import EncoderUnits
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.tokenizers.loading import open_semantic
 
 RATES = {"ann": 16_000, "bob": 24_000, "eve": 8000}  # of the shards
 

@@ -14,7 +14,7 @@ from tests.evaluation.conftest import CountingRecognizer, LevelPredictor, Spectr
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import write_manifest
-from voicegraft.evaluation.judges import Judges
+from voicegraft.evaluation.judges.base import Judges
 from voicegraft.fusion.router import RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack

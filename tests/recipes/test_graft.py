@@ -19,7 +19,7 @@ from tests import codecs, encoders, tiny
 from voicegraft.audio.io import write_audio
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.inference.guard import GuardPolicy
+from voicegraft.guard.guarded import GuardPolicy
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import graft as road
 from voicegraft.recipes.graft import GraftConfig, graft, main

@@ -18,9 +18,9 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import ingest
 from voicegraft.data.checks import REASONS, Examined, Limits, num_letters
 from voicegraft.data.manifest import read_manifest
+from voicegraft.data.prepared import PreparedSpeech, shard_folders
 from voicegraft.data.shards import RaggedArray
 from voicegraft.data.sources.record import Record
-from voicegraft.data.speech import PreparedSpeech, shard_folders
 from voicegraft.recipes import prepare as recipe
 from voicegraft.recipes.prepare import PrepareConfig, prepare
 
@@ -184,7 +184,7 @@ def test_a_killed_run_that_is_started_again_ends_as_if_never_stopped(
 ) -> None:
     """Killed while examining, or before a shard's outcome or the report is written, or while a folder is completed."""
     from voicegraft.core import artifacts
-    from voicegraft.evaluation import corpus_report
+    from voicegraft.evaluation.reports import corpus as corpus_report
 
     what, number = point.split()
     work = tmp_path / "work"

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.tokenizing import BenchTokenizeConfig, bench, table
 from tests import tiny, tokenizing
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.recipes.bench_tokenize import BenchTokenizeConfig, bench, table
 from voicegraft.recipes.tokenize import TokenizeConfig, open_tokenizer, shard_names, tokenize, tokenize_shard
 from voicegraft.recipes.tokenize_processes import in_processes
 from voicegraft.recipes.tokenize_ray import in_ray, ray_session

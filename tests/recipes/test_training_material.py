@@ -10,10 +10,11 @@ import torch
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import sentence_ids
-from voicegraft.data.pronunciation import PHONES, Lexicon
+from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.prepared import PreparedSpeech
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.speech import PreparedSpeech
+from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.speech_material import (
     WORDS_PER_LIST,
     Context,
@@ -26,12 +27,13 @@ from voicegraft.recipes.speech_material import (
     vary,
     word_lists,
 )
-from voicegraft.recipes.tokenize import TokenizeConfig, Tokens, tokenize
+from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import Damage, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig, damaged
 from voicegraft.recipes.train_vocoder import pitch_tracks
+from voicegraft.text.units import PHONES
 from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
 from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.text.grammar import GRAMMAR_FILE, Grammar
-from voicegraft.text.transducer import Transducer
+from voicegraft.text.english.grammar import GRAMMAR_FILE, Grammar
+from voicegraft.text.english.transducer import Transducer
 
 
 def machine(arcs: list[tuple[int, str, str, float, int]], finals: dict[int, float]) -> Transducer:
@@ -92,7 +92,7 @@ def test_a_damaged_grammar_is_a_clear_error(tmp_path: Path, damage: str) -> None
 
 def test_it_does_what_the_toolkit_does(tmp_path: Path) -> None:
     pynini = pytest.importorskip("pynini")
-    from voicegraft.text.build_grammar import _arrays
+    from tools.build_grammar import _arrays
 
     words = pynini.string_map([("a", "one"), ("ab", "two"), ("b", "three")])
     toolkit = (words + pynini.closure(pynini.cross(" ", "-") + words)).optimize()

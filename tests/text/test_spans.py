@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from voicegraft.data.pronunciation import words_of
 from voicegraft.text import Normalizer
-from voicegraft.text.spans import word_spans
+from voicegraft.text.english.spans import word_spans
+from voicegraft.text.units import words_of
 
 # written -> what each stretch of it says
 CASES = {

@@ -14,8 +14,8 @@ from tests.tiny import edit_json
 from voicegraft.core.artifacts import artifact_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.tokenizers.hf_codec import HfCodec
-from voicegraft.tokenizers.opening import open_codec
-from voicegraft.tokenizers.stages import Chain
+from voicegraft.tokenizers.loading import open_codec
+from voicegraft.tokenizers.streaming_conv import Chain
 
 CAUSAL = {"mimi": (0, 1), "encodec": (0, 7)}  # ahead, first
 

@@ -12,10 +12,10 @@ from transformers import AutoModel, BertConfig, BertModel
 from tests import encoders
 from tests.encoders import KINDS, LAYER, NUM_LAYERS, VOCAB, sounds, write_encoder
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.encoders.speech_encoder import FAMILIES, SpeechEncoder
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.encoder_units import EncoderUnits
-from voicegraft.tokenizers.encoders import FAMILIES, SpeechEncoder
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.tokenizers.loading import open_semantic
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.text import Message
+
+Message = tuple[str, str]  # role (user or assistant), text
 
 _PLAIN_ROLES = {"user": "Question", "assistant": "Answer"}  # for a base model, which knows no turns
 

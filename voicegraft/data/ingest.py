@@ -34,7 +34,7 @@ from voicegraft.core.files import write_text
 from voicegraft.data.checks import Examined, Limits, clean_text, examine, well_formed
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.recordings import write_pairs
-from voicegraft.data.sources.opening import Source
+from voicegraft.data.sources.detect import Source
 from voicegraft.data.sources.record import Record
 
 _MANY = 200  # smallest hashes that are kept: enough to hold 20 texts back from 200

@@ -16,8 +16,8 @@ from voicegraft.audio.mel import LogMel, MelConfig
 from voicegraft.audio.pitch import relative_pitch
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.manifest import Utterance, write_manifest
+from voicegraft.data.prepared import shard_folders
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.speech import shard_folders
 
 
 def write_pairs(folder: Path, pairs: Iterable[tuple[Utterance, np.ndarray]], sample_rate: int) -> None:

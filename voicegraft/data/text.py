@@ -12,6 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from voicegraft.data.chat import Message
 from voicegraft.data.corpora import dialogues, words_key
 
 PAD, BEGIN, END, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
@@ -35,8 +36,6 @@ _TYPEWRITER = {
     0xFEFF: None,
 }
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
-
-Message = tuple[str, str]  # role (user or assistant), text
 
 
 def plain(text: str) -> str:

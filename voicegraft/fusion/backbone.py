@@ -34,7 +34,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
-from voicegraft.core.quiet import quietly
+from voicegraft.core.library_logging import quietly
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # the file names of transformers
 

@@ -15,11 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.fusion.experts import ADAPTER_WEIGHTS, Belongs, LoraSettings, adapter_state, attach_lora, save_lora
-from voicegraft.fusion.speech_rows import Layout, RowsConfig, SpeechRows
+from voicegraft.fusion.experts import (
+    ADAPTER_WEIGHTS,
+    SPEECH,
+    TEXT,
+    Belongs,
+    LoraSettings,
+    adapter_state,
+    attach_lora,
+    save_lora,
+)
+from voicegraft.fusion.speech_embedding import Layout, RowsConfig, SpeechRows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
-
-SPEECH, TEXT = "speech", "text"  # the adapters' names
 
 
 class TextExpertTraining(nn.Module):

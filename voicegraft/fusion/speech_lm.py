@@ -20,12 +20,11 @@ from voicegraft.core.artifacts import load_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode, sentence_ids
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
-from voicegraft.fusion.experts import Belongs, Expert
-from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.fusion.decoders.folded import StepDecoder
+from voicegraft.fusion.experts import SPEECH, TEXT, Belongs, Expert
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router
-from voicegraft.fusion.speech_rows import RowsConfig, SpeechRows
-from voicegraft.fusion.step_decoder import StepDecoder
+from voicegraft.fusion.speech_embedding import RowsConfig, SpeechRows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 _MERGED = 4  # mixtures whose merged copies are kept

@@ -28,10 +28,10 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.inference.monitor import UnitRecognizer
+from voicegraft.guard.monitor import UnitRecognizer
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.tokenizers.base import FrameDecoder
-from voicegraft.tokenizers.opening import open_decoder
+from voicegraft.tokenizers.loading import open_decoder
 
 PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "vocoder", "semantic", "codec")
 OPTIONAL = ("router", "monitor", "vocoder")

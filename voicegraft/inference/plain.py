@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from voicegraft.fusion.speech_lm import LmState, SpeechLM
-from voicegraft.inference.guard import SpokenUnit
+from voicegraft.guard.guarded import SpokenUnit
 from voicegraft.inference.sampling import draw
 from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
-from voicegraft.inference.guard import SpeechFailure, SpokenUnit
-from voicegraft.inference.monitor import Fault
-from voicegraft.text.spans import word_spans
+from voicegraft.guard.guarded import SpeechFailure, SpokenUnit
+from voicegraft.guard.monitor import Fault
+from voicegraft.text.english.spans import word_spans
+from voicegraft.text.units import BOUNDARIES, START, words_of
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from voicegraft.data.pronunciation import BOUNDARIES, START, words_of
 from voicegraft.data.sequences import MAX_ELAPSED, unit_window
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.fusion.speech_lm import LmState, SpeechLM
-from voicegraft.inference.guard import GuardPolicy, SpokenUnit
+from voicegraft.guard.guarded import GuardPolicy, SpokenUnit
 from voicegraft.inference.sampling import Sampling, draw
+from voicegraft.text.units import BOUNDARIES, START, words_of
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
 
 PUSH_PER_FRAME = 0.5  # added to the logit of going on, per frame beyond SpeakOptions.long_unit_frames

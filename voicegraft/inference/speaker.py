@@ -23,19 +23,19 @@ from voicegraft.audio.io import AudioWriter, resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name, resolve
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.text import Message
+from voicegraft.data.chat import Message
 from voicegraft.fusion.backbone import BackboneSettings
-from voicegraft.inference.guard import GuardedTokens
+from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.plain import PlainTokens, sentence_tokens
 from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_words
 from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
-from voicegraft.text.normalize import Normalizer
-from voicegraft.text.split import iter_sentences, split_sentences
+from voicegraft.text.english.normalize import Normalizer
+from voicegraft.text.sentences import iter_sentences, split_sentences
 from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
-from voicegraft.tokenizers.opening import open_codec, open_semantic
+from voicegraft.tokenizers.loading import open_codec, open_semantic
 
 SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
 MERGE_BELOW = 200_000_000  # parameters; smaller models get a merged copy for speed

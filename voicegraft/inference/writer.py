@@ -18,8 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.chat import chat_prompt, stop_ids
-from voicegraft.data.text import Message
+from voicegraft.data.chat import Message, chat_prompt, stop_ids
 from voicegraft.fusion.backbone import one_line
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw

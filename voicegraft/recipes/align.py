@@ -25,15 +25,16 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, readable_sentences
+from voicegraft.data.lexicon import Lexicon, read_dictionary
 from voicegraft.data.manifest import Utterance, write_manifest
-from voicegraft.data.pronunciation import BOUNDARIES, START, Lexicon, phones_by_word, read_dictionary, words_of
-from voicegraft.data.speech import DONE, UNIT_CLASS, Clip, PreparedSpeech
+from voicegraft.data.prepared import DONE, Clip, PreparedSpeech
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.recipes.command import recipe_config
-from voicegraft.text.normalize import Normalizer
-from voicegraft.tokenizers.alignment import force_align
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.text.english.normalize import Normalizer
+from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS, phones_by_word, words_of
+from voicegraft.tokenizers.forced_alignment import force_align
+from voicegraft.tokenizers.loading import open_semantic
 
 WORDS_AT_ONCE = 8  # as in the lists that experts learn to pronounce from
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from voicegraft.evaluation.comparison import compare, read_report, write_comparison
+from voicegraft.evaluation.reports.comparison import compare, read_report, write_comparison
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,10 +25,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
-from voicegraft.data.chat import chat_prompt, sentence_ids
+from voicegraft.data.chat import Message, chat_prompt, sentence_ids
 from voicegraft.data.corpora import readable_sentences, unpack
-from voicegraft.data.text import Message, book_pieces, chats
-from voicegraft.evaluation.forgetting import (
+from voicegraft.data.text import book_pieces, chats
+from voicegraft.evaluation.reports.plots import draw, need_matplotlib
+from voicegraft.evaluation.reports.summary import environment
+from voicegraft.evaluation.tasks.forgetting import (
     ForgettingReport,
     Measured,
     compare,
@@ -37,10 +39,8 @@ from voicegraft.evaluation.forgetting import (
     same_answers,
     write_report,
 )
-from voicegraft.evaluation.harness import TASKS, LocalTask, local_tasks, need_harness, run_task
-from voicegraft.evaluation.plots import draw, need_matplotlib
-from voicegraft.evaluation.report import environment
-from voicegraft.evaluation.routing import confusion
+from voicegraft.evaluation.tasks.harness import TASKS, LocalTask, local_tasks, need_harness, run_task
+from voicegraft.evaluation.tasks.routing import confusion
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack, read_header

@@ -27,16 +27,24 @@ from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import manifest
 from voicegraft.data.manifest import Utterance, read_manifest
-from voicegraft.evaluation import audio_folder
-from voicegraft.evaluation.audio_folder import SpokenFile
-from voicegraft.evaluation.clips import ClipFolder
-from voicegraft.evaluation.judges import Judges, load_judges
-from voicegraft.evaluation.metrics import normalize_transcript
-from voicegraft.evaluation.page import write_page
-from voicegraft.evaluation.plots import need_matplotlib
-from voicegraft.evaluation.protocols import PROTOCOLS, Prompt, Protocol, read_protocol
-from voicegraft.evaluation.report import write_report
-from voicegraft.evaluation.speech import STAGES, Clip, Item, RowLog, SpeakerUnderTest, mean_voices, run_items
+from voicegraft.evaluation.judges.base import Judges, load_judges
+from voicegraft.evaluation.metrics.rates import normalize_transcript
+from voicegraft.evaluation.reports.plots import need_matplotlib
+from voicegraft.evaluation.reports.speech_page import write_page
+from voicegraft.evaluation.reports.summary import write_report
+from voicegraft.evaluation.speech import audio_folder
+from voicegraft.evaluation.speech.audio_folder import SpokenFile
+from voicegraft.evaluation.speech.clips import ClipFolder
+from voicegraft.evaluation.speech.items import (
+    STAGES,
+    Clip,
+    Item,
+    RowLog,
+    SpeakerUnderTest,
+    mean_voices,
+    run_items,
+)
+from voicegraft.evaluation.speech.test_sets import PROTOCOLS, Prompt, Protocol, read_protocol
 
 RECORDINGS, SEMANTIC, CODEC, SPEECH = STAGES
 _RATE = 24_000  # Hz at which files are read when there is no pack to ask for its rate

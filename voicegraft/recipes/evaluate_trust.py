@@ -2,8 +2,8 @@
 
     voicegraft evaluate trust --out OUT [--stages suite planted cost timestamps long] [--shard 0/2]
 
-suite       a thousand utterances (`evaluation/suite.py`), spoken with the guard only watching; where it found a fault, again
-            with the guard on. An outside judge counts repeats, skips and truncations of both.
+suite       a thousand utterances (`evaluation/speech/robustness_suite.py`), spoken with the guard only watching;
+            where it found a fault, again with the guard on. An outside judge counts repeats, skips and truncations of both.
 planted     decoders that loop, skip, never end or babble: how many the guard catches, how late, how many it mends
 cost        RTF and time to first audio with the guard on and off, in turns
 timestamps  word times against a forced alignment of the sound by pocketsphinx; needs --recordings, whose texts are spoken
@@ -25,10 +25,10 @@ from typing import Any
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
-from voicegraft.evaluation.report import environment, fact_list, markdown_table
-from voicegraft.evaluation.speech import Row, RowLog
-from voicegraft.evaluation.statistics import wilson
-from voicegraft.inference.monitor import REPEAT, SKIP, TRUNCATION
+from voicegraft.evaluation.metrics.significance import wilson
+from voicegraft.evaluation.reports.summary import environment, fact_list, markdown_table
+from voicegraft.evaluation.speech.items import Row, RowLog
+from voicegraft.guard.monitor import REPEAT, SKIP, TRUNCATION
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.trust_stages import STAGES, TrustConfig, cost, long_text, planted, suite, timestamps
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import get_args
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.quiet import quietly
+from voicegraft.core.library_logging import quietly
 from voicegraft.core.runtime import single_thread
-from voicegraft.fusion.experts import Expert
-from voicegraft.fusion.export_gguf import GgufType, export_gguf
-from voicegraft.fusion.export_hf import export_hf
-from voicegraft.fusion.grown import fits_ids
-from voicegraft.fusion.lora_training import SPEECH, TEXT
-from voicegraft.inference.card import pack_card
+from voicegraft.export.card import pack_card
+from voicegraft.export.extended_vocabulary import fits_ids
+from voicegraft.export.gguf_file import GgufType, export_gguf
+from voicegraft.export.huggingface import export_hf
+from voicegraft.fusion.experts import SPEECH, TEXT, Expert
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its --max-lora-rank takes

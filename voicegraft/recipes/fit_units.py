@@ -25,9 +25,9 @@ from voicegraft.core.artifacts import artifact_exists, load_artifact, save_artif
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.speech import PreparedSpeech
+from voicegraft.data.prepared import PreparedSpeech
 from voicegraft.recipes.command import recipe_config
-from voicegraft.tokenizers.clusters import MiniBatchKMeans, plus_plus
+from voicegraft.tokenizers.centroids import MiniBatchKMeans, plus_plus
 from voicegraft.tokenizers.encoder_units import EncoderUnits
 
 

@@ -28,8 +28,10 @@ from voicegraft.core.processes import is_main_process
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.checks import Limits
 from voicegraft.data.manifest import read_manifest
-from voicegraft.data.speech import shard_folders
-from voicegraft.inference.card import pack_card
+from voicegraft.data.prepared import shard_folders
+from voicegraft.encoders import speech_encoder as encoders
+from voicegraft.encoders.hub_models import config_of
+from voicegraft.export.card import pack_card
 from voicegraft.inference.pack import DEFAULT_PACK, PackHeader, read_header, weight_bytes, write_pack
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.align import AlignConfig, align
@@ -46,9 +48,8 @@ from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
-from voicegraft.tokenizers import codec_families, encoders
+from voicegraft.tokenizers import codec_families
 from voicegraft.tokenizers.hf_codec import HfCodec
-from voicegraft.tokenizers.pretrained import config_of
 from voicegraft.train.loop import main_first
 
 

@@ -19,8 +19,8 @@ from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.core.hub import resolve
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.manifest import read_manifest
-from voicegraft.data.sources.opening import open_source
-from voicegraft.data.speech import shard_folders
+from voicegraft.data.prepared import shard_folders
+from voicegraft.data.sources.detect import open_source
 from voicegraft.recipes.stages import Stage, costs, is_done
 
 if TYPE_CHECKING:

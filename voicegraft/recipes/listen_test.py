@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening import AB, KEY_NAME, MOS, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_report import score_listening_test
-from voicegraft.evaluation.listening_results import parse_rules
+from voicegraft.evaluation.listening_test.page import AB, KEY_NAME, MOS, ListeningTestConfig, make_listening_test
+from voicegraft.evaluation.listening_test.report import score_listening_test
+from voicegraft.evaluation.listening_test.results import parse_rules
 
 
 def main(argv: list[str] | None = None) -> None:

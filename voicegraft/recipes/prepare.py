@@ -23,8 +23,8 @@ from voicegraft.core.files import write_text
 from voicegraft.data.checks import Limits
 from voicegraft.data.ingest import Ingest, Survey, survey, write_shards
 from voicegraft.data.recordings import add_features
-from voicegraft.data.sources.opening import LAYOUTS, Source, open_source
-from voicegraft.evaluation.corpus_report import write_report
+from voicegraft.data.sources.detect import LAYOUTS, Source, open_source
+from voicegraft.evaluation.reports.corpus import write_report
 
 FORMAT = 1  # raised when shards of an older program would differ from what this one writes
 

@@ -35,14 +35,14 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
 from voicegraft.data.text import book_pieces, chats
-from voicegraft.evaluation import spoken_qa
-from voicegraft.evaluation.harness import local_tasks, need_harness, run_task
-from voicegraft.evaluation.judges import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
-from voicegraft.evaluation.report import summarize
-from voicegraft.evaluation.routing import confusion
-from voicegraft.evaluation.speech import Clip, Item, RowLog, mean_voices, run_items
-from voicegraft.evaluation.table import write_table
-from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
+from voicegraft.evaluation.reports.summary import summarize
+from voicegraft.evaluation.reports.systems_table import write_table
+from voicegraft.evaluation.speech.items import Clip, Item, RowLog, mean_voices, run_items
+from voicegraft.evaluation.tasks import spoken_qa
+from voicegraft.evaluation.tasks.harness import local_tasks, need_harness, run_task
+from voicegraft.evaluation.tasks.routing import confusion
+from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.plain import sentence_tokens
@@ -50,7 +50,7 @@ from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
-from voicegraft.text.split import split_sentences
+from voicegraft.text.sentences import split_sentences
 
 POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
 

@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import chat_prompt, encode, sentence_ids
-from voicegraft.data.pronunciation import Lexicon, phones_by_word, words_of
+from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.prepared import Clip, PreparedSpeech, frame_counts
 from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequence, speech_sequence
-from voicegraft.data.speech import SILENCE, UNIT_CLASS, Clip, PreparedSpeech, frame_counts
 from voicegraft.data.spelling import Speller
-from voicegraft.recipes.tokenize import Tokens
+from voicegraft.data.tokens import Tokens
+from voicegraft.text.units import SILENCE, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 from voicegraft.train.loop import LoopConfig
 

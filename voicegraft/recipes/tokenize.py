@@ -24,13 +24,13 @@ from tqdm import tqdm
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.prepared import pcm_rate, shard_folders
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.speech import Clip, pcm_rate, shard_folders
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.tokenize_processes import in_processes
 from voicegraft.recipes.tokenize_ray import in_ray
 from voicegraft.tokenizers.base import SpeechTokenizer
-from voicegraft.tokenizers.opening import open_codec, open_semantic
+from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 
 SYNTHETIC = "flite-"  # begins the names of shards that no human spoke
@@ -217,28 +217,6 @@ def _is_done(work: Path, kind: str, shard: str, fingerprint: str) -> bool:
             f"{folder} holds {len(tokens)} clips, the speech {num_clips}: delete it and run this again"
         )
     return True
-
-
-class Tokens:
-    """Token rows of clips: ``tokens(clip)`` is ``[T, K]``; the fingerprint must be the tokenizer's."""
-
-    def __init__(self, work: Path, kind: str, fingerprint: str):
-        self.work, self.kind, self.fingerprint = work, kind, fingerprint
-        self._shards: dict[str, RaggedArray] = {}
-
-    def __call__(self, clip: Clip) -> np.ndarray:
-        return self._shard(clip)[clip.row]
-
-    def length(self, clip: Clip) -> int:
-        """Frames T, without reading the tokens."""
-        offsets = self._shard(clip).offsets
-        return int(offsets[clip.row + 1] - offsets[clip.row])
-
-    def _shard(self, clip: Clip) -> RaggedArray:
-        name = clip.folder.name
-        if name not in self._shards:
-            self._shards[name] = RaggedArray(self.work / "tokens" / self.kind / name, key=self.fingerprint)
-        return self._shards[name]
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, Clock
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.speech import Clip, PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech
+from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.base import SemanticEncoder
-from voicegraft.tokenizers.opening import open_codec, open_semantic
+from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.train.loop import LoopConfig, run, save_once
 
 

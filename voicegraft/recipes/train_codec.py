@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.speech import Clip, PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.train.loop import LoopConfig, run, save_once

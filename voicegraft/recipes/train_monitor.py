@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.pronunciation import BOUNDARIES, START, UNITS
-from voicegraft.data.speech import Clip, PreparedSpeech, frame_classes, frame_counts, newest_alignments
-from voicegraft.inference.monitor import MonitorConfig, UnitRecognizer, VoicePace
+from voicegraft.data.prepared import Clip, PreparedSpeech, frame_classes, frame_counts, newest_alignments
+from voicegraft.data.tokens import Tokens
+from voicegraft.guard.monitor import MonitorConfig, UnitRecognizer, VoicePace
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.tokenize import Tokens
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.text.units import BOUNDARIES, START, UNITS
+from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.loop import LoopConfig, run, save_once
 
 

@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.chat import AnsweredQuestion, sentence_ids
-from voicegraft.data.pronunciation import Lexicon
-from voicegraft.data.speech import PreparedSpeech, newest_alignments
-from voicegraft.fusion.lora_training import SPEECH, TEXT
+from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.prepared import PreparedSpeech, newest_alignments
+from voicegraft.data.tokens import Tokens
+from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material
-from voicegraft.recipes.tokenize import Tokens
 from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig
 from voicegraft.recipes.train_text import TextBatches
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.loop import LoopConfig, run, save_once
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.pronunciation import Lexicon
-from voicegraft.data.speech import DONE, Clip, PreparedSpeech, frame_classes
+from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.prepared import DONE, Clip, PreparedSpeech, frame_classes
 from voicegraft.recipes.align import write_alignments
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency

@@ -24,19 +24,20 @@ from torch import Tensor, nn
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
-from voicegraft.data.pronunciation import UNITS, Lexicon
-from voicegraft.data.speech import PreparedSpeech, newest_alignments
+from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.prepared import PreparedSpeech, newest_alignments
+from voicegraft.data.tokens import Tokens
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
-from voicegraft.fusion.speech_rows import Layout
+from voicegraft.fusion.speech_embedding import Layout
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.speech_material import Context, Guided, Mixture, Plain, Round, Spelling, material
-from voicegraft.recipes.tokenize import Tokens
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.recipes.train_text import TextBatches
+from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
-from voicegraft.tokenizers.opening import open_semantic
+from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
 from voicegraft.train.engine import launched_sharded
 from voicegraft.train.loop import run, save_once

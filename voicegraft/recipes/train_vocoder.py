@@ -22,10 +22,10 @@ from voicegraft.acoustic.losses import SpectralLoss
 from voicegraft.acoustic.vocoder import NOISE_LENGTH, Vocoder, VocoderConfig
 from voicegraft.audio.pitch import track_pitch
 from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.speech import Clip, PreparedSpeech
+from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.tokenize import Tokens
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.train.loop import LoopConfig, main_first, run, save_once
 

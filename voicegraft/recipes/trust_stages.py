@@ -15,20 +15,20 @@ import torch
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
-from voicegraft.data.pronunciation import words_of
-from voicegraft.evaluation.alignment import AlignmentError, ForcedAligner
-from voicegraft.evaluation.faults import FaultJudge
-from voicegraft.evaluation.metrics import duration_budget_sec
-from voicegraft.evaluation.planted import KINDS
-from voicegraft.evaluation.speech import Row, RowLog
-from voicegraft.evaluation.suite import load_suite
-from voicegraft.inference.guard import GuardedTokens
-from voicegraft.inference.monitor import Monitor
+from voicegraft.evaluation.judges.faults import FaultJudge
+from voicegraft.evaluation.judges.word_alignment import AlignmentError, ForcedAligner
+from voicegraft.evaluation.metrics.rates import duration_budget_sec
+from voicegraft.evaluation.speech.fault_injection import KINDS
+from voicegraft.evaluation.speech.items import Row, RowLog
+from voicegraft.evaluation.speech.robustness_suite import load_suite
+from voicegraft.guard.guarded import GuardedTokens
+from voicegraft.guard.monitor import Monitor
 from voicegraft.inference.report import SpokenSentence
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker, Speech
-from voicegraft.text.normalize import Normalizer
-from voicegraft.text.split import split_sentences
+from voicegraft.text.english.normalize import Normalizer
+from voicegraft.text.sentences import split_sentences
+from voicegraft.text.units import words_of
 
 STAGES = ("suite", "planted", "cost", "timestamps", "long")
 NUM_PLANTED = 150  # sentences of each kind

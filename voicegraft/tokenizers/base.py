@@ -1,6 +1,6 @@
 """The contracts between speech tokenizers and everything that uses their tokens: numbers, a fingerprint, few methods.
 
-Whoever trains on tokens or speaks with them knows these protocols only. ``tokenizers/opening.py`` opens whatever lies in a
+Whoever trains on tokens or speaks with them knows these protocols only. ``tokenizers/loading.py`` opens whatever lies in a
 folder; a new tokenizer is a class that fits one of the protocols and a line there.
 """
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.mimi.modeling_mimi import apply_rotary_pos_emb
 
-from voicegraft.tokenizers.stages import Chain, Conv, Each, Recurrent, Residual, Stage, Widen
+from voicegraft.tokenizers.streaming_conv import Chain, Conv, Each, Recurrent, Residual, Stage, Widen
 
 
 class Family(Protocol):

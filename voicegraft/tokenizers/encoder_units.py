@@ -16,9 +16,9 @@ from torch import Tensor
 from voicegraft.core.artifacts import artifact_folder, atomic_folder, fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Pretrained
+from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.tokenizers.base import TokenizerSpec
-from voicegraft.tokenizers.clusters import CentroidUnits
-from voicegraft.tokenizers.encoders import SpeechEncoder
+from voicegraft.tokenizers.centroids import CentroidUnits
 
 KIND = "encoder-units"
 ENCODER = "model"  # folder inside of the artifact's

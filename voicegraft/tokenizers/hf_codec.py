@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from voicegraft.core.artifacts import artifact_folder, atomic_folder, fingerprint, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Pretrained
-from voicegraft.core.quiet import quietly
+from voicegraft.core.library_logging import quietly
+from voicegraft.encoders.hub_models import load_pretrained
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.codec_families import FAMILIES, unfit
-from voicegraft.tokenizers.pretrained import load_pretrained
-from voicegraft.tokenizers.stages import Chain
+from voicegraft.tokenizers.streaming_conv import Chain
 
 KIND = "hf-codec"
 MODEL = "model"  # the folder that transformers wrote, inside ours

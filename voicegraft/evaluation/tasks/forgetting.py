@@ -1,0 +1,218 @@
+"""What a backbone can still do after a voice was grafted onto it: task by task before and after, and one number.
+
+A task retains after / before; perplexity, where less is better, retains before / after. The one number, ``retention``, is the
+unweighted mean over the tasks that the backbone does better than chance. Each counts as 1 at most: a gain on one task does not
+make up for a loss on another. To keep what chance gives is no skill, so tasks at chance level are shown and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from voicegraft.core.files import write_text
+from voicegraft.evaluation.reports.summary import fact_list, markdown_table
+
+_SURE = 1.645  # standard deviations above chance: one-sided 95 %
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one model did in one task."""
+
+    kind: Literal[
+        "generated", "chosen", "perplexity"
+    ]  # how it answers; the score of the first two is the share that is right
+    score: float
+    chance: float  # what the best constant answer gets, or guessing; of perplexity: the size of the vocabulary
+    count: int  # questions, or tokens of perplexity
+    answers: tuple[str, ...] = ()  # what it wrote, or which option it chose
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One task before and after."""
+
+    task: str
+    kind: str
+    before: float
+    after: float
+    retained: float | None  # None where there was nothing to retain
+    chance: float
+    above_chance: bool  # before; only then does the task count
+    count: int
+    same_answers: float | None  # share of answers that are word for word the same
+
+
+def constant_answer(expected: Sequence[Hashable]) -> float:
+    """Share that one and the same answer to every question would get right."""
+    return Counter(expected).most_common(1)[0][1] / len(expected)
+
+
+def compare(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> list[Compared]:
+    """One row per task; both must have done the same tasks."""
+    return [_compare(task, measured, after[task]) for task, measured in before.items()]
+
+
+def _compare(task: str, before: Measured, after: Measured) -> Compared:
+    same = [a == b for a, b in zip(before.answers, after.answers, strict=True)]
+    return Compared(
+        task,
+        before.kind,
+        before.score,
+        after.score,
+        _retained(before, after),
+        before.chance,
+        _above_chance(before),
+        before.count,
+        sum(same) / len(same) if same else None,
+    )
+
+
+def _retained(before: Measured, after: Measured) -> float | None:
+    if not math.isfinite(after.score):
+        return 0.0  # a broken model retains nothing
+    if before.kind == "perplexity":
+        return before.score / after.score
+    return after.score / before.score if before.score else None
+
+
+def _above_chance(measured: Measured) -> bool:
+    if measured.kind == "perplexity":
+        return measured.score < measured.chance
+    error = math.sqrt(measured.chance * (1 - measured.chance) / measured.count)
+    return measured.score > measured.chance + _SURE * error
+
+
+def retention(rows: Sequence[Compared]) -> float | None:
+    """The one number in [0, 1]; None where no task was done better than chance."""
+    counted = [min(row.retained, 1.0) for row in rows if row.above_chance and row.retained is not None]
+    return sum(counted) / len(counted) if counted else None
+
+
+def same_answers(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> float | None:
+    """Share of all generated answers that are word for word the same; None where none were generated."""
+    pairs = [
+        pair
+        for task, measured in before.items()
+        if measured.kind == "generated"
+        for pair in zip(measured.answers, after[task].answers, strict=True)
+    ]
+    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
+
+
+@torch.inference_mode()
+def logit_difference(
+    before: PreTrainedModel,
+    after: PreTrainedModel,
+    texts: Sequence[list[int]],
+    gated: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> float:
+    """Largest absolute difference of a logit over all positions of the texts (token ids); 0.0 is bit for bit.
+
+    Args:
+        gated: entered anew for every text, around ``after`` alone.
+    """
+    largest = 0.0
+    for ids in tqdm(texts, desc="logits", unit="text"):
+        row = torch.tensor([ids], device=before.device)
+        expected = before(input_ids=row, use_cache=False).logits
+        with gated():
+            found = after(input_ids=row, use_cache=False).logits
+        difference = float((found - expected).abs().max())
+        if math.isnan(difference):
+            return math.inf
+        largest = max(largest, difference)
+    return largest
+
+
+@dataclass(frozen=True)
+class ForgettingReport:
+    rows: tuple[Compared, ...]
+    retention: float | None  # see ``retention``
+    threshold: float
+    logit_difference: float
+    num_texts: int  # on which it was looked for
+    same_answers: float | None  # share of generated answers
+    router: Mapping[str, Any]  # of ``routing.confusion``
+    about: Mapping[str, Any]  # what was evaluated, and on what; JSON-ready
+
+    @property
+    def passed(self) -> bool:
+        return self.retention is not None and self.retention >= self.threshold
+
+
+def write_report(out: Path, report: ForgettingReport, plots: Sequence[str]) -> None:
+    """Writes report.json and report.md; ``plots`` are the file names of pictures in the folder."""
+    write_text(
+        out / "report.json", json.dumps({**asdict(report), "passed": report.passed}, indent=1, ensure_ascii=False)
+    )
+    write_text(out / "report.md", to_markdown(report, plots))
+
+
+def to_markdown(report: ForgettingReport, plots: Sequence[str] = ()) -> str:
+    sections = ["# Forgetting report", verdict(report), _tasks(report.rows)]
+    left_out = [row.task for row in report.rows if not row.above_chance]
+    if left_out:
+        sections.append(
+            f"At chance level before, so it says nothing that they are retained, and they do not count: {', '.join(left_out)}."
+        )
+    sections += [f"![{Path(name).stem}]({name})" for name in plots]
+    sections += ["## Router", _router(report.router), "## Measured on", fact_list(report.about)]
+    return "\n\n".join(sections) + "\n"
+
+
+def verdict(report: ForgettingReport) -> str:
+    """The numbers in three sentences."""
+    if report.retention is None:
+        number = "Retention cannot be told: the backbone does none of these tasks better than chance."
+    else:
+        order = "reaches" if report.passed else "is below"
+        number = f"Retention {report.retention:.4f}, which {order} the threshold of {report.threshold}."
+    alike = report.same_answers
+    said = (
+        "No answers were generated."
+        if alike is None
+        else f"Of the generated answers {100 * alike:.1f} % are identical."
+    )
+    bits = " (bit for bit the same)" if report.logit_difference == 0 else ""
+    found = f"{report.logit_difference:.3g}{bits} over {report.num_texts} texts"
+    return f"{number} {said} Largest difference of a logit in text mode: {found}."
+
+
+def _tasks(rows: Sequence[Compared]) -> str:
+    def number(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    cells = [
+        (row.task, number(row.before), number(row.after), number(row.retained, 4),
+         f"{row.chance:.0f}" if row.kind == "perplexity" else number(row.chance),
+         "yes" if row.above_chance else "no, at chance", number(row.same_answers), str(row.count))
+        for row in rows
+    ]  # fmt: skip
+    return markdown_table(
+        ("task", "before", "after", "retained", "chance", "counts", "same answers", "questions or tokens"), cells
+    )
+
+
+def _router(router: Mapping[str, Any]) -> str:
+    told = {
+        "router": "The router chose (rows: tasks; columns: experts):",
+        "task": "There is no router: the task decides which expert acts.",
+        "fixed gates": "The gates are fixed, whatever the task:",
+    }[router["decided_by"]]
+    rows = [
+        (task, *(str(chosen[name]) for name in router["experts"]), "-" if right is None else f"{100 * right:.2f} %")
+        for (task, chosen), right in zip(router["counts"].items(), router["right"].values(), strict=True)
+    ]
+    return f"{told}\n\n" + markdown_table(("task", *router["experts"], "right"), rows)

@@ -1,0 +1,81 @@
+"""Router confusion: which expert is chosen for which task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voicegraft.fusion.experts import SPEECH, TEXT
+from voicegraft.fusion.mole import Routing
+from voicegraft.fusion.router import RouterState
+from voicegraft.fusion.speech_lm import FixedRouting, SpeechLM
+from voicegraft.inference.plain import sentence_tokens
+from voicegraft.inference.sentence import SpeakOptions
+
+
+@torch.inference_mode()
+def confusion(lm: SpeechLM, texts: Sequence[list[int]], sentences: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Runs prompts of both tasks, one by one, and counts the experts that were chosen for them.
+
+    The chosen expert has the largest gate, in the mean over the layers. A router of tokens decides at every position: for a
+    text the mean over all positions after the first counts, for speech the decision at the voice marker, where speech begins.
+
+    Args:
+        texts: prompts to be continued in text, as token ids.
+        sentences: (sentence, voice) to be spoken.
+
+    Returns:
+        ``decided_by`` (router, task or fixed gates), ``experts``, ``counts`` (task -> expert -> number of prompts) and
+        ``right`` (task -> share that the task's own expert got, or None without prompts).
+    """
+    counts = {task: dict.fromkeys(lm.mole.names, 0) for task in (TEXT, SPEECH)}
+    for ids in texts:
+        gates = lm.writing()
+        with lm.mole.gated(gates):
+            lm.backbone.base_model(input_ids=torch.tensor([ids], device=lm.rows.token.weight.device), use_cache=False)
+        counts[TEXT][_chosen(lm, gates, slice(1 if len(ids) > 1 else 0, None))] += 1
+    for sentence, voice in sentences:
+        state = sentence_tokens(lm, sentence, voice, SpeakOptions()).begin()
+        counts[SPEECH][_chosen(lm, state.gates, slice(-1, None))] += 1
+    totals = {task: sum(row.values()) for task, row in counts.items()}
+    return {
+        "decided_by": _decided_by(lm),
+        "experts": list(lm.mole.names),
+        "counts": counts,
+        "right": {task: counts[task][task] / total if total else None for task, total in totals.items()},
+    }
+
+
+def _decided_by(lm: SpeechLM) -> str:
+    if lm.fixed is not None:
+        return "fixed gates"
+    return "task" if lm.router is None else "router"
+
+
+def _chosen(lm: SpeechLM, gates: str | Tensor | Routing, positions: slice) -> str:
+    """The expert with the largest gate, after the forward that the gates were used in."""
+    if isinstance(gates, str):
+        return gates
+    if isinstance(gates, RouterState):
+        weights = _mean(_gates_of(gates, positions))
+    elif isinstance(gates, FixedRouting):
+        weights = _mean([gates.gates])
+    else:
+        assert isinstance(gates, Tensor)
+        weights = _mean([gates])
+    return lm.mole.names[int(weights.argmax())]
+
+
+def _gates_of(state: RouterState, positions: slice) -> Iterable[Tensor]:
+    """Gates ``[..., E]`` of every decision; of tokens, those at the positions."""
+    of_tokens = state.router.config.settings.granularity == "token"
+    for logits in state.logits:
+        weights = state.router.weigh(logits)
+        yield weights[:, positions] if of_tokens else weights
+
+
+def _mean(gates: Iterable[Tensor]) -> Tensor:
+    return torch.stack([each.flatten(0, -2).mean(0) if each.ndim > 1 else each for each in gates]).mean(0)

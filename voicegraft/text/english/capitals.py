@@ -1,0 +1,169 @@
+"""Tells capitals that shout or name (`PLEASE CLOSE THE DOOR`) from capitals that are read letter by letter (`FBI`).
+
+A voice spells what stands in capitals, so whatever is a word must not stay in them. What looks like a word is one: a short
+word that is listed, or a longer one that English could pronounce, unless it is a known initialism.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from voicegraft.text.sentences import word_set
+
+SHORT_WORDS_FILE = Path(__file__).parent / "data" / "short-words.txt"
+_LONG = 5  # letters; shorter words in capitals must be listed
+# Spelled although they could be said; the rest shows by its letters.
+_INITIALISMS = word_set(
+    "aaa aarp abc ac ad ai aka api apa atm au av ba bbc bc cbs cd ceo cia cms cpu cto cv dc diy dna dob dui ecg eeg "
+    "eft eg ek ekg er eta eu eur faq fda fema fha fifo gi gop gpa gpu gui hiv hoa hr hud ic icu id ids iot ios ie "
+    "ieee ip ipo iou iq iso isp it iv la lax led ma mba mit mri naacp nasdaq ngo nih nsa nyu ocd oem omg os pa pc pda "
+    "pdf pe phd pm poa pr psa ptsd ra rfid roi rpm rsvp sat seo sms sos sql suv tba tbd tv ucla ufo uae uk ui un upc "
+    "ups uri url us usa usb usaa usc usd usda usps ussr utc uv vip voip vp vpn wan wto"
+)
+# Words as well as initialisms: where everything shouts they are words, elsewhere these two are not.
+_AMBIGUOUS = frozenset(("us", "it"))
+_TITLES = word_set(
+    "mr mrs ms dr st mt ft lt sgt capt prof gen col rev gov sen rep jr sr ave blvd rd inc ltd corp dept vs"
+)
+_NAMES = word_set(
+    "january february march april june july august september october november december monday tuesday wednesday "
+    "thursday friday saturday sunday"
+)
+_STARTS = word_set(
+    "b c d f g h j k l m n p q r s t v w x z bl br ch chr cl cr dr dw fl fr gh gl gn gr kh kl kn kr mc ph phr pl pr "
+    "ps phl pt rh sc sch scr sh shr sk sl sm sn sp sph spl spr sq st str sw th thr thw tr tw wh wr"
+) | {""}
+_ENDS = word_set(
+    "b c d f g h k l m n p r s t v w x z bs bt ch chs cht chts ck cks cs ct cts dd dds dg ds dst dt dth ff ffs fs ft "
+    "fth fts gg ggs gh ghs ght ghth ghts gn gns gs hn hs ks lch ld lds lf lft lk lks ll lls lm lms lp lph lps lst lt "
+    "lth lts ltz lv mb mbs mn mp mph mps mpt mpts ms nch nct nd nds ng ngs ngst ngth ngths nk nks nn nns ns nst nt "
+    "nth nths nts nx nz ph phs pp ps pt pth pths pts rb rbs rch rd rds rf rfs rg rk rks rl rld rlds rls rm rms rmth "
+    "rn rns rnt rp rps rr rs rsh rst rsts rt rth rths rts rv sch rz sh sk sks sm sms sp ss st sts tch tchs th thm "
+    "thms ths ts tt tz wd wds wk wl wls wn wns ws wth xt xth xts zz ls bts mns mphs lfth "
+    "lbs mm mt rgh nc ncts rsch"
+) | {""}
+_VOWELS = re.compile(r"([aeiouy]+)")
+_CAPITALS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
+_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
+_ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
+_ADDRESS = re.compile(r"[@\\]|://|www\.|[A-Za-z0-9]\.[A-Za-z]{2}", re.IGNORECASE)
+_FIRM_BEFORE = re.compile(r"[A-Z]\s?&\s?$|\b[B-HJ-Z] (?:and|AND) $")
+_FIRM_AFTER = re.compile(r"\s?&\s?[A-Z]{1,3}\b| (?:and|AND) [B-HJ-Z]\b")
+_ARTICLE = re.compile(r"(?<=[A-Za-z] )A(?= [A-Z]{2})")
+_LONGER = re.compile(r"([A-Z])\1{2,}")
+
+
+def read_capitals(sentence: str) -> str:
+    """The sentence with its capital words in small letters; initialisms, Roman numerals and addresses keep theirs."""
+    loud = _loud_places(sentence)
+    if loud:
+        sentence = _ARTICLE.sub("a", sentence)
+    found = list(_CAPITALS.finditer(sentence))
+    if not found:
+        return sentence
+    pieces, end = [], 0
+    for match in found:
+        pieces += [sentence[end : match.start()], _read(match, match.start() in loud)]
+        end = match.end()
+    return "".join([*pieces, sentence[end:]])
+
+
+def looks_like_a_word(word: str) -> bool:
+    """Whether English could pronounce the small letters: known beginnings, middles and ends of syllables."""
+    parts = _VOWELS.split(word)
+    if len(parts) < 3 or parts[0] not in _STARTS or parts[-1] not in _ENDS or any(len(p) > 3 for p in parts[1::2]):
+        return False
+    return all(
+        any(inner[:cut] in _ENDS and inner[cut:] in _STARTS for cut in range(len(inner) + 1)) for inner in parts[2:-1:2]
+    )
+
+
+@cache
+def short_words() -> frozenset[str]:
+    lines = SHORT_WORDS_FILE.read_text(encoding="ascii").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def is_word(letters: str) -> bool:
+    """Whether capitals of these letters, here in small ones, are a word and no initialism."""
+    if letters in _INITIALISMS:
+        return False
+    return letters in short_words() or (len(letters) >= _LONG and looks_like_a_word(letters))
+
+
+def _loud_places(sentence: str) -> frozenset[int]:
+    """Where the words begin that stand among other words in capitals."""
+    loud: list[int] = []
+    for run in _runs(sentence):
+        words = [match.group().partition("'")[0].lower() for match in run]
+        num_words = sum(map(is_word, words))
+        num_likely = num_words + sum(word in _AMBIGUOUS or word in ("am", "who") or word in _TITLES for word in words)
+        if num_words and num_likely >= 2 and 2 * num_likely >= len(words):
+            loud += [match.start() for match in run]
+    return frozenset(loud)
+
+
+def _runs(sentence: str) -> Iterator[list[re.Match[str]]]:
+    """Words in capitals that follow one another; single letters and numbers belong to any run."""
+    run: list[re.Match[str]] = []
+    for match in _WORD.finditer(sentence):
+        word = match.group()
+        if word.isupper() and len(word) > 1:
+            run.append(match)
+        elif len(word) > 1:
+            yield run
+            run = []
+    yield run
+
+
+def _read(match: re.Match[str], is_loud: bool) -> str:
+    word, sentence = match.group(), match.string
+    before, after = sentence[: match.start()][-60:], sentence[match.end() :][:60]
+    if _ADDRESS.search(before.rpartition(" ")[2] + word + after.partition(" ")[0]):
+        return word
+    if len(word) <= 3 and (_FIRM_BEFORE.search(before) or _FIRM_AFTER.match(after)):
+        return word  # AT&T
+    if before.endswith("$") or (re.search(r"[a-z], $", before) and re.match(r"(?: \d{5}|[.;]|$)", after)):
+        return word  # a share, a state after its city
+    stem, apostrophe, ending = word.partition("'")
+    if ending and ending != "S":
+        return f"I'{ending.lower()}" if stem == "I" else word.lower()  # no initialism is contracted
+    if len(set(stem)) > 1 and not _ROMAN.fullmatch(stem):  # NOOO
+        word = _LONGER.sub(r"\1", word)
+        stem = word.partition("'")[0]
+    small = stem.lower()
+    if small in _AMBIGUOUS:
+        follows_article = re.search(r"(?i)\bthe $", before)
+        starts = small == "us" and not before.strip() and not after.startswith("'")
+        is_said = bool(ending) or (is_loud and not follows_article and not starts)
+    elif small == "am":
+        is_said = (
+            (is_loud and not re.search(r"\d\s?$", before))
+            or before.endswith("I ")
+            or after.startswith(" I ")
+            or after.startswith(" I?")
+        )
+    elif small == "who":
+        is_said = not before.lower().endswith("the ")
+    elif _ROMAN.fullmatch(stem):
+        return word
+    elif is_loud and small in _TITLES:
+        return word.capitalize() if after.startswith((".", " ")) else word
+    elif is_loud:
+        is_name = small not in _INITIALISMS and (
+            (len(small) > 2 and looks_like_a_word(small)) or (len(small) >= _LONG and bool(_VOWELS.search(small)))
+        )
+        is_said = is_name or is_word(small)
+    else:
+        is_said = is_word(small)
+    if not is_said:
+        return stem + apostrophe + ending.lower()
+    names_ruler = re.match(rf" {_ROMAN.pattern}(?![\w'])", after)
+    has_title = before.lower().rstrip(" .").rpartition(" ")[2] in _TITLES
+    has_capital = (
+        small in _NAMES or names_ruler or (is_loud and has_title) or (small == "may" and re.match(r" \d", after))
+    )
+    return word.capitalize() if has_capital else word.lower()
