@@ -21,6 +21,7 @@ from transformers import (
 
 from tests import tiny
 from tools.tokenizer_study.cepstra_units import KMeansConfig, KMeansTokenizer
+from voicegraft.core.artifacts import artifact_kind
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.centroids import fit_centroids
 from voicegraft.tokenizers.encoder_units import EncoderUnits
@@ -116,4 +117,11 @@ def write_units(folder: Path, kind: str) -> SemanticEncoder:
         kmeans.fit(kmeans.features(kmeans.log_mel(sounds(240_000)))[0])
         made = kmeans
     made.save(folder, {"recipe": "test"})
+    return open_units(folder)
+
+
+def open_units(folder: Path) -> SemanticEncoder:
+    """As a pack opens its tokenizer; cepstra are of the study alone, which opens them itself."""
+    if artifact_kind(folder, "semantic tokenizer") == "kmeans-tokenizer":
+        return KMeansTokenizer.load(folder)
     return open_semantic(folder)

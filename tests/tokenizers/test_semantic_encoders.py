@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel
 
 from tests import encoders
-from tests.encoders import KINDS, LAYER, NUM_LAYERS, VOCAB, sounds, write_encoder
+from tests.encoders import KINDS, LAYER, NUM_LAYERS, VOCAB, open_units, sounds, write_encoder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.encoders.speech_encoder import FAMILIES, SpeechEncoder
 from voicegraft.tokenizers.base import SemanticEncoder
@@ -38,7 +38,7 @@ def folder(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> 
 
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> SemanticEncoder:
-    return open_semantic(folder)
+    return open_units(folder)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -84,7 +84,7 @@ def test_a_batch_is_its_single_sequences(tokenizer: SemanticEncoder) -> None:
 @torch.inference_mode()
 def test_what_is_saved_again_says_the_same(tokenizer: SemanticEncoder, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "again", {"recipe": "test"})
-    again = open_semantic(tmp_path / "again")
+    again = open_units(tmp_path / "again")
     assert again.spec == tokenizer.spec
     samples = sounds(60 * tokenizer.spec.hop)
     assert torch.equal(again.encode(samples), tokenizer.encode(samples))
@@ -100,14 +100,14 @@ def test_a_fingerprint_covers_the_weights(tokenizer: SemanticEncoder, tmp_path: 
         with torch.no_grad():
             other.state_dict()[name].view(-1)[0] += 1.0
         other.save(tmp_path / "other", {})
-        found = open_semantic(tmp_path / "other").spec.fingerprint
+        found = open_units(tmp_path / "other").spec.fingerprint
         assert found not in seen, name
         seen.add(found)
     assert len(seen) == len(names) + 1 > 1
 
 
 def test_the_fingerprint_is_of_the_same_weights_on_every_opening(folder: Path, tokenizer: SemanticEncoder) -> None:
-    assert open_semantic(folder).spec.fingerprint == tokenizer.spec.fingerprint == tokenizer.spec.fingerprint
+    assert open_units(folder).spec.fingerprint == tokenizer.spec.fingerprint == tokenizer.spec.fingerprint
 
 
 def test_units_that_sound_alike_begin_as_neighbours(tokenizer: SemanticEncoder) -> None:
@@ -144,13 +144,13 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
             copy_folder(folder, broken)
             (broken / path.relative_to(folder)).write_bytes(damaged)
             with pytest.raises(VoicegraftError, match=f"{broken}"):
-                open_semantic(broken)
+                open_units(broken)
     for path in sorted(folder.rglob("*.json")):
         broken = tmp_path / path.relative_to(folder).as_posix().replace("/", "-")
         copy_folder(folder, broken)
         (broken / path.relative_to(folder)).unlink()
         with pytest.raises(VoicegraftError, match=f"{broken}"):
-            open_semantic(broken)
+            open_units(broken)
     with pytest.raises(VoicegraftError, match="does not exist"):
         open_semantic(tmp_path / "nothing")
 
@@ -274,7 +274,7 @@ def test_a_whisper_extractor_of_another_length_is_refused(tmp_path: Path) -> Non
 @torch.inference_mode()
 @pytest.mark.gpu
 def test_units_move_to_the_gpu(folder: Path) -> None:
-    on_cpu, on_gpu = open_semantic(folder), open_semantic(folder)
+    on_cpu, on_gpu = open_units(folder), open_units(folder)
     assert isinstance(on_gpu, torch.nn.Module)
     on_gpu.cuda()
     samples = sounds(60 * on_cpu.spec.hop)

@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--play", metavar="COMMAND", help='plays each spoken reply, such as "aplay -q"')
     _add_speaking(verb)
     _add_writing(verb)
-    verb.set_defaults(run=chat)
+    verb.set_defaults(run=_chat)
     verbs.add_parser("evaluate", help="measure speech, a backbone, what it forgot, a tokenizer or the text front end")
     verbs.add_parser("reproduce", help="the paper's table: what each way of adding a voice keeps, gains and costs")
     verbs.add_parser("listen-test", help="listening tests by people: make the page, score the results")
@@ -228,7 +228,7 @@ def ask(options: argparse.Namespace) -> int:
     return 0
 
 
-def chat(options: argparse.Namespace) -> int:
+def _chat(options: argparse.Namespace) -> int:
     writing = _writing(options)
     from voicegraft.cli.chat import Chat, ChatOptions, player
 
