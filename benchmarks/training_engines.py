@@ -42,7 +42,8 @@ from voicegraft.fusion.experts import SPEECH, LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_embedding import Layout
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.loop import run
 
 Batch = Mapping[str, Tensor]
 Drawing = Literal["random", "grouped", "buckets"]

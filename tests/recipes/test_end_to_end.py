@@ -27,7 +27,7 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer
-from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 LOOP = LoopConfig(steps=2, warmup_steps=1, log_every=1, save_every=1, validate_every=2)
 VOICES = ("ann", "ben")

@@ -25,7 +25,7 @@ from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
-from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 LOOP = LoopConfig(steps=2, warmup_steps=1, log_every=1, save_every=1, validate_every=2)
 ASKED = QuestionsConfig(reading=30, dialogue=10, arithmetic=20, words=20, trivia=10, yes_or_no=5)

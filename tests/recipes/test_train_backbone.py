@@ -27,7 +27,7 @@ from voicegraft.recipes.train_backbone import (
     train_backbone,
     training_rows,
 )
-from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.text.units import PHONES
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
-from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 RATE, HOP = 24_000, 240
 VOICES = {"ann": 1.0, "bob": 1.25, "flite-rms": 0.8, "flite-slt": 1.1}  # of their formants

@@ -27,7 +27,9 @@ from voicegraft.data.batches import collate
 from voicegraft.data.chat import answered_questions, collate_answers, sentence_ids
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.tokenizers.rvq import RVQ
-from voicegraft.train.loop import LoopConfig, Losses, Metrics, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import Losses, Metrics, run
 
 CPU = torch.device("cpu")
 CONFIG = LoopConfig(
@@ -64,16 +66,16 @@ def noise(number: int) -> Tensor:
 
 
 def adversaries() -> Job:
-    players = {"maker": Maker(), "critic": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))}
+    models = {"maker": Maker(), "critic": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))}
 
-    def losses_of(players: Mapping[str, Any], batch: Tensor, step: int) -> tuple[Losses, Metrics]:
-        made = players["maker"].made(batch + 0.1 * torch.randn_like(batch))
-        losses = {"critic": (players["critic"](made.detach()) - players["critic"](batch)).mean()}
+    def losses_of(models: Mapping[str, Any], batch: Tensor, step: int) -> tuple[Losses, Metrics]:
+        made = models["maker"].made(batch + 0.1 * torch.randn_like(batch))
+        losses = {"critic": (models["critic"](made.detach()) - models["critic"](batch)).mean()}
         if step >= 1:
-            losses["maker"] = (made - batch).square().mean() - players["critic"](made).mean()
+            losses["maker"] = (made - batch).square().mean() - models["critic"](made).mean()
         return losses, {"first": batch[0, 0], "num_rows": torch.tensor(len(batch))}
 
-    return players, noise, losses_of
+    return models, noise, losses_of
 
 
 def speech(mixed: bool = True) -> Job:
@@ -91,8 +93,8 @@ def speech(mixed: bool = True) -> Job:
         ids, words = sentence_ids(model.tokenizer, text), tiny.words_said(text)
         return collate([speech_sequence(model.vocabulary, ids, words, "ben", units)], CPU)
 
-    def losses_of(players: Mapping[str, nn.Module], batch: Any, step: int) -> tuple[Losses, Metrics]:
-        loss, _ = players["speech"](batch)
+    def losses_of(models: Mapping[str, nn.Module], batch: Any, step: int) -> tuple[Losses, Metrics]:
+        loss, _ = models["speech"](batch)
         return {"speech": loss}, {}
 
     return {"speech": model}, batch_at, losses_of
@@ -104,8 +106,8 @@ def backbone() -> Job:
     def batch_at(number: int) -> Tensor:
         return torch.randint(258, (2, 12), generator=torch.Generator().manual_seed(number))
 
-    def losses_of(players: Mapping[str, nn.Module], batch: Tensor, step: int) -> tuple[Losses, Metrics]:
-        return {"lm": players["lm"](input_ids=batch, labels=batch, use_cache=False).loss}, {}
+    def losses_of(models: Mapping[str, nn.Module], batch: Tensor, step: int) -> tuple[Losses, Metrics]:
+        return {"lm": models["lm"](input_ids=batch, labels=batch, use_cache=False).loss}, {}
 
     return {"lm": tiny.llama()}, batch_at, losses_of
 
@@ -121,7 +123,7 @@ class Quantised(nn.Module):
 
 
 def codec() -> Job:
-    return {"codec": Quantised()}, noise, lambda players, batch, step: ({"codec": players["codec"](batch)}, {})
+    return {"codec": Quantised()}, noise, lambda models, batch, step: ({"codec": models["codec"](batch)}, {})
 
 
 JOBS: dict[str, Callable[[], Job]] = {
@@ -133,12 +135,12 @@ JOBS: dict[str, Callable[[], Job]] = {
 }
 
 
-def save(players: dict[str, nn.Module], path: Path) -> None:
+def save(models: dict[str, nn.Module], path: Path) -> None:
     tensors = {
-        f"{player}.{name}": tensor.detach().clone()
-        for player, module in players.items()
+        f"{model}.{name}": tensor.detach().clone()
+        for model, module in models.items()
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
-        if tensor.requires_grad or player == "codec"
+        if tensor.requires_grad or model == "codec"
     }
     save_file(tensors, path)
 
@@ -152,34 +154,34 @@ def train(folder: Path, job: str) -> None:
     config = dataclasses.replace(CONFIG, optimizer="muon" if muon else "adamw", **chosen)
     signalled: list[int] = []
     torch.manual_seed(0)
-    players, batch_at, losses_of = JOBS[kind]()
+    models, batch_at, losses_of = JOBS[kind]()
 
-    def eventful(players: Mapping[str, nn.Module], batch: Any, step: int) -> tuple[Losses, Metrics]:
+    def eventful(models: Mapping[str, nn.Module], batch: Any, step: int) -> tuple[Losses, Metrics]:
         here = rank is None or rank == RANK
         if here and step == kill:
             os.kill(os.getpid(), signal.SIGKILL)
         if here and step == stop and not signalled:
             signalled.append(step)  # once: a second signal acts at once
             os.kill(os.getpid(), signal.SIGTERM)
-        losses, metrics = losses_of(players, batch, step)
+        losses, metrics = losses_of(models, batch, step)
         return {n: loss * (float("nan") if here and step == bad else 1) for n, loss in losses.items()}, metrics
 
     @torch.inference_mode()
     def validate(step: int) -> dict[str, float]:
-        for module in players.values():
+        for module in models.values():
             module.eval()
-        loss = losses_of(players, batch_at(0), 0)[0]
-        for module in players.values():
+        loss = losses_of(models, batch_at(0), 0)[0]
+        for module in models.values():
             module.train()
         return {"loss": float(next(iter(loss.values())))}
 
     try:
         rounds = [folder / name, *([folder / f"{name}-again"] if again else ())]
-        if all(run(config, place, players, batch_at, eventful, validate) for place in rounds):
-            parameters = [p for module in players.values() for p in module.parameters()]
+        if all(run(config, place, models, batch_at, eventful, validate) for place in rounds):
+            parameters = [p for module in models.values() for p in module.parameters()]
             num_parts = sum(isinstance(p, DTensor) or not p.numel() for p in parameters)  # empty: ZeRO-3 holds it
             (folder / f"{name}.{RANK}.parts").write_text(str(num_parts))
-            save_once(nn.ModuleDict(players), save, players, folder / f"{name}.safetensors")
+            save_once(nn.ModuleDict(models), save, models, folder / f"{name}.safetensors")
     except VoicegraftError as error:
         (folder / f"{name}.{RANK}.error").write_text(str(error))
 

@@ -13,7 +13,8 @@ from tests.train.launched import train
 from tests.train.test_distributed import assert_close, launched, together, weights
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.train import deepspeed_engine
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.loop import run
 
 pytestmark = pytest.mark.slow
 needs_deepspeed = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def zero2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "speech:grown:stop=1:rank=0",
         "backbone:moved:stop=0:rank=1",
         "backbone:bad:bad=2:rank=1",
-        "adversaries:players",
+        "adversaries:models",
         "backbone:muon:muon=1",
     )
     return folder
@@ -120,7 +121,7 @@ def test_a_run_goes_from_shared_moments_to_shared_weights_to_one_process(
     "name, expected",
     [
         ("bad", "loss is nan at step 2; lower the learning rate"),
-        ("players", "expected one player, .* found maker, critic: launch with a DDP config"),
+        ("models", "expected one model, .* found maker, critic: launch with a DDP config"),
         ("muon", "expected optimizer adamw, .* found muon: set it to adamw"),
         ("mixed3", "expected batches of one kind in all processes, .* set zero_stage: 2"),
     ],

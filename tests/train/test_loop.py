@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from voicegraft.core.artifacts import WEIGHTS_NAME
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.train.loop import LoopConfig, hidden_matrices, run
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.loop import run
+from voicegraft.train.optimizers import hidden_matrices
 
 CONFIG = LoopConfig(steps=7, lr=1e-2, warmup_steps=2, log_every=2, save_every=3, validate_every=4)
 
@@ -34,7 +36,7 @@ class Maker(nn.Module):
         return self.leave(self.drop(torch.relu(self.norm(self.enter(x))))) * self.frozen
 
 
-def players() -> dict[str, nn.Module]:
+def models() -> dict[str, nn.Module]:
     torch.manual_seed(0)
     return {"maker": Maker(), "critic": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))}
 
@@ -67,7 +69,7 @@ def assert_same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     """The weights of a run that never stopped."""
-    modules = players()
+    modules = models()
     assert run(CONFIG, tmp_path_factory.mktemp("run"), modules, batch_at, losses_of)
     return weights(modules)
 
@@ -90,24 +92,24 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_never_stopped(
     fatal: int, tmp_path: Path, unbroken: dict[str, Tensor]
 ) -> None:
     with pytest.raises(Killed):
-        run(CONFIG, tmp_path, players(), batch_at, killed_at(fatal))
-    again = players()
+        run(CONFIG, tmp_path, models(), batch_at, killed_at(fatal))
+    again = models()
     assert run(CONFIG, tmp_path, again, batch_at, losses_of)
     assert_same(weights(again), unbroken)
 
 
 def test_muon_moves_hidden_matrices_and_resumes_exactly(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
     config = replace(CONFIG, optimizer="muon")
-    whole = players()
+    whole = models()
     assert run(config, tmp_path / "whole", whole, batch_at, losses_of)
     with pytest.raises(Killed):
-        run(config, tmp_path / "killed", players(), batch_at, killed_at(5))
-    again = players()
+        run(config, tmp_path / "killed", models(), batch_at, killed_at(5))
+    again = models()
     assert run(config, tmp_path / "killed", again, batch_at, losses_of)
     assert_same(weights(again), weights(whole))
     assert not torch.equal(weights(whole)["maker.enter.weight"], unbroken["maker.enter.weight"])
     with pytest.raises(VoicegraftError, match="another model"):  # AdamW's moments are no use to Muon
-        run(CONFIG, tmp_path / "killed", players(), batch_at, losses_of)
+        run(CONFIG, tmp_path / "killed", models(), batch_at, losses_of)
 
 
 def test_muon_leaves_rows_and_output_layers_to_adamw() -> None:
@@ -127,9 +129,9 @@ def test_muon_leaves_rows_and_output_layers_to_adamw() -> None:
 
 def test_a_run_killed_while_it_replaced_its_checkpoint_goes_on(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
     with pytest.raises(Killed):
-        run(CONFIG, tmp_path, players(), batch_at, killed_at(4))
+        run(CONFIG, tmp_path, models(), batch_at, killed_at(4))
     (tmp_path / "resume").rename(tmp_path / ".resume.old")  # what a kill between two renames leaves
-    again, steps = players(), []
+    again, steps = models(), []
 
     def noting(modules: Mapping[str, nn.Module], batch: Tensor, step: int) -> Any:
         steps.append(step)
@@ -148,17 +150,17 @@ def test_a_signal_saves_and_stops(number: int, tmp_path: Path, unbroken: dict[st
         return losses_of(modules, batch, step)
 
     before = signal.getsignal(number)
-    assert run(CONFIG, tmp_path, players(), batch_at, losses) is False
+    assert run(CONFIG, tmp_path, models(), batch_at, losses) is False
     assert signal.getsignal(number) is before
     assert json.loads((tmp_path / "resume" / "config.json").read_text())["config"]["step"] == 5
-    again = players()
+    again = models()
     assert run(CONFIG, tmp_path, again, batch_at, losses_of)
     assert_same(weights(again), unbroken)
 
 
 def test_a_finished_run_trains_no_further(tmp_path: Path, unbroken: dict[str, Tensor]) -> None:
-    assert run(CONFIG, tmp_path, players(), batch_at, losses_of)
-    again = players()
+    assert run(CONFIG, tmp_path, models(), batch_at, losses_of)
+    again = models()
     assert run(CONFIG, tmp_path, again, batch_at, killed_at(0))
     assert_same(weights(again), unbroken)
 
@@ -178,10 +180,10 @@ def test_validation_changes_nothing_and_a_resumed_run_trains_in_training_mode(
 
         return score
 
-    first = players()
+    first = models()
     with pytest.raises(Killed):
         run(CONFIG, tmp_path, first, batch_at, killed_at(5), validate(first))
-    again = players()
+    again = models()
     for module in again.values():
         module.eval()  # as models are after loading
     assert run(CONFIG, tmp_path, again, batch_at, losses_of, validate(again))
@@ -189,23 +191,25 @@ def test_validation_changes_nothing_and_a_resumed_run_trains_in_training_mode(
     assert_same(weights(again), unbroken)
 
 
-@pytest.mark.parametrize("mover", ["maker", "critic"])
-def test_a_loss_moves_its_own_player_only(mover: str, tmp_path: Path) -> None:
-    modules = players()
+@pytest.mark.parametrize("trained_model", ["maker", "critic"])
+def test_a_loss_moves_its_own_model_only(trained_model: str, tmp_path: Path) -> None:
+    modules = models()
     before = weights(modules)
 
     def losses(modules: Mapping[str, nn.Module], batch: Tensor, step: int) -> Any:
-        return {mover: modules["critic"](modules["maker"](batch)).square().mean()}, {}
+        return {trained_model: modules["critic"](modules["maker"](batch)).square().mean()}, {}
 
     run(replace(CONFIG, steps=1, warmup_steps=0), tmp_path, modules, batch_at, losses)
     after = weights(modules)
-    trained = {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if mover == "maker" else set()
-    trained |= {name for name, _ in modules["critic"].named_parameters()} if mover == "critic" else set()
+    trained = (
+        {name for name, _ in modules["maker"].named_parameters()} - {"frozen"} if trained_model == "maker" else set()
+    )
+    trained |= {name for name, _ in modules["critic"].named_parameters()} if trained_model == "critic" else set()
     for name in before:
-        player, _, key = name.partition(".")
-        if player == mover and key in trained and "bias" not in key:
+        model, _, key = name.partition(".")
+        if model == trained_model and key in trained and "bias" not in key:
             assert not torch.equal(before[name], after[name]), name
-        elif player != mover and "running" not in key and "num_batches" not in key:
+        elif model != trained_model and "running" not in key and "num_batches" not in key:
             assert torch.equal(before[name], after[name]), name
     assert torch.equal(after["maker.frozen"], before["maker.frozen"])
 
@@ -217,32 +221,32 @@ def test_a_loss_that_is_no_number_is_a_clear_error(bad: float, tmp_path: Path) -
         return {name: loss * (bad if step == 4 else 1) for name, loss in losses.items()}, metrics
 
     with pytest.raises(VoicegraftError, match=r"loss is (nan|inf|-inf) at step 4; lower the learning rate"):
-        run(CONFIG, tmp_path, players(), batch_at, losses)
+        run(CONFIG, tmp_path, models(), batch_at, losses)
     saved = json.loads((tmp_path / "resume" / "config.json").read_text())
     assert saved["config"]["step"] == 3
 
 
 def test_a_truncated_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
-    run(CONFIG, tmp_path, players(), batch_at, losses_of)
+    run(CONFIG, tmp_path, models(), batch_at, losses_of)
     path = tmp_path / "resume" / WEIGHTS_NAME
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(VoicegraftError, match="damaged"):
-        run(CONFIG, tmp_path, players(), batch_at, losses_of)
+        run(CONFIG, tmp_path, models(), batch_at, losses_of)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    run(replace(CONFIG, steps=1), tmp_path, players(), batch_at, losses_of)
+    run(replace(CONFIG, steps=1), tmp_path, models(), batch_at, losses_of)
     with pytest.raises(VoicegraftError, match="run of 1 steps, this one has 7"):
-        run(CONFIG, tmp_path, players(), batch_at, losses_of)
+        run(CONFIG, tmp_path, models(), batch_at, losses_of)
     other = {"maker": Maker()}
     with pytest.raises(VoicegraftError, match="another model"):
         run(replace(CONFIG, steps=1), tmp_path, other, batch_at, losses_of)
-    wider = players()
+    wider = models()
     wider["critic"] = nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 1))
     with pytest.raises(VoicegraftError, match=r"another model \(for example critic/adamw/0.bias"):
         run(replace(CONFIG, steps=1), tmp_path, wider, batch_at, losses_of)
     with pytest.raises(VoicegraftError, match="run of 1 batches per step, this one has 2"):
-        run(replace(CONFIG, steps=1, batches_per_step=2), tmp_path, players(), batch_at, losses_of)
+        run(replace(CONFIG, steps=1, batches_per_step=2), tmp_path, models(), batch_at, losses_of)
 
 
 def test_the_batches_of_a_step_are_averaged(tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_the_batches_of_a_step_are_averaged(tmp_path: Path) -> None:
         return {"critic": modules["critic"](batch).square().mean()}, {}
 
     config = replace(CONFIG, precision="no")
-    whole, halves = players(), players()
+    whole, halves = models(), models()
     run(config, tmp_path / "whole", whole, batch_at, loss)
     run(replace(config, batches_per_step=2), tmp_path / "halves", halves, half, loss)
     assert numbers == list(range(14))

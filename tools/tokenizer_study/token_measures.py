@@ -21,7 +21,8 @@ from voicegraft.text.units import SILENCE
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import ConvBlock
-from voicegraft.train.loop import LoopConfig, run
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

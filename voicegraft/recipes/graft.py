@@ -50,7 +50,7 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
 from voicegraft.tokenizers import codec_families
 from voicegraft.tokenizers.hf_codec import HfCodec
-from voicegraft.train.loop import main_first
+from voicegraft.train.engine import main_first
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from voicegraft.data.spelling import Speller
 from voicegraft.data.tokens import Tokens
 from voicegraft.text.units import SILENCE, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
-from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 WORDS_PER_LIST = 8
 LETTERS_PER_TOKEN = 4  # of English in the vocabulary of an LLM, about

@@ -13,7 +13,7 @@ from typing import Any
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.processes import is_main_process
-from voicegraft.train.loop import main_first
+from voicegraft.train.engine import main_first
 
 
 @dataclass(frozen=True)

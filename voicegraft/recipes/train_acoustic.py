@@ -26,7 +26,9 @@ from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
-from voicegraft.train.loop import LoopConfig, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ from voicegraft.data.text import (
     train_tokenizer,
 )
 from voicegraft.recipes.command import recipe_config
-from voicegraft.train.loop import LoopConfig, Losses, Metrics, main_first, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import main_first, save_once
+from voicegraft.train.loop import Losses, Metrics, run
 
 PADDING, QUESTION, ANSWER, TEXT = range(4)  # marks of tokens, each with a loss weight of its own
 

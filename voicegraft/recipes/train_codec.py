@@ -19,7 +19,9 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.codec import Codec, CodecConfig
-from voicegraft.train.loop import LoopConfig, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from voicegraft.guard.monitor import MonitorConfig, UnitRecognizer, VoicePace
 from voicegraft.recipes.command import recipe_config
 from voicegraft.text.units import BOUNDARIES, START, UNITS
 from voicegraft.tokenizers.loading import open_semantic
-from voicegraft.train.loop import LoopConfig, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

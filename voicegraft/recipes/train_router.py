@@ -34,7 +34,9 @@ from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig
 from voicegraft.recipes.train_text import TextBatches
 from voicegraft.tokenizers.loading import open_semantic
-from voicegraft.train.loop import LoopConfig, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from voicegraft.data.prepared import DONE, Clip, PreparedSpeech, frame_classes
 from voicegraft.recipes.align import write_alignments
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
-from voicegraft.train.loop import LoopConfig, main_first, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import main_first, save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
-from voicegraft.train.engine import launched_sharded
-from voicegraft.train.loop import run, save_once
+from voicegraft.train.engine import launched_sharded, save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

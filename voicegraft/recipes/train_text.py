@@ -24,7 +24,9 @@ from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
-from voicegraft.train.loop import LoopConfig, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.codec import Codec
-from voicegraft.train.loop import LoopConfig, main_first, run, save_once
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import main_first, save_once
+from voicegraft.train.loop import run
 
 
 @dataclass(frozen=True)

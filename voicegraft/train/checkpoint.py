@@ -1,4 +1,4 @@
-"""Resumable checkpoints: whole tensors in one safetensors artifact, however many processes train and whatever they share.
+"""Resumable checkpoints: full tensors in one safetensors artifact, however many processes train and whatever they share.
 
 So a run goes on with another number of processes, or sharded where it was not, and the other way round.
 """
@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch import nn
 
 from voicegraft.core.artifacts import artifact_exists, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, wait_for_all
-from voicegraft.train.optimizers import moving_parameters
-
-if TYPE_CHECKING:
-    from voicegraft.train.engine import Mover
+from voicegraft.train.optimizers import trainable_parameters
+from voicegraft.train.state import CheckpointTensor, OptimizerWrapper
 
 KIND = "checkpoint"
 
@@ -34,41 +30,13 @@ class Progress:
     batches_per_step: int = 1
 
 
-class Held(Protocol):
-    """A tensor of a checkpoint, wherever its parts lie. Every process calls the same methods in the same order."""
-
-    shape: torch.Size  # of the whole
-
-    def whole(self) -> Tensor: ...
-
-    def put(self, value: Tensor) -> None:
-        """Takes over a whole value, which every process gives."""
-
-
-class HeldTensor:
-    """A tensor that is whole in every process, or sharded by PyTorch."""
-
-    def __init__(self, tensor: Tensor):
-        self._tensor, self.shape = tensor, tensor.shape
-
-    def whole(self) -> Tensor:
-        return self._tensor.full_tensor().cpu() if isinstance(self._tensor, DTensor) else self._tensor
-
-    def put(self, value: Tensor) -> None:
-        own = self._tensor
-        if isinstance(own, DTensor):
-            # Every process has read the whole: each takes its part, nothing is sent.
-            value = distribute_tensor(value.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
-        own.copy_(value)
-
-
 def save_checkpoint(
-    folder: Path, progress: Progress, players: Mapping[str, nn.Module], movers: Mapping[str, Mover]
+    folder: Path, progress: Progress, models: Mapping[str, nn.Module], optimizers: Mapping[str, OptimizerWrapper]
 ) -> None:
     """Called by every process: what is sharded is gathered, the main process writes, the others wait."""
     main, tensors = is_main_process(), {}
-    for name, held in _live_tensors(players, movers):
-        tensor = held.whole()
+    for name, live in _live_tensors(models, optimizers):
+        tensor = live.full()
         if main:
             tensors[name] = tensor
     if main:
@@ -79,11 +47,11 @@ def save_checkpoint(
 def resume(
     folder: Path,
     planned: Progress,
-    players: Mapping[str, nn.Module],
-    movers: Mapping[str, Mover],
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, OptimizerWrapper],
     device: torch.device,
 ) -> int:
-    """Puts the checkpoint in the folder, if there is one, into players and movers: the number of steps done.
+    """Puts the checkpoint in the folder, if there is one, into models and optimizers: the number of steps done.
 
     Raises:
         VoicegraftError: it belongs to another run or model, is damaged, or not every process sees it.
@@ -109,10 +77,10 @@ def resume(
             f"{folder} belongs to a run of {saved.config.batches_per_step} batches per step, this one has "
             f"{planned.batches_per_step}: the batches would not go on where they stopped. Delete the folder or restore it"
         )
-    live = dict(_live_tensors(players, movers))
+    live = dict(_live_tensors(models, optimizers))
     still = {
-        f"{player}/model/{name}"  # older checkpoints held frozen weights that are tied
-        for player, module in players.items()
+        f"{model}/model/{name}"  # older checkpoints held frozen weights that are tied
+        for model, module in models.items()
         for name, parameter in module.named_parameters(remove_duplicate=False)
         if not parameter.requires_grad
     }
@@ -126,23 +94,25 @@ def resume(
             f"{folder} belongs to another model (for example {odd[0]}): delete it or use another folder"
         )
     with torch.no_grad():
-        for name, held in live.items():
-            held.put(saved.tensors[name])
+        for name, tensor in live.items():
+            tensor.load(saved.tensors[name])
     return saved.config.step
 
 
-def _live_tensors(players: Mapping[str, nn.Module], movers: Mapping[str, Mover]) -> Iterator[tuple[str, Held]]:
-    """Everything that changes while training: moving parameters, buffers, and the optimizers' moments."""
-    for player, module in players.items():
-        # The state first: it has FSDP2 take back the whole weights that a validation's forward gathered.
+def _live_tensors(
+    models: Mapping[str, nn.Module], optimizers: Mapping[str, OptimizerWrapper]
+) -> Iterator[tuple[str, CheckpointTensor]]:
+    """Everything that changes while training: trainable parameters, buffers, and the optimizers' moments."""
+    for model, module in models.items():
+        # The state first: it has FSDP2 reshard the full weights that a validation's forward gathered.
         state = module.state_dict()
         parameters = dict(module.named_parameters(remove_duplicate=False))  # tied weights have two names in the state
         buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
         for name, tensor in state.items():
             if name in buffers:
-                yield f"{player}/model/{name}", HeldTensor(tensor)
+                yield f"{model}/model/{name}", CheckpointTensor(tensor)
             elif name in parameters and parameters[name].requires_grad:
-                yield f"{player}/model/{name}", movers[player].weights(parameters[name])
-        names = {parameter: name for name, parameter in moving_parameters(module).items()}
-        for kind, parameter, moment, held in movers[player].moments():
-            yield f"{player}/{kind}/{names[parameter]}/{moment}", held
+                yield f"{model}/model/{name}", optimizers[model].weights(parameters[name])
+        names = {parameter: name for name, parameter in trainable_parameters(module).items()}
+        for kind, parameter, moment, tensor in optimizers[model].moments():
+            yield f"{model}/{kind}/{names[parameter]}/{moment}", tensor

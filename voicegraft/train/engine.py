@@ -2,7 +2,7 @@
 
 Replicated (its DDP configs): every process holds all modules and gradients are averaged once per step. Sharded (its FSDP2
 configs): the frozen weights of a large model are spread over the processes, or all its weights where all are trained; what
-is small beside them stays replicated. DeepSpeed's ZeRO, for a single player, is in ``deepspeed_engine``.
+is small beside them stays replicated. DeepSpeed's ZeRO, for a single model, is in ``deepspeed_engine``.
 
 The modules are not wrapped: a loss may call any method of them, or one twice, and a batch may leave parameters out. PyTorch's
 DDP wrapper allows neither without special cases; it would send gradients while others are still computed, but what
@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -33,12 +33,10 @@ from voicegraft.core.processes import (
     take_from_main,
     wait_for_all,
 )
-from voicegraft.train.checkpoint import Held, HeldTensor
-from voicegraft.train.deepspeed_engine import ZeroMover, check_fits, check_installed, whole_weights
-from voicegraft.train.optimizers import make_optimizers, moments, moving_parameters
-
-if TYPE_CHECKING:
-    from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.deepspeed_engine import ZeroOptimizer, check_fits, check_installed, full_weights
+from voicegraft.train.optimizers import make_optimizers, moments, trainable_parameters
+from voicegraft.train.state import CheckpointTensor, OptimizerWrapper
 
 _PATIENCE = timedelta(hours=2)  # for what the main process does alone; a process that dies ends the others at once
 
@@ -52,18 +50,20 @@ def _launched_with(engine: str) -> bool:
     return parse_flag_from_env(f"ACCELERATE_USE_{engine}")
 
 
-def join_processes(players: Mapping[str, nn.Module], config: LoopConfig) -> tuple[torch.device, dict[str, Mover]]:
-    """Joins the processes launched together, and places the players: the device of this process, what moves each player.
+def join_processes(
+    models: Mapping[str, nn.Module], config: LoopConfig
+) -> tuple[torch.device, dict[str, OptimizerWrapper]]:
+    """Joins the processes launched together, and places the models: this process's device, and each model's optimizers.
 
     Raises:
-        VoicegraftError: the launcher was told to use an engine that cannot train these players.
+        VoicegraftError: the launcher was told to use an engine that cannot train these models.
     """
     if _launched_with("DEEPSPEED"):
-        check_fits(players, config)
+        check_fits(models, config)
         device = _join().device
-        return device, {name: ZeroMover(module, config, device) for name, module in players.items()}
-    device = _place(players)
-    return device, {name: PlainMover(module, config) for name, module in players.items()}
+        return device, {name: ZeroOptimizer(module, config, device) for name, module in models.items()}
+    device = _place(models)
+    return device, {name: TorchOptimizer(module, config) for name, module in models.items()}
 
 
 def _join() -> PartialState:
@@ -73,18 +73,18 @@ def _join() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=_PATIENCE)
 
 
-def _place(players: Mapping[str, nn.Module]) -> torch.device:
-    """Replicates or shards the players: the device of this process."""
-    on_cpu = next(next(iter(players.values())).parameters()).device.type == "cpu"
+def _place(models: Mapping[str, nn.Module]) -> torch.device:
+    """Replicates or shards the models: the device of this process."""
+    on_cpu = next(next(iter(models.values())).parameters()).device.type == "cpu"
     # Mixed precision is the loop's own setting: a checkpoint then means the same under every launcher's config.
     accelerator = Accelerator(
         cpu=on_cpu and not _launched_with("FSDP"),
         mixed_precision="no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
-    for module in players.values():
+    for module in models.values():
         if not _is_sharded(module):  # by an earlier round
-            take_from_main([p.detach() for p in moving_parameters(module).values()])
+            take_from_main([p.detach() for p in trainable_parameters(module).values()])
             take_from_main(module.buffers())
     if _launched_with("FSDP"):
         settings = FullyShardedDataParallelPlugin()
@@ -92,15 +92,15 @@ def _place(players: Mapping[str, nn.Module]) -> torch.device:
             raise VoicegraftError(
                 "expected fsdp_version: 2 and fsdp_activation_checkpointing: false in Accelerate's config; correct them"
             )
-        for module in players.values():
+        for module in models.values():
             _shard(module, settings, accelerator.device)
-        if any(map(_moves_in_parts, players.values())) and len(players) > 1:
+        if any(map(_trains_sharded, models.values())) and len(models) > 1:
             raise VoicegraftError("FSDP2 cannot train all weights of a large model beside a second one; launch DDP")
     return accelerator.device
 
 
 def _shard(module: nn.Module, settings: FullyShardedDataParallelPlugin, device: torch.device) -> None:
-    """Spreads a player whose blocks are known over the processes; any other one is moved to the device as it is.
+    """Shards a model whose blocks are known over the processes; any other one is moved to the device as it is.
 
     Blocks are those named in Accelerate's config, or the ones that a Hugging Face model says not to split.
     """
@@ -110,19 +110,19 @@ def _shard(module: nn.Module, settings: FullyShardedDataParallelPlugin, device: 
     for part in module.modules():
         named |= set(getattr(part, "_no_split_modules", None) or ())
     blocks = [part for part in module.modules() if type(part).__name__ in named]
-    moving = set(moving_parameters(module).values())
+    trained = set(trainable_parameters(module).values())
     if not blocks:
         module.to(device)
         return
     frozen = any(not p.requires_grad for p in module.parameters())
-    # What learns beside a frozen model is small, and whole it may be left out by some processes' batches.
-    whole = moving if frozen else set()
-    for parameter in whole:
+    # What learns beside a frozen model is small, and unsharded it may be left out by some processes' batches.
+    unsharded = trained if frozen else set()
+    for parameter in unsharded:
         parameter.data = parameter.data.to(device)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (num_processes(),)),
         "offload_policy": settings.cpu_offload,
-        "ignored_params": whole,
+        "ignored_params": unsharded,
     }
     for block in reversed(blocks):  # inner ones first
         fully_shard(block, reshard_after_forward=settings.reshard_after_forward, **options)
@@ -133,31 +133,12 @@ def _is_sharded(module: nn.Module) -> bool:
     return any(isinstance(p, DTensor) for p in module.parameters())
 
 
-def _moves_in_parts(module: nn.Module) -> bool:
-    return any(isinstance(p, DTensor) for p in moving_parameters(module).values())
+def _trains_sharded(module: nn.Module) -> bool:
+    return any(isinstance(p, DTensor) for p in trainable_parameters(module).values())
 
 
-class Mover(Protocol):
-    """Moves one player by its losses. Every process calls the same methods in the same order."""
-
-    def backward(self, loss: Tensor, retain_graph: bool) -> None:
-        """Adds the loss's gradients to those of the player's moving parameters, and to no other's."""
-
-    def step(self, lr: float) -> Tensor:
-        """Moves the player by the mean gradient of all processes, clipped, and forgets it: its norm before."""
-
-    def weights(self, parameter: nn.Parameter) -> Held:
-        """A moving parameter, for a checkpoint."""
-
-    def moments(self) -> Iterator[tuple[str, nn.Parameter, str, Held]]:
-        """What the optimizers remember: (optimizer, parameter, name, value)."""
-
-    def release(self) -> None:
-        """Takes back what was hung on the player, at the end of a run."""
-
-
-class PlainMover:
-    """Moves a player whose weights are replicated, or sharded by FSDP2."""
+class TorchOptimizer:
+    """Trains a model whose weights are replicated, or sharded by FSDP2."""
 
     def __init__(self, module: nn.Module, config: LoopConfig):
         self._module, self._largest = module, config.grad_clip
@@ -167,7 +148,7 @@ class PlainMover:
         backward(loss, self._module, retain_graph)
 
     def step(self, lr: float) -> Tensor:
-        parameters = list(moving_parameters(self._module).values())
+        parameters = list(trainable_parameters(self._module).values())
         average_gradients(parameters)
         norm = clip_gradients(parameters, self._largest)
         for optimizer in self._optimizers:
@@ -177,24 +158,24 @@ class PlainMover:
             optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def weights(self, parameter: nn.Parameter) -> Held:
-        return HeldTensor(parameter.detach())
+    def weights(self, parameter: nn.Parameter) -> CheckpointTensor:
+        return CheckpointTensor(parameter.detach())
 
-    def moments(self) -> Iterator[tuple[str, nn.Parameter, str, Held]]:
+    def moments(self) -> Iterator[tuple[str, nn.Parameter, str, CheckpointTensor]]:
         for optimizer in self._optimizers:
             kind = type(optimizer).__name__.lower()
             for parameter in (p for group in optimizer.param_groups for p in group["params"]):
                 for moment, tensor in moments(optimizer, parameter).items():
-                    yield kind, parameter, moment, HeldTensor(tensor)
+                    yield kind, parameter, moment, CheckpointTensor(tensor)
 
     def release(self) -> None:
         pass
 
 
 def backward(loss: Tensor, module: nn.Module, retain_graph: bool) -> None:
-    """Adds the loss's gradients to the module's moving parameters, and to no other's."""
-    # The leaves of a sharded module are gathered copies; what moves in parts has no other player beside it.
-    inputs = None if _moves_in_parts(module) else list(moving_parameters(module).values())
+    """Adds the loss's gradients to the module's trainable parameters, and to no other's."""
+    # The leaves of a sharded module are gathered copies; a model that trains sharded has no other beside it.
+    inputs = None if _trains_sharded(module) else list(trainable_parameters(module).values())
     loss.backward(inputs=inputs, retain_graph=retain_graph)
 
 
@@ -238,18 +219,18 @@ def save_once(model: nn.Module, write: Callable[..., None], *arguments: object) 
     """Calls ``write(*arguments)``, by which the model saves itself, in the main process while the others wait.
 
     Args:
-        model: as ``run`` left it; for ``write`` its moving parameters are whole.
+        model: as ``run`` left it; for ``write`` its trainable parameters are gathered.
     """
     parts = [(m, n, p) for m in model.modules() for n, p in m.named_parameters(recurse=False) if isinstance(p, DTensor)]
-    moving = [(m, n, p) for m, n, p in parts if p.requires_grad]
+    trained = [(m, n, p) for m, n, p in parts if p.requires_grad]
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()  # else the weights that the last forward gathered would be taken for the module's
-    for module, name, parameter in moving:
+    for module, name, parameter in trained:
         setattr(module, name, nn.Parameter(parameter.full_tensor()))
-    with whole_weights(model):
+    with full_weights(model):
         if is_main_process():
             write(*arguments)
-    for module, name, parameter in moving:
+    for module, name, parameter in trained:
         setattr(module, name, parameter)
     wait_for_all()

@@ -3,8 +3,8 @@
 A recipe hands over its modules, a batch for every batch number, and a function from batch to losses. Everything random
 is drawn from the batch's number, so a run that is killed at any moment and started again ends with the same weights as
 one that never stopped, and several processes, which share the batches of a step among them, with those of one process but
-for the order of summation. Adversarial training needs nothing more: each module ("player") has a loss of its own, and a
-loss moves its own player only.
+for the order of summation. Adversarial training needs nothing more: each model has a loss of its own, which trains
+that model only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,57 +26,19 @@ from tqdm import tqdm
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, take_from_main
 from voicegraft.train.checkpoint import Progress, resume, save_checkpoint
-from voicegraft.train.engine import Mover, join_processes, main_first, save_once
-from voicegraft.train.optimizers import hidden_matrices, moving_parameters
-
-__all__ = ["LoopConfig", "Losses", "Metrics", "hidden_matrices", "main_first", "moving_parameters", "run", "save_once"]
+from voicegraft.train.config import LoopConfig
+from voicegraft.train.engine import join_processes
+from voicegraft.train.state import OptimizerWrapper
 
 Batch = Any
-Losses = dict[str, Tensor]  # player -> scalar
+Losses = dict[str, Tensor]  # model -> scalar
 Metrics = dict[str, Tensor]  # name -> scalar, averaged for the log; those named num_... are counted, per second
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    steps: int = 1000  # optimiser steps in all
-    batches_per_step: int = 1  # whose mean gradient a step takes, of all processes together
-    lr: float = 1e-3  # peak learning rate
-    warmup_steps: int = 50  # linear, from zero
-    final_lr: float = 0.05  # share of the peak that the cosine ends at
-    weight_decay: float = 0.01  # on matrices; vectors (norms, biases) have none
-    optimizer: str = "adamw"  # or "muon": Muon for hidden matrices, AdamW for the rest, at the same learning rate
-    betas: tuple[float, float] = (0.9, 0.98)  # AdamW
-    grad_clip: float = 1.0  # largest gradient norm per player
-    precision: str = "bf16"  # "bf16" autocast or "no"
-    seed: int = 0
-    log_every: int = 20  # steps
-    save_every: int = 200  # steps between resumable checkpoints
-    validate_every: int = 500  # steps
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.warmup_steps < 0:
-            raise ValueError(f"steps must be positive and warmup_steps not negative: {self.steps}, {self.warmup_steps}")
-        if self.batches_per_step < 1:
-            raise ValueError(f"batches_per_step must be at least 1, got {self.batches_per_step}")
-        if min(self.log_every, self.save_every, self.validate_every) < 1:
-            raise ValueError("log_every, save_every and validate_every count steps: each must be at least 1")
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"precision must be bf16 or no, got {self.precision!r}")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
-
-    def lr_at(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, then half a cosine."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def run(
     config: LoopConfig,
     folder: Path,
-    players: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module],
     batch_at: Callable[[int], Batch],
     losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
     validate: Callable[[int], Mapping[str, float]] | None = None,
@@ -86,10 +47,10 @@ def run(
 
     Args:
         folder: the same one for all processes, on a disk that they share.
-        players: name -> module; each is moved by the loss of the same name, by optimizers of its own.
+        models: name -> module; each is trained by the loss of the same name, with optimizers of its own.
         batch_at: batch number (``step * batches_per_step`` and on) -> batch on this process's device; must depend on the
             number alone.
-        losses_of: (players, batch, step) -> (loss per player, metrics to log); which players have a loss must depend on
+        losses_of: (models, batch, step) -> (loss per model, metrics to log); which models have a loss must depend on
             the step alone.
         validate: step -> numbers to log, called every ``validate_every`` steps and at the end, by every process.
 
@@ -100,7 +61,7 @@ def run(
         VoicegraftError: a loss is not finite, the checkpoint is of another run or model, or the processes that were
             launched do not divide ``batches_per_step``.
     """
-    device, movers = join_processes(players, config)
+    device, optimizers = join_processes(models, config)
     main, world = is_main_process(), num_processes()
     if config.batches_per_step % world:
         raise VoicegraftError(
@@ -108,9 +69,9 @@ def run(
             f"batches_per_step to a multiple of {world}, or launch another number of processes"
         )
     planned = Progress(config.steps, config.steps, config.batches_per_step)
-    start = resume(folder / "resume", planned, players, movers, device)
+    start = resume(folder / "resume", planned, models, optimizers, device)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if main else None
-    for module in players.values():
+    for module in models.values():
         module.train()  # whatever a validation or a loader left: a resumed run must be in the same mode
     recent = _Recent()
     began = time.monotonic()
@@ -120,7 +81,7 @@ def run(
         tqdm(total=config.steps, initial=start, desc=folder.name, unit="step", disable=not main, mininterval=5) as bar,
     ):
         for step in range(start, config.steps):
-            means = _gradients(config, step, players, movers, batch_at, losses_of, recent, device)
+            means = _gradients(config, step, models, optimizers, batch_at, losses_of, recent, device)
             # All processes must stop at the same step, wherever the signal or the error came up.
             agreed = torch.tensor([*means.values(), float(stopped())], device=device)
             sum_over_processes([agreed])
@@ -132,9 +93,9 @@ def run(
                         f"checkpoint in {folder / 'resume'} is from before"
                     )
             for name in means:
-                recent.add(f"grad_norm/{name}", movers[name].step(config.lr * config.lr_at(step)))
+                recent.add(f"grad_norm/{name}", optimizers[name].step(config.lr * config.lr_at(step)))
             if world > 1:  # moving averages within a module are each process's own: the main one's go on
-                take_from_main(buffer for module in players.values() for buffer in module.buffers())
+                take_from_main(buffer for module in models.values() for buffer in module.buffers())
             bar.update()
             done = step + 1
             if done % config.log_every == 0:
@@ -153,13 +114,13 @@ def run(
                     tqdm.write(f"{folder.name} {done}: " + " ".join(f"{k} {v:.4f}" for k, v in scores.items()))
             if done % config.save_every == 0 or last or stopping:
                 progress = Progress(done, config.steps, config.batches_per_step)
-                save_checkpoint(folder / "resume", progress, players, movers)
+                save_checkpoint(folder / "resume", progress, models, optimizers)
             if stopping and not last:
                 if main:
                     tqdm.write(f"{folder.name}: stopped at step {done}; the same command goes on from here")
                 break
-    for mover in movers.values():
-        mover.release()
+    for optimizer in optimizers.values():
+        optimizer.release()
     if log is not None:
         log.close()
     return last
@@ -168,14 +129,14 @@ def run(
 def _gradients(
     config: LoopConfig,
     step: int,
-    players: Mapping[str, nn.Module],
-    movers: Mapping[str, Mover],
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, OptimizerWrapper],
     batch_at: Callable[[int], Batch],
     losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
     recent: _Recent,
     device: torch.device,
 ) -> dict[str, float]:
-    """Leaves the mean gradients of this process's batches of a step in the players; the mean loss of each."""
+    """Leaves the mean gradients of this process's batches of a step in the models; the mean loss of each."""
     world = num_processes()
     share = world / config.batches_per_step
     means: dict[str, float] = {}
@@ -184,9 +145,9 @@ def _gradients(
         torch.manual_seed(config.seed * 1_000_003 + number)
         batch = batch_at(number)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses, metrics = losses_of(players, batch, step)
+            losses, metrics = losses_of(models, batch, step)
         for name, loss in losses.items():
-            movers[name].backward(loss * share, retain_graph=len(losses) > 1)
+            optimizers[name].backward(loss * share, retain_graph=len(losses) > 1)
             means[name] = means.get(name, 0.0) + float(loss.detach()) * share
             recent.add(f"loss/{name}", loss)
         for name, metric in metrics.items():

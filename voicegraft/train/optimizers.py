@@ -1,21 +1,20 @@
-"""What moves a module, and how."""
+"""Which parameters of a module are trained, and by which optimizer: AdamW, or Muon for hidden matrices."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from voicegraft.train.loop import LoopConfig
+from voicegraft.train.config import LoopConfig
 
 
-def moving_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def whole_shape(parameter: nn.Parameter) -> torch.Size:
+def full_shape(parameter: nn.Parameter) -> torch.Size:
     """The shape of a parameter, also where ZeRO-3 has put its values away and the tensor itself is empty."""
     return cast(torch.Size, getattr(parameter, "ds_shape", parameter.shape))
 
@@ -31,13 +30,13 @@ def hidden_matrices(module: nn.Module) -> set[nn.Parameter]:
 
 
 def make_optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon and AdamW, over the module's moving parameters."""
+    """AdamW, or Muon and AdamW, over the module's trainable parameters."""
     hidden = hidden_matrices(module) if config.optimizer == "muon" else set()
-    parameters = list(moving_parameters(module).values())
+    parameters = list(trainable_parameters(module).values())
     others = [p for p in parameters if p not in hidden]
     groups = [
-        {"params": [p for p in others if len(whole_shape(p)) >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if len(whole_shape(p)) < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if len(full_shape(p)) >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if len(full_shape(p)) < 2], "weight_decay": 0.0},
     ]
     made: list[torch.optim.Optimizer] = []
     if others:
