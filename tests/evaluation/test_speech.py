@@ -5,7 +5,7 @@ import pytest
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.reports.summary import summarize, worst_items, write_report
-from voicegraft.evaluation.speech.items import Clip, Item, RowLog, judge_clip, mean_voices, run_items
+from voicegraft.evaluation.speech.items import Clip, Item, judge_clip, mean_voices, open_rows, run_items
 
 RATE = 24_000
 
@@ -53,7 +53,7 @@ def test_a_failed_item_is_a_row_and_the_rest_goes_on(judges, tmp_path):
         raise VoicegraftError("no speakable character")
 
     items = [item_of("1", "word word", fail), item_of("2", "word word")]
-    log = RowLog(tmp_path / "rows.jsonl", {})
+    log = open_rows(tmp_path / "rows.jsonl", {})
     rows = run_items(items, judges, {}, log, progress=False)
     assert rows[0]["status"] == "error: no speakable character"
     assert (rows[0]["word_errors"], rows[0]["mos"], rows[0]["ran_away"]) == (2, {}, True)
@@ -75,25 +75,19 @@ def test_an_interrupted_run_goes_on_where_it_stopped(judges, tmp_path):
         return [item_of(name, "word word", lambda name=name: produce(name)) for name in "abc"]
 
     with pytest.raises(KeyboardInterrupt):
-        run_items(items(stop_at="c"), judges, {}, RowLog(path, {"pack": "x"}), progress=False)
+        run_items(items(stop_at="c"), judges, {}, open_rows(path, {"pack": "x"}), progress=False)
     with path.open("ab") as file:
         file.write(b'{"stage": "speech", "voi')  # a line torn by the crash
-    rows = run_items(items(), judges, {}, RowLog(path, {"pack": "x"}), progress=False)
+    rows = run_items(items(), judges, {}, open_rows(path, {"pack": "x"}), progress=False)
     assert made == ["a", "b", "c"]
     assert [row["id"] for row in rows] == ["a", "b", "c"]
-    assert len(RowLog(path, {"pack": "x"}).rows) == 3
+    assert len(open_rows(path, {"pack": "x"}).rows) == 3
 
 
 def test_rows_of_another_pack_are_refused(tmp_path):
-    RowLog(tmp_path / "rows.jsonl", {"fingerprint": "one"})
+    open_rows(tmp_path / "rows.jsonl", {"fingerprint": "one"})
     with pytest.raises(VoicegraftError, match=r"one.*two.*another output folder"):
-        RowLog(tmp_path / "rows.jsonl", {"fingerprint": "two"})
-
-
-def test_a_foreign_file_is_refused(tmp_path):
-    (tmp_path / "rows.jsonl").write_text("hello\n")
-    with pytest.raises(VoicegraftError, match="not a log"):
-        RowLog(tmp_path / "rows.jsonl", {})
+        open_rows(tmp_path / "rows.jsonl", {"fingerprint": "two"})
 
 
 def test_summary_is_by_stage_and_voice(judges):

@@ -5,7 +5,7 @@
 Fits the k-means units on the spot and reads the trained ones from ``work/tokens/semantic``. Linear probes say what the
 units tell (phone, pitch, speaker); one small decoder per tokenizer, trained alike, says what can be understood after
 codes -> mel -> codec -> vocoder, in the same voice and in another one. The codec's codes, the log-mel and the recordings
-stand beside them. Writes ``report.json`` and ``report.md``; ``measures.json`` keeps what is measured, so a stopped run
+stand beside them. Writes ``report.json`` and ``report.md``; ``measures.jsonl`` keeps what is measured, so a stopped run
 goes on.
 """
 
@@ -39,6 +39,7 @@ from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.ledger import Ledger
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.prepared import Clip
 from voicegraft.data.tokens import Tokens
@@ -64,26 +65,6 @@ class EvaluateTokenizerConfig:
     seed: int = 0
 
 
-class Kept:
-    """Measures on disk by name; the file belongs to one configuration."""
-
-    def __init__(self, path: Path, identity: Any):
-        self.path = path
-        self.parts: dict[str, Any] = {}
-        self.identity = json.loads(json.dumps(identity))
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["identity"] != self.identity:
-                raise VoicegraftError(f"{path} is of other settings: choose another out, or delete that file")
-            self.parts = found["parts"]
-
-    def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        if name not in self.parts:
-            self.parts[name] = measure()
-            write_text(self.path, json.dumps({"identity": self.identity, "parts": self.parts}, indent=1))
-        return self.parts[name]
-
-
 def main(argv: list[str] | None = None) -> None:
     single_thread()
     evaluate_tokenizer(recipe_config(EvaluateTokenizerConfig, __doc__, argv))
@@ -100,7 +81,8 @@ def evaluate_tokenizer(
     material = Material(work, config.clips_per_speaker, config.seed)
     clips = {voice: material.held_by(voice) for voice in (config.voice, config.other_voice)}
     codec, semantic = Codec.load(work / "codec"), open_semantic(work / "semantic")
-    kept = Kept(out / "measures.json", {**to_dict(config), "out": "", "codec": codec.spec.fingerprint})
+    settings = {**to_dict(config), "out": "", "codec": codec.spec.fingerprint}
+    kept = Ledger(out / "measures.jsonl", settings)
     kmeans = fit_kmeans(config, material, out / "kmeans")
 
     def codec_codes(clip: Clip) -> Tensor:
@@ -159,7 +141,7 @@ def evaluate_tokenizer(
     names = [*(c.name for c in (*units, *references)), "recordings"]
     report = {
         "about": {
-            **kept.identity,
+            **settings,
             "fingerprints": {**prints, "vocoder": sound},
             "num_clips": {
                 "train": len(material.train),

@@ -336,16 +336,16 @@ def _speak_lines(speaker: Speaker, lines: list[str], options: argparse.Namespace
     suffix = "" if times is None else times.suffix or f".{times.name}"
     request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
     request |= {"guard": _speaking(speaker, options).guard.mode, "timestamps": suffix}
-    failures = 0
-    with LineReports(options.out_dir, request) as reports:
-        for number, text in enumerate(tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty()), start=1):
-            path = options.out_dir / f"{number:04d}.wav"
-            row = reports.earlier(path.name, text)
-            if row is None:
-                times = path.with_suffix(suffix) if suffix else None
-                row = reports.row(path.name, text, *_speak_to_file(speaker, text, path, options, times))
-            failures += row["status"] != "ok"
-            reports.write(row)
+    reports, rows = LineReports(options.out_dir, request), []
+    for number, text in enumerate(tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty()), start=1):
+        path = options.out_dir / f"{number:04d}.wav"
+        row = reports.earlier(path.name, text)
+        if row is None:
+            times = path.with_suffix(suffix) if suffix else None
+            row = reports.add(path.name, text, *_speak_to_file(speaker, text, path, options, times))
+        rows.append(row)
+    reports.finish(rows)
+    failures = sum(row["status"] != "ok" for row in rows)
     print(f"{options.out_dir}: {len(lines)} lines spoken, {failures} of them not ok (see {reports.path.name})")
     return 1 if failures else 0
 

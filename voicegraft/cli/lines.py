@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.core.ledger import Ledger
 from voicegraft.inference.report import SpeechReport, SpokenSentence
 
 
@@ -25,27 +25,15 @@ class LineReports:
         """
         self.path = folder / "report.jsonl"
         self.request = dict(request)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._earlier = self._finished()
-            self._file = self.path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise VoicegraftError(f"cannot write to {folder}: {error.strerror}; give another --out-dir") from error
-
-    def __enter__(self) -> LineReports:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        self._ledger = Ledger(self.path, keys=("file", "text"))
 
     def earlier(self, file: str, text: str) -> dict[str, Any] | None:
-        """The row of an earlier run."""
-        return self._earlier.get((file, text))
+        """The row of an earlier run for the same request, where its file is there."""
+        row = self._ledger.rows.get((file, text), {})
+        return row if row.get("request") == self.request and (self.path.parent / file).is_file() else None
 
-    def row(self, file: str, text: str, report: SpeechReport, sentences: Sequence[SpokenSentence]) -> dict[str, Any]:
-        return {
+    def add(self, file: str, text: str, report: SpeechReport, sentences: Sequence[SpokenSentence]) -> dict[str, Any]:
+        row = {
             "file": file,
             "text": text,
             "spoken_text": " ".join(sentence.spoken for sentence in sentences),
@@ -58,19 +46,9 @@ class LineReports:
             "retries": report.num_retries,
             "request": self.request,
         }
+        self._ledger.add(row)
+        return row
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def _finished(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(file, text) -> row, for the same request and where the file is there."""
-        rows = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a killed run left half a line
-            if row["request"] == self.request and (self.path.parent / row["file"]).is_file():
-                rows[row["file"], row["text"]] = row
-        return rows
+    def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The file holds these rows, in their order, and nothing of earlier requests any more."""
+        write_text(self.path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))

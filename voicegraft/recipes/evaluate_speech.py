@@ -39,9 +39,9 @@ from voicegraft.evaluation.speech.items import (
     STAGES,
     Clip,
     Item,
-    RowLog,
     SpeakerUnderTest,
     mean_voices,
+    open_rows,
     run_items,
 )
 from voicegraft.evaluation.speech.test_sets import PROTOCOLS, Prompt, Protocol, read_protocol
@@ -171,7 +171,7 @@ def evaluate_speech(
     judges = judges or load_judges(config.recognizer, config.mos, config.speaker_judge, config.fault_judge)
     if protocol:
         judges = replace(judges, normalize=protocol.normalize, names={**judges.names, "texts": protocol.name})
-    log = RowLog(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans, others, judges))
+    ledger = open_rows(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans, others, judges))
 
     rate = speaker.sample_rate if speaker else _RATE
     items: list[Item] = []
@@ -186,12 +186,14 @@ def evaluate_speech(
         {voice: map(partial(human.read, sample_rate=rate), human.clips) for voice, human in humans.items()},
         judges.speaker,
     )
-    missing = [item for item in items if item.stage == SPEECH and item.voice not in others and item.key not in log.rows]
+    missing = [
+        item for item in items if item.stage == SPEECH and item.voice not in others and item.key not in ledger.rows
+    ]
     if speaker and missing:
         # What only the first call of a process costs is not measured.
         speaker.say(missing[0].text, voice=missing[0].voice, seed=config.seed)
     clips = ClipFolder(config.out / "audio", rate)
-    rows = run_items(items, judges, means, log, clips.save, progress)
+    rows = run_items(items, judges, means, ledger, clips.save, progress)
     about = _about(config, speaker, voices, humans, others, judges)
     report = write_report(
         config.out, rows, {**about, "protocol": _protocol_note(protocol, judges) if protocol else None}

@@ -24,10 +24,11 @@ from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.ledger import Row
 from voicegraft.core.runtime import single_thread
 from voicegraft.evaluation.metrics.significance import wilson
 from voicegraft.evaluation.reports.summary import environment, fact_list, markdown_table
-from voicegraft.evaluation.speech.items import Row, RowLog
+from voicegraft.evaluation.speech.items import open_rows
 from voicegraft.guard.monitor import REPEAT, SKIP, TRUNCATION
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.trust_stages import STAGES, TrustConfig, cost, long_text, planted, suite, timestamps
@@ -66,10 +67,10 @@ def evaluate_trust(config: TrustConfig, stages: Sequence[str], speaker: Speaker)
     number, count = config.shard
     voice = speaker.voice_named(config.voice)
     identity = {"fingerprint": speaker.fingerprint, "voice": voice, "guard": asdict(speaker.pack.header.options.guard)}
-    log = RowLog(config.out / f"rows-{number}-of-{count}.jsonl", identity)
+    ledger = open_rows(config.out / f"rows-{number}-of-{count}.jsonl", identity)
     for stage, run in (("suite", suite), ("planted", planted)):
         if stage in stages:
-            run(config, speaker, voice, log)
+            run(config, speaker, voice, ledger)
     rows = list(_rows(config.out, identity))
     found: dict[str, Any] = {"about": {"pack": speaker.pack.header.name, **identity}, "environment": environment()}
     known = config.out / "report.json"
@@ -179,7 +180,7 @@ def _share(estimate: Mapping[str, float]) -> str:
 
 def _rows(out: Path, identity: Mapping[str, Any]) -> Iterator[Row]:
     for path in sorted(out.glob("rows-*.jsonl")):
-        yield from RowLog(path, identity).rows.values()
+        yield from open_rows(path, identity).rows.values()
 
 
 def _shard(text: str) -> tuple[int, int]:

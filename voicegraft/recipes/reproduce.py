@@ -38,7 +38,7 @@ from voicegraft.data.text import book_pieces, chats
 from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
 from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.reports.systems_table import write_table
-from voicegraft.evaluation.speech.items import Clip, Item, RowLog, mean_voices, run_items
+from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items
 from voicegraft.evaluation.tasks import spoken_qa
 from voicegraft.evaluation.tasks.harness import local_tasks, need_harness, run_task
 from voicegraft.evaluation.tasks.routing import confusion
@@ -277,8 +277,8 @@ class Bench:
 
         items = [Item("speech", self.voice, f"{n:04d}", t, partial(say, t)) for n, t in enumerate(prompts, start=1)]
         key = hashlib.sha256(json.dumps(sounds, sort_keys=True).encode()).hexdigest()[:12]
-        log = RowLog(Path(self.config.out) / "sounds" / f"{key}.jsonl", {"sounds": sounds})
-        return summarize(run_items(items, self.judges, self.voices, log))[0]
+        rows = open_rows(Path(self.config.out) / "sounds" / f"{key}.jsonl", {"sounds": sounds})
+        return summarize(run_items(items, self.judges, self.voices, rows))[0]
 
     def spoken(self, speaker: Speaker, written: list[str]) -> dict[str, Any]:
         def say(text: str) -> spoken_qa.Sound:

@@ -14,12 +14,12 @@ import torch
 
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.ledger import Ledger, Row
 from voicegraft.data.manifest import read_manifest
 from voicegraft.evaluation.judges.faults import FaultJudge
 from voicegraft.evaluation.judges.word_alignment import AlignmentError, ForcedAligner
 from voicegraft.evaluation.metrics.rates import duration_budget_sec
 from voicegraft.evaluation.speech.fault_injection import KINDS
-from voicegraft.evaluation.speech.items import Row, RowLog
 from voicegraft.evaluation.speech.robustness_suite import load_suite
 from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.guard.monitor import Monitor
@@ -53,10 +53,10 @@ def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:
     return replace(options, guard=replace(options.guard, mode=mode))
 
 
-def suite(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> None:
+def suite(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
     """A row for every utterance of the suite; what anybody complained of is kept as sound under ``out/audio``."""
     judge = FaultJudge()
-    for item in _share_of(load_suite()[: config.limit], config, "suite", log, voice, lambda item: item.id):
+    for item in _share_of(load_suite()[: config.limit], config, "suite", ledger, voice, lambda item: item.id):
         # The guard draws nothing of its own: what it lets pass is the same sound with and without it.
         watched = speaker.say(item.text, voice, options=with_guard(speaker, "watch"))
         row: Row = {"stage": "suite", "voice": voice, "id": item.id, "kind": item.kind, "text": item.text}
@@ -69,10 +69,10 @@ def suite(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> Non
             _keep(config.out / "audio" / f"{item.id}-with.flac", guarded)
         if config.keep_audio or row["without"]["judged"] or row["without"]["faults"]:
             _keep(config.out / "audio" / f"{item.id}-without.flac", watched)
-        log.add(row)
+        ledger.add(row)
 
 
-def planted(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> None:
+def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
     """A row for every planted fault."""
     monitor = speaker.pack.monitor
     assert monitor is not None
@@ -80,7 +80,7 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> N
     plain = [item for item in load_suite() if item.kind == "statement" and len(words_of(item.text)) >= PLAIN]
     number = min(config.limit or NUM_PLANTED, NUM_PLANTED)
     todo = [(kind, plain[n % len(plain)], n) for kind in KINDS for n in range(number)]
-    for kind, item, n in _share_of(todo, config, "planted", log, voice, lambda job: f"{job[0]} {job[2]}"):
+    for kind, item, n in _share_of(todo, config, "planted", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         generator = torch.Generator(speaker.device).manual_seed(n)
         text = speaker.normalizer.normalize(item.text)
         double = KINDS[kind](
@@ -92,7 +92,7 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, log: RowLog) -> N
         at = double.planted_at
         again = Monitor(monitor, double.units, voice, options.guard.sensitivity)
         sound = again.push(handed, ended=True) is None
-        log.add(
+        ledger.add(
             {
                 "stage": "planted",
                 "voice": voice,
@@ -219,12 +219,14 @@ def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, An
     }
 
 
-def _share_of(items: list[Any], config: TrustConfig, stage: str, log: RowLog, voice: str, name: Any) -> Iterator[Any]:
+def _share_of(
+    items: list[Any], config: TrustConfig, stage: str, ledger: Ledger, voice: str, name: Any
+) -> Iterator[Any]:
     """What this shard has still to do, with progress."""
     from tqdm import tqdm
 
     number, count = config.shard
-    todo = [item for item in items[number::count] if (stage, voice, name(item)) not in log.rows]
+    todo = [item for item in items[number::count] if (stage, voice, name(item)) not in ledger.rows]
     yield from tqdm(todo, desc=stage, unit="utterance")
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 import voicegraft
 from voicegraft.core.files import write_text
+from voicegraft.core.ledger import Row
 from voicegraft.evaluation.metrics.measures import BY_NAME, PROSODY, against, estimates, fault_rates
 from voicegraft.evaluation.metrics.rates import bootstrap_mean
-from voicegraft.evaluation.speech.items import STAGES, Row
+from voicegraft.evaluation.speech.items import STAGES
 
 _PACKAGES = (
     "torch", "transformers", "numpy", "scipy", "pocketsphinx", "jiwer", "speechmos", "onnxruntime", "resemblyzer",

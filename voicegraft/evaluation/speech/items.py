@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from voicegraft.audio.io import read_audio
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.ledger import Ledger, Row
 from voicegraft.evaluation.judges.base import Judges, SpeakerJudge
 from voicegraft.evaluation.metrics import rates as metrics
 from voicegraft.evaluation.metrics.prosody import measure_pauses, measure_pitch
@@ -22,7 +21,6 @@ from voicegraft.text.english.normalize import Normalizer
 _MOST_WORDS = 40  # that faults are listened for in: the judge's time grows with the cube of their number
 ROW_FORMAT = 2  # changes with the fields of a row: rows of two formats are not mixed
 STAGES = ("recordings", "semantic re-synthesis", "codec re-synthesis", "speech")
-Row = dict[str, Any]
 
 
 class Spoken(Protocol):
@@ -100,41 +98,9 @@ class Item:
         return self.stage, self.voice, self.id
 
 
-class RowLog:
-    """Rows in a JSON-lines file that grows by whole lines; a line torn by a crash is dropped on opening.
-
-    The first line holds `identity`, what the rows depend on, and ROW_FORMAT; a file of another identity is refused
-    with a VoicegraftError, so that one report never mixes two packs or two judges.
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self._path = path
-        identity = {**identity, "row format": ROW_FORMAT}
-        self.rows: dict[tuple[str, str, str], Row] = {}
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        if not lines:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"identity": identity}) + "\n", encoding="utf-8")
-            return
-        try:
-            found, *rows = [json.loads(line) for line in lines]
-            self.rows = {(row["stage"], row["voice"], row["id"]): row for row in rows}
-            known = found["identity"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise VoicegraftError(f"{path} is not a log of evaluation rows ({error}); remove it") from error
-        for name, value in json.loads(json.dumps(identity)).items():
-            if known.get(name) != value:
-                raise VoicegraftError(
-                    f"{path} holds rows for {name} {known.get(name)!r}, but this evaluation has {value!r}; "
-                    "choose another output folder or remove that file"
-                )
-        os.truncate(path, sum(len(line) + 1 for line in lines))
-
-    def add(self, row: Row) -> None:
-        """Keeps a row, on disk first."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self.rows[row["stage"], row["voice"], row["id"]] = row
+def open_rows(path: Path, identity: Mapping[str, Any]) -> Ledger:
+    """The ledger of an evaluation's rows by stage, voice and id; `identity` is what they depend on besides."""
+    return Ledger(path, {**identity, "row format": ROW_FORMAT}, ("stage", "voice", "id"))
 
 
 def mean_voices(clips: Mapping[str, Iterable[Clip]], judge: SpeakerJudge) -> dict[str, np.ndarray]:
@@ -214,18 +180,18 @@ def run_items(
     items: Sequence[Item],
     judges: Judges,
     voices: Mapping[str, np.ndarray],
-    log: RowLog,
+    ledger: Ledger,
     keep: Callable[[Item, Clip], None] | None = None,
     progress: bool = True,
 ) -> list[Row]:
-    """Rows of all items in their order; items that the log already holds are not made again.
+    """Rows of all items in their order; items that the ledger already holds are not made again.
 
     voices: mean embedding [D] per voice to compare with. keep: called with every clip made, say to save it.
     An item whose `produce` raises VoicegraftError becomes a silent clip with the message as its status.
     """
     from tqdm import tqdm
 
-    todo = [item for item in items if item.key not in log.rows]
+    todo = [item for item in items if item.key not in ledger.rows]
     for item in tqdm(todo, desc="evaluate", unit="clip", disable=not progress):
         try:
             clip = item.produce()
@@ -233,5 +199,5 @@ def run_items(
             clip = Clip(np.zeros(0, np.float32), 16_000, status=f"error: {error}")
         if keep is not None:
             keep(item, clip)
-        log.add(judge_clip(item, clip, judges, voices))
-    return [log.rows[item.key] for item in items]
+        ledger.add(judge_clip(item, clip, judges, voices))
+    return [ledger.rows[item.key] for item in items]
