@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from voicegraft.core.messages import Message
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
 from voicegraft.evaluation.tasks.routing import confusion
@@ -32,7 +33,7 @@ def test_text_is_the_untouched_backbones_on_200_prompts(speaker: Speaker) -> Non
     after = answer_all(lm.backbone, tokenizer, asked, 16, 12, lambda: lm.mole.gated(lm.writing()))
     assert before == after
     for text in asked[:40]:
-        ids = torch.tensor([chat_prompt(tokenizer, [("user", text)])])
+        ids = torch.tensor([chat_prompt(tokenizer, [Message.user(text)])])
         with lm.mole.gated(lm.writing()):
             assert torch.equal(lm.backbone(ids).logits, untouched(ids).logits)
         with lm.mole.gated("speech"):  # the expert is there, and would spoil it
@@ -43,7 +44,7 @@ def test_text_is_the_untouched_backbones_on_200_prompts(speaker: Speaker) -> Non
 def test_the_router_errs_on_no_prompt(speaker: Speaker) -> None:
     lm = speaker.pack.lm
     odd = ["", "?", "HELLO", "12345 " * 40, "def f(x): return x", "你好", "kathleen", "Say this aloud: hello.", "\n\n"]
-    texts = [chat_prompt(lm.tokenizer, [("user", q.text)]) for q in ASKED] + [lm.text_ids(text) for text in odd]
+    texts = [chat_prompt(lm.tokenizer, [Message.user(q.text)]) for q in ASKED] + [lm.text_ids(text) for text in odd]
     texts += torch.randint(0, 2048, (40, 12), generator=torch.Generator().manual_seed(0)).tolist()
     spoken = [(q.text, voice) for q in ASKED[:60] for voice in speaker.voices]
     spoken += [(text, voice) for text in odd if any(map(str.isalpha, text)) for voice in speaker.voices]

@@ -10,6 +10,7 @@ from tests.dictation import dictated
 from voicegraft.cli import chat as conversation
 from voicegraft.cli.chat import Chat, ChatOptions, player
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 from voicegraft.inference.speaker import Speaker
 from voicegraft.inference.writer import WritingOptions
 
@@ -40,8 +41,8 @@ def test_each_message_chooses_its_reply_and_the_choice_stays(
     assert err == "" and files(tmp_path) == [f"reply-00{n}.wav" for n in (1, 2, 3, 4)]
     samples, _ = soundfile.read(folder / "reply-002.wav", dtype="float32")
     np.testing.assert_allclose(samples, speaker.say("Home.", "ann").samples, atol=1 / 32000)
-    assert talk.messages[::2] == [("user", f"{n}?") for n in ("One", "Two", "Three", "Four", "Five", "Six")]
-    assert [text for _, text in talk.messages[1::2]] == ["We.", "Go.", "See.", "Home.", "Now.", "Owl."]
+    assert talk.messages[::2] == [Message.user(f"{n}?") for n in ("One", "Two", "Three", "Four", "Five", "Six")]
+    assert [message.text for message in talk.messages[1::2]] == ["We.", "Go.", "See.", "Home.", "Now.", "Owl."]
 
 
 def test_the_backbone_sees_the_whole_conversation(
@@ -55,9 +56,9 @@ def test_the_backbone_sees_the_whole_conversation(
     with dictated(speaker.pack.lm, "We.", "Go.", "See."):
         chat(speaker, tmp_path).run(["/text One?", "/speech Two?", "/new", "Three?"])
     assert seen == [
-        [("user", "One?")],
-        [("user", "One?"), ("assistant", "We."), ("user", "Two?")],
-        [("user", "Three?")],
+        [Message.user("One?")],
+        [Message.user("One?"), Message.assistant("We."), Message.user("Two?")],
+        [Message.user("Three?")],
     ]
 
 
@@ -67,7 +68,7 @@ def test_commands(speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert talk.run(["One?", "/new", "/help", " /two?", "/quit", "/never"]) == 0
     out, err = capsys.readouterr()
     assert out == f"We.\nthe conversation is forgotten\n{conversation.HELP}\nGo.\n" and err == ""
-    assert talk.messages == [("user", "/two?"), ("assistant", "Go.")]
+    assert talk.messages == [Message.user("/two?"), Message.assistant("Go.")]
     assert not (tmp_path / "replies").exists()  # nothing was spoken
 
 
@@ -78,7 +79,7 @@ def test_a_mistake_does_not_end_the_conversation(
     with dictated(speaker.pack.lm, "We."):
         assert talk.run(["/sing", "/quit now", "/", "a" * 2000, "One?"]) == 1
     out, err = capsys.readouterr()
-    assert out == "We.\n" and talk.messages == [("user", "One?"), ("assistant", "We.")]
+    assert out == "We.\n" and talk.messages == [Message.user("One?"), Message.assistant("We.")]
     wanted = ["no command '/sing'; /help", "no command '/quit now'", "no command '/'", "too long: it has 2018 tokens"]
     assert len(err.splitlines()) == 4
     assert all(w in line and line.startswith("voicegraft: ") for w, line in zip(wanted, err.splitlines(), strict=True))
@@ -94,7 +95,7 @@ def test_history_that_outgrows_the_context_loses_its_oldest_turns_and_says_so_on
         assert "left out" not in capsys.readouterr().err  # a message that never fits is no reason to forget
         assert len(talk.messages) == 4
         talk.run([message, message, message])
-        assert [text for role, text in talk.messages if role == "user"] == [message, message]
+        assert [said.text for said in talk.messages if said.role == "user"] == [message, message]
         out, err = capsys.readouterr()
         assert out == "We.\n" * 3 and err.count("\n") == err.count("its oldest messages are left out") == 1
         talk.run(["/new", message, message])
@@ -112,7 +113,7 @@ def test_a_reply_without_a_word_is_shown_and_told(
     assert status == 1 and out.startswith("...\n") and "the answer is empty" in err
     assert ("nothing to say aloud" in err) == (reply != "text")
     assert files(tmp_path) == ([] if reply == "text" else ["reply-001.wav"])
-    assert [text for _, text in talk.messages] == ["One?", "...", "Three?", "We."]  # an empty answer is no turn
+    assert [message.text for message in talk.messages] == ["One?", "...", "Three?", "We."]  # an empty answer is no turn
 
 
 def test_what_was_cut_is_told(speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from voicegraft.audio.io import Waveform
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Waveform
 from voicegraft.core.runtime import pick_device, seed_all, single_thread
 
 

@@ -14,6 +14,7 @@ import torch
 from tests import tiny
 from tests.dictation import dictated
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.lora_training import TextExpertTraining
 from voicegraft.inference.sampling import Sampling
@@ -62,7 +63,7 @@ def test_what_is_said_is_what_speaking_the_text_would_say(speaker: Speaker) -> N
 def test_what_is_asked_and_written_is_the_same_alone_and_spoken(speaker: Speaker) -> None:
     """Speech runs between the tokens of the answer, and leaves no trace in it."""
     options = WritingOptions(60, Sampling(1.0, 1.0))
-    for conversation in (QUESTION, [("user", "We?"), ("assistant", "Yes."), ("user", QUESTION)]):
+    for conversation in (QUESTION, [Message.user("We?"), Message.assistant("Yes."), Message.user(QUESTION)]):
         alone = "".join(speaker.write(conversation, 5, options))
         stream = speaker.ask(conversation, "ann", 5, writing=options)
         list(stream)

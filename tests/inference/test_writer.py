@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,6 +14,7 @@ from tests.dictation import dictated
 from tests.fusion.test_router import routed
 from tests.fusion.test_speech_lm import FAMILIES, random_backbone
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message, Waveform
 from voicegraft.data.chat import chat_prompt, encode
 from voicegraft.fusion.router import RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -49,7 +51,7 @@ def test_greedy_writing_is_what_the_untouched_backbone_generates(family: str) ->
     lm = with_template(tiny.speech_lm(copy.deepcopy(untouched)))
     writer = Writer(lm)
     for question in ("Hello?", "What is it, and why is it here?"):
-        ids = torch.tensor([chat_prompt(lm.tokenizer, [("user", question)])])
+        ids = torch.tensor([chat_prompt(lm.tokenizer, [Message.user(question)])])
         expected = untouched.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, eos_token_id=[*writer.stops]
         )[0, ids.shape[1] :].tolist()
@@ -65,7 +67,7 @@ def test_greedy_writing_is_what_the_untouched_backbone_generates(family: str) ->
 @pytest.mark.parametrize("kind", [RouterSettings("token", hardness="soft"), RouterSettings("segment", hardness="soft")])
 def test_a_router_sees_one_text_however_it_is_cached(kind: RouterSettings) -> None:
     lm = routed(kind, with_template(tiny.speech_lm(tiny.llama())))
-    ids = prompt = chat_prompt(lm.tokenizer, [("user", QUESTION)])
+    ids = prompt = chat_prompt(lm.tokenizer, [Message.user(QUESTION)])
     segment = torch.zeros(1, 12 + len(prompt), dtype=torch.bool)
     segment[:, : len(prompt)] = True
     for _ in range(12):
@@ -237,12 +239,14 @@ def test_mistakes_are_told_before_anything_is_written(lm: SpeechLM) -> None:
     try:
         refused("", "nothing was asked")
         refused(" \n ", "nothing was asked")
-        refused([], "nothing was asked")
-        refused([("user", "a"), ("assistant", "b")], "nothing was asked")
-        refused([("user", "a"), ("assistant", "b"), ("user", " ")], "nothing was asked")
+        refused([], "got an empty conversation")
         refused(
-            [("system", "be kind"), ("user", "a")], "expected messages of the roles user and assistant, got 'system'"
+            [Message.user("a"), Message.assistant("b")], "expected a last message of the user, got one of the assistant"
         )
+        refused([Message.user("a"), Message.assistant("b"), Message.user(" ")], "nothing was asked")
+        refused([("user", "a")], r"expected messages, such as Message.user\('Hello'\), got \('user', 'a'\)")
+        heard = Waveform(np.zeros(8, np.float32), 8000)
+        refused(Message.user("What is this?", heard), "got a message with audio: this model has no listening expert")
         refused("caf\udce9", "not text: surrogates not allowed at character 3")
         # "Question: ...\nAnswer:", one token a byte; this tokenizer adds no begin token.
         refused("a" * 1000, r"too long: it has 1018 tokens, 1004 fit \(the backbone sees 1024, 20 are kept")
@@ -256,7 +260,48 @@ def test_mistakes_are_told_before_anything_is_written(lm: SpeechLM) -> None:
 
 def test_a_template_that_does_not_take_the_turns_is_an_error(lm: SpeechLM) -> None:
     with pytest.raises(VoicegraftError, match="chat template does not take this conversation: twice the same"):
-        Writer(with_template(lm)).start([("user", "a"), ("user", "b")])
+        Writer(with_template(lm)).start([Message.user("a"), Message.user("b")])
+
+
+def test_one_question_may_be_asked_in_any_form(lm: SpeechLM) -> None:
+    asked = (QUESTION, Message.user(QUESTION), [Message.user(QUESTION)], [Message.user(QUESTION[:4], QUESTION[4:])])
+    texts = ["".join(Writer(lm).start(question, SHORT)) for question in asked]
+    assert len(set(texts)) == 1 and texts[0]
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+LLAMA2 = (
+    "{% if messages[0].role == 'system' %}{% set first = '<<SYS>>' + messages[0].content + '<</SYS>>' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}{% for m in messages %}"
+    "{% if m.role == 'user' %}[INST] {{ first if loop.first }}{{ m.content | trim }} [/INST]{% else %} {{ m.content }} </s>"
+    "{% endif %}{% endfor %}"
+)
+GEMMA = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+DEAF = "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+
+
+@pytest.mark.parametrize("template", [None, CHATML, LLAMA2])
+def test_every_message_is_in_the_prompt_in_order(template: str | None, lm: SpeechLM) -> None:
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.chat_template = template
+    said = [Message.system("Be kind."), Message.user("Who is", " it?"), Message.assistant("Me."), Message.user("Why?")]
+    text = tokenizer.decode(chat_prompt(tokenizer, said))
+    places = [text.index(message.text) for message in said]
+    assert places == sorted(places) and places[0] >= 0
+    assert chat_prompt(tokenizer, said[1:]) != chat_prompt(tokenizer, said)
+
+
+@pytest.mark.parametrize(
+    "template, message", [(GEMMA, "System role not supported"), (DEAF, "no place for this system")]
+)
+def test_a_template_without_a_system_role_is_told_and_not_ignored(template: str, message: str, lm: SpeechLM) -> None:
+    lm = copy.deepcopy(lm)
+    lm.tokenizer.chat_template = template
+    with pytest.raises(VoicegraftError, match=message):
+        Writer(lm).start([Message.system("Be kind."), Message.user("Why?")])
+    assert Writer(lm).start([Message.user("Why?")], SHORT).report.num_prompt > 0
 
 
 def test_a_backbone_without_an_end_is_refused(lm: SpeechLM) -> None:
@@ -275,8 +320,8 @@ def test_a_long_question_does_not_make_the_tokenizer_talk(lm: SpeechLM, capfd: p
     assert capfd.readouterr() == ("", "")
 
 
-def turns(*texts: str) -> list[tuple[str, str]]:
-    return [("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
+def turns(*texts: str) -> list[Message]:
+    return [Message("assistant" if i % 2 else "user", (text,)) for i, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +333,9 @@ def test_the_oldest_exchanges_go_when_a_conversation_outgrows_the_context(
 ) -> None:
     messages = turns(*("a" * n for n in lengths))
     fitting = Writer(lm).fitting(messages, WritingOptions(max_tokens=200))
-    assert fitting == messages[-kept:] and fitting[0][0] == "user"
+    assert fitting == messages[-kept:] and fitting[0].role == "user"
+    system = Message.system("Be kind.")
+    assert Writer(lm).fitting([system, *messages], WritingOptions(max_tokens=200)) == [system, *messages[-kept:]]
 
 
 @pytest.mark.gpu

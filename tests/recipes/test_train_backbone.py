@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.corpora import write_corpora
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 from voicegraft.data import questions as qa
 from voicegraft.data.corpora import words_key
 from voicegraft.data.text import ChatEncoder, book_pieces, packed_rows, stream_rows
@@ -112,8 +113,13 @@ def test_a_word_is_the_same_tokens_at_the_start_and_inside(trained: Path) -> Non
 
 def test_the_chat_template_and_the_encoder_of_training_agree(trained: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(trained)
-    chat = [("user", "Where is Tom?"), ("assistant", "at the door"), ("user", "Thanks"), ("assistant", "yes")]
-    messages = [{"role": r, "content": t} for r, t in chat]
+    chat = [
+        Message.user("Where is Tom?"),
+        Message.assistant("at the door"),
+        Message.user("Thanks"),
+        Message.assistant("yes"),
+    ]
+    messages = [{"role": message.role, "content": message.text} for message in chat]
     ids, answer = next(ChatEncoder(tokenizer).chats([chat]))
     assert tokenizer.apply_chat_template(messages, return_dict=False) == ids
     assert tokenizer.decode([i for i, a in zip(ids, answer, strict=True) if a]) == " at the door<|end|> yes<|end|>"

@@ -4,7 +4,6 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,34 +14,13 @@ import soundfile
 import soxr
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Waveform
 
 # suffix -> libsndfile's container and encoding
 _FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS")}
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz; source: RFC 6716, section 2
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")  # of the audio files that are looked for in folders
 _CUT_SHORT = "not all samples could be written; is the disk full?"
-
-
-@dataclass(frozen=True, eq=False)
-class Waveform:
-    """Mono audio.
-
-    Raises:
-        ValueError: the samples are not a float32 vector, or the rate is not positive.
-    """
-
-    samples: npt.NDArray[np.float32]  # [T], in [-1, 1]
-    sample_rate: int  # Hz
-
-    def __post_init__(self) -> None:
-        if self.samples.ndim != 1 or self.samples.dtype != np.float32:
-            raise ValueError(f"expected float32 samples [T], got {self.samples.dtype} {self.samples.shape}")
-        if self.sample_rate <= 0:
-            raise ValueError(f"expected a positive sample rate in Hz, got {self.sample_rate}")
-
-    @property
-    def duration_sec(self) -> float:
-        return len(self.samples) / self.sample_rate
 
 
 def read_audio(path: Path | str, sample_rate: int) -> Waveform:

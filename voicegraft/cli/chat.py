@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.chat import Message
+from voicegraft.core.messages import Message
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 from voicegraft.inference.writer import WritingOptions
@@ -113,7 +113,7 @@ class Chat:
         return True
 
     def _answer(self, message: str) -> None:
-        messages = self.speaker.writer.fitting([*self.messages, ("user", message)], self.options.writing)
+        messages = self.speaker.writer.fitting([*self.messages, Message.user(message)], self.options.writing)
         if self.reply == "text":
             self._write(messages)
         else:
@@ -152,7 +152,7 @@ class Chat:
         self._end_line()
         self._failed |= not whole
         if text:
-            self.messages = [*messages, ("assistant", text)]
+            self.messages = [*messages, Message.assistant(text)]
         for warning in warnings:
             self._note(warning)
 

@@ -11,20 +11,28 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 
-Message = tuple[str, str]  # role (user or assistant), text
-
-_PLAIN_ROLES = {"user": "Question", "assistant": "Answer"}  # for a base model, which knows no turns
+_LABELS = {"system": "", "user": "Question: ", "assistant": "Answer: "}  # for a base model, which knows no turns
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the assistant begins to write."""
+    """Token ids of a conversation up to where the assistant begins to write.
+
+    Raises:
+        VoicegraftError: a message has audio, or the chat template leaves a system message out.
+        jinja2.TemplateError: the chat template refuses the conversation.
+    """
     if tokenizer.chat_template is None:
-        lines = [f"{_PLAIN_ROLES[role]}: {text}" for role, text in messages]
+        lines = [_LABELS[message.role] + message.text for message in messages]
         return encode(tokenizer, "\n".join([*lines, "Answer:"]), special=True)
-    turns = [{"role": role, "content": text} for role, text in messages]
-    # The template writes the special tokens itself.
-    return encode(tokenizer, str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)))
+    turns = [{"role": message.role, "content": message.text} for message in messages]
+    text = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    if any(message.role == "system" and message.text.strip() not in text for message in messages):
+        raise VoicegraftError(
+            "the backbone's chat template has no place for this system message; say it in the user's first message"
+        )
+    return encode(tokenizer, text)  # the template has written the special tokens itself
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
@@ -85,7 +93,7 @@ def answered_questions(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple
         )
     found = []
     for question, answer in pairs:
-        prompt = chat_prompt(tokenizer, [("user", question)])
+        prompt = chat_prompt(tokenizer, [Message.user(question)])
         written = answer if tokenizer.chat_template is not None else f" {answer}"
         found.append(AnsweredQuestion([*prompt, *encode(tokenizer, written), stops[-1]], len(prompt)))
     return found

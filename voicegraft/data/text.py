@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from voicegraft.data.chat import Message
+from voicegraft.core.messages import Message
 from voicegraft.data.corpora import dialogues, words_key
 
 PAD, BEGIN, END, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
@@ -88,8 +88,8 @@ def _pieces(paragraphs: Iterable[str], chars: int) -> Iterator[list[str]]:
 def chats(path: Path, forbidden: frozenset[str] = frozenset()) -> Iterator[list[Message]]:
     """Dialogues of the Schema-Guided Dialogue corpus as chats, without those with a forbidden sentence."""
     for dialogue in dialogues(path):
-        chat = [("user" if speaker == "user" else "assistant", plain(text)) for speaker, text in dialogue]
-        if not any(says_any(text, forbidden) for _, text in chat):
+        chat = [Message("user" if speaker == "user" else "assistant", (plain(text),)) for speaker, text in dialogue]
+        if not any(says_any(message.text, forbidden) for message in chat):
             yield chat
 
 
@@ -158,12 +158,12 @@ class ChatEncoder:
 
     def chats(self, chats: Sequence[Sequence[Message]]) -> Iterator[tuple[list[int], list[bool]]]:
         """Token ids per chat, and whether a token belongs to an answer (its end token included)."""
-        words = iter(self.texts([text for chat in chats for _, text in chat]))
+        words = iter(self.texts([message.text for chat in chats for message in chat]))
         for chat in chats:
             ids, answer = [self.begin], [False]
-            for role, _ in chat:
+            for message in chat:
                 turn = next(words)
-                spoken = role == "assistant"
+                spoken = message.role == "assistant"
                 ids += [self.assistant if spoken else self.user, *turn, self.end]
                 answer += [False] + [spoken] * (len(turn) + 1)
             yield ids, answer

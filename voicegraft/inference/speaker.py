@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,8 @@ from voicegraft.audio.chunks import Seams
 from voicegraft.audio.io import AudioWriter, resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name, resolve
+from voicegraft.core.messages import Question
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.chat import Message
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
@@ -257,11 +257,11 @@ class Speaker(Loadable):
         samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
         return Speech(samples, self.sample_rate, tuple(sentences), stream.report)
 
-    def write(self, question: str | Sequence[Message], seed: int = 0, options: WritingOptions | None = None) -> Writing:
+    def write(self, question: Question, seed: int = 0, options: WritingOptions | None = None) -> Writing:
         """Answers in writing, piece by piece.
 
         Args:
-            question: one question, or a conversation of (role, text) that ends with one.
+            question: one question, or a conversation that ends with one, as ``Message``s.
             seed: of sampled writing; greedy writing, the default, needs none.
 
         Raises:
@@ -271,7 +271,7 @@ class Speaker(Loadable):
 
     def ask(
         self,
-        question: str | Sequence[Message],
+        question: Question,
         voice: str | None = None,
         seed: int = 0,
         options: SpeakOptions | None = None,

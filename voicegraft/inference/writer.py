@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.chat import Message, chat_prompt, stop_ids
+from voicegraft.core.messages import Message, Question, conversation
+from voicegraft.data.chat import chat_prompt, stop_ids
 from voicegraft.fusion.backbone import one_line
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
@@ -101,11 +102,11 @@ class Writer:
         length = getattr(self.lm.backbone.config.get_text_config(), "max_position_embeddings", None)
         return None if length is None else int(length)
 
-    def start(self, question: str | Sequence[Message], options: WritingOptions | None = None, seed: int = 0) -> Writing:
+    def start(self, question: Question, options: WritingOptions | None = None, seed: int = 0) -> Writing:
         """Checks a request at once, and writes while the answer is drawn.
 
         Args:
-            question: one question, or a conversation that ends with one.
+            question: one question, or a conversation that ends with the user's message.
             seed: of sampled writing.
 
         Raises:
@@ -126,15 +127,16 @@ class Writer:
     def fitting(self, messages: Sequence[Message], options: WritingOptions | None = None) -> list[Message]:
         """The conversation without its oldest exchanges, where it has outgrown the backbone's context.
 
-        The last message stays, however long; a conversation begins with a question.
+        The last message stays, however long, and so does what the system says first; then comes a question.
         """
-        kept = list(messages)
+        begin = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+        system, kept = list(messages[:begin]), list(messages[begin:])
         room = self.room(options or WritingOptions())
-        while room is not None and len(kept) > 1 and len(self._prompt(kept)) > room:
+        while room is not None and len(kept) > 1 and len(self._prompt(system + kept)) > room:
             del kept[0]
-            while kept[0][0] != "user" and len(kept) > 1:
+            while kept[0].role != "user" and len(kept) > 1:
                 del kept[0]
-        return kept
+        return system + kept
 
     def room(self, options: WritingOptions) -> int | None:
         """Tokens that a conversation may have so that its answer fits; None is any number.
@@ -153,15 +155,11 @@ class Writer:
             raise VoicegraftError(f"expected max_tokens {wanted}; got {options.max_tokens}")
         return None if self.context is None else self.context - options.max_tokens
 
-    def _prompt(self, question: str | Sequence[Message]) -> list[int]:
-        messages = [("user", question)] if isinstance(question, str) else list(question)
-        if odd := [role for role, _ in messages if role not in ("user", "assistant")]:
-            raise VoicegraftError(f"expected messages of the roles user and assistant, got {odd[0]!r}")
-        if not messages or messages[-1][0] != "user" or not messages[-1][1].strip():
-            raise VoicegraftError("nothing was asked: expected a question with at least one character")
+    def _prompt(self, question: Question) -> list[int]:
+        messages = conversation(question)
         try:
-            for _, text in messages:
-                text.encode()
+            for message in messages:
+                message.text.encode()
             return chat_prompt(self.lm.tokenizer, messages)
         except UnicodeEncodeError as error:
             raise VoicegraftError(f"the question is not text: {error.reason} at character {error.start}") from error

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
-from voicegraft.data.chat import Message, begin_id, chat_prompt, filler_id
+from voicegraft.data.chat import begin_id, chat_prompt, filler_id
 from voicegraft.data.corpora import unpack, words_key
 from voicegraft.data.text import book_pieces, chats
 from voicegraft.fusion.backbone import load_backbone
@@ -115,8 +116,8 @@ def held_out_texts(
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
     if tokenizer.chat_template is None:
-        return "".join(f"{role.capitalize()}: {text}\n" for role, text in chat)
-    messages = [{"role": role, "content": text} for role, text in chat]
+        return "".join(f"{message.role.capitalize()}: {message.text}\n" for message in chat)
+    messages = [{"role": message.role, "content": message.text} for message in chat]
     return str(tokenizer.apply_chat_template(messages, tokenize=False))
 
 
@@ -178,7 +179,7 @@ def answer_all(
 
     ``gated`` is entered anew for every batch.
     """
-    prompts = [chat_prompt(tokenizer, [("user", text)]) for text in asked]
+    prompts = [chat_prompt(tokenizer, [Message.user(text)]) for text in asked]
     by_length: dict[int, list[int]] = {}
     for i, ids in enumerate(prompts):
         by_length.setdefault(len(ids), []).append(i)

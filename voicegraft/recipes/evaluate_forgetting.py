@@ -23,9 +23,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
-from voicegraft.data.chat import Message, chat_prompt, sentence_ids
+from voicegraft.data.chat import chat_prompt, sentence_ids
 from voicegraft.data.corpora import readable_sentences, unpack
 from voicegraft.data.text import book_pieces, chats
 from voicegraft.evaluation.reports.plots import draw, need_matplotlib
@@ -238,7 +239,7 @@ class Asked:
     def prompts(self) -> list[list[int]]:
         """Token ids of texts to be continued: questions of all kinds, beginnings of dialogues, windows of books."""
         tokenizer, material = self.tokenizer, self.material
-        chats = [[("user", question.text)] for question in material.questions]
+        chats = [[Message.user(question.text)] for question in material.questions]
         # One turn, three or five: the last word is the user's.
         chats += [dialogue[: 1 + 2 * (i % 3)] for i, dialogue in enumerate(material.dialogues)]
         books = [sentence_ids(tokenizer, "\n".join(piece))[: self.config.window] for piece in material.pieces]

@@ -31,6 +31,7 @@ from voicegraft.core.artifacts import file_digest
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
@@ -350,7 +351,7 @@ def decode_cost(lm: SpeechLM, turns: int = 15, turn_steps: int = 8, rounds: int 
 
 
 def _question(lm: SpeechLM, question: qa.Question) -> list[int]:
-    return chat_prompt(lm.tokenizer, [("user", question.text)])
+    return chat_prompt(lm.tokenizer, [Message.user(question.text)])
 
 
 def _slug(name: str) -> str:

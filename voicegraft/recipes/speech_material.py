@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from voicegraft.core.messages import Message
 from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import chat_prompt, encode, sentence_ids
 from voicegraft.data.lexicon import Lexicon
@@ -253,7 +254,7 @@ class Context:
         """Backbone tokens of the context and the sentence."""
         if draw.random() >= self.share:
             return sentence_ids(self.tokenizer, sentence)
-        prompt = chat_prompt(self.tokenizer, [("user", draw.choice(self.questions))])
+        prompt = chat_prompt(self.tokenizer, [Message.user(draw.choice(self.questions))])
         return [*prompt, *encode(self.tokenizer, sentence)]
 
 

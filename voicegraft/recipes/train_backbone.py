@@ -33,6 +33,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, seed_all, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.corpora import unpack, words_key
@@ -129,7 +130,7 @@ def backbone_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").is_file():
         books, _, spoken = text_corpora(config)
         asked = training_questions(config.questions, Path(config.work) / "corpora")
-        texts = [p for piece in books for p in piece] + [text for chat in spoken for _, text in chat]
+        texts = [p for piece in books for p in piece] + [message.text for chat in spoken for message in chat]
         texts += [text for q in asked for text in (q.text, q.answer)]
         save_tokenizer(train_tokenizer(texts, config.vocab_size, config.model.max_positions), folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)
@@ -137,7 +138,7 @@ def backbone_tokenizer(config: BackboneConfig) -> PreTrainedTokenizerFast:
 
 def text_corpora(
     config: BackboneConfig,
-) -> tuple[list[list[str]], list[list[str]], list[list[tuple[str, str]]]]:
+) -> tuple[list[list[str]], list[list[str]], list[list[Message]]]:
     """Pieces of books to train on, pieces held out, and the training part of the dialogues."""
     corpora, data = Path(config.work) / "corpora", Path(config.data)
     lines = [line for name in config.never_say for line in (data / name).read_text().splitlines()]
@@ -168,10 +169,10 @@ def training_rows(config: BackboneConfig, tokenizer: PreTrainedTokenizerFast) ->
         asked = training_questions(config.questions, corpora)
 
         def marked() -> Iterator[tuple[list[int], list[int]]]:
-            for ids, answer in encode.chats([[("user", q.text), ("assistant", q.answer)] for q in asked]):
+            for ids, answer in encode.chats([[Message.user(q.text), Message.assistant(q.answer)] for q in asked]):
                 yield ids, [ANSWER if a else QUESTION for a in answer]
 
-        def rows(pieces: list[list[str]], talk: list[list[tuple[str, str]]]) -> Tensor:
+        def rows(pieces: list[list[str]], talk: list[list[Message]]) -> Tensor:
             stream = np.array(
                 [*book_tokens(encode, pieces), *(i for ids, _ in encode.chats(talk) for i in ids)], np.uint16
             )
