@@ -1,11 +1,14 @@
 """Every YAML that the package ships is a valid configuration of its recipe."""
 
+import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 import voicegraft.recipes
 from tools.tokenizer_study import study as evaluate_tokenizer
+from voicegraft.cli import EVALUATIONS, RECIPES, VERBS
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.recipes import (
@@ -75,13 +78,44 @@ def test_the_parts_of_the_pocket_recipe_fit() -> None:
     assert semantic.mel == by_name["prepare_pocket"].mel
 
 
-def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path) -> None:
     (tmp_path / "codec.yaml").write_text("batch_size: 3\nloop: {steps: 5}\n")
     arguments = [str(tmp_path / "codec.yaml"), "loop.lr=0.5", "crop_frames=7"]
     config = command.recipe_config(train_codec.TrainCodecConfig, "doc", arguments)
     assert (config.batch_size, config.loop.steps, config.loop.lr, config.crop_frames) == (3, 5, 0.5, 7)
     with pytest.raises(VoicegraftError, match="did you mean 'batch_size'"):
         command.recipe_config(train_codec.TrainCodecConfig, "doc", ["batchsize=3"])
-    with pytest.raises(SystemExit) as stopped:
-        command.recipe_config(train_codec.TrainCodecConfig, "doc", ["a.yaml", "b.yaml"])
-    assert stopped.value.code == 2 and "at most one config file" in capsys.readouterr().err
+    with pytest.raises(VoicegraftError, match="at most one config file"):
+        command.recipe_config(train_codec.TrainCodecConfig, "doc", ["pocket/codec", "small/graft"])
+
+
+def test_a_packaged_config_is_found_by_name_and_a_users_own_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packaged = command.find_config("pocket/speech")
+    assert packaged == command.find_config("pocket/speech.yaml") == FOLDER / "pocket" / "speech.yaml"
+    (tmp_path / "pocket").mkdir()
+    (tmp_path / "pocket" / "speech.yaml").write_text("batch_positions: 3\n")
+    assert command.find_config("pocket/speech.yaml") == Path("pocket/speech.yaml")
+    with pytest.raises(VoicegraftError, match=r"cannot read config pocket/sing: no such file; .*pocket/speech"):
+        command.find_config("pocket/sing")
+
+
+def named_configs(text: str) -> list[str]:
+    return re.findall(r"\b(?:pocket|small|full)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", sorted({*RECIPES.values(), *VERBS.values(), *EVALUATIONS.values()}))
+def test_the_configs_that_help_names_open(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    doc = importlib.import_module(module).__doc__ or ""
+    assert "configs/" not in doc
+    for name in named_configs(doc):
+        assert command.find_config(name).is_file()
+
+
+def test_configs_say_commands_that_open_them() -> None:
+    for path in CONFIGS:
+        told = [line for line in path.read_text().splitlines() if re.match("# .*voicegraft", line)]
+        assert [command.find_config(name) for line in told for name in named_configs(line)] == [path], path

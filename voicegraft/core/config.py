@@ -4,11 +4,15 @@ A config class is an ordinary frozen dataclass; its annotations are the schema. 
 `bool`, `str`, `Path`, `Literal`, enums, `tuple`, `list`, `dict[str, X]`, `X | None`, other unions (the first
 member that fits) and nested dataclasses. Contradictions between fields belong in `__post_init__` as a
 `ValueError`; it is reported with the file and the key.
+
+A key that was called otherwise once stands in the class attribute `RENAMED: ClassVar = {"old": "new"}`: who writes the old
+name is told the new one, and artifacts that were saved under it are read as before.
 """
 
 import dataclasses
 import difflib
 import enum
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,6 +24,7 @@ import yaml
 from voicegraft.core.errors import VoicegraftError
 
 T = TypeVar("T")
+_MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")  # before the name of a type
 
 
 def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] = ()) -> T:
@@ -52,9 +57,17 @@ def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] 
     return _Reader(origin, frozenset(changed)).build(cls, data, ())
 
 
+def renamed_keys(cls: type) -> Mapping[str, str]:
+    """Old name -> today's, of the keys of a config class."""
+    return getattr(cls, "RENAMED", {})
+
+
 def from_dict(cls: type[T], data: Mapping[str, Any], origin: str = "config") -> T:
-    """Builds `cls` from plain values, checked as in `load_config`; `origin` names their source in errors."""
-    return _Reader(origin, frozenset()).build(cls, data, ())
+    """Builds `cls` from plain values, checked as in `load_config`; `origin` names their source in errors.
+
+    Keys under the names of older versions are read too: what was saved stays readable.
+    """
+    return _Reader(origin, frozenset(), migrates=True).build(cls, data, ())
 
 
 def to_dict(obj: Any) -> Any:
@@ -84,14 +97,20 @@ class _Reader:
 
     origin: str
     overridden: frozenset[str]  # dotted keys set on the command line
+    migrates: bool = False  # reads old names silently
 
     def build(self, cls: type[T], data: Mapping[str, Any], path: tuple[str, ...]) -> T:
         if not isinstance(data, Mapping):
             raise self._error(path, f"expected the keys of {cls.__name__}, got {_describe(data)}")
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+        renamed = renamed_keys(cls)
+        if self.migrates:
+            data = {new if (new := renamed.get(key, key)) not in data else key: value for key, value in data.items()}
         for key in data:
             if key not in fields:
+                if key in renamed:
+                    raise self._error((*path, key), f"unknown key; it is called {renamed[key]!r} now")
                 near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
                 advice = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(fields)}"
                 raise self._error((*path, str(key)), f"unknown key; {advice}")
@@ -103,7 +122,7 @@ class _Reader:
                 except _Mismatch as error:
                     raise self._error((*path, name), str(error)) from None
             elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                raise self._error((*path, name), f"is missing; expected {_type_name(hints[name])}")
+                raise self._error((*path, name), f"is missing; expected {type_name(hints[name])}")
         try:
             return cls(**values)
         except ValueError as error:
@@ -146,8 +165,8 @@ class _Reader:
             if type(value) is hint:
                 return value
         else:
-            raise TypeError(f"{'.'.join(path)}: a config field cannot be of type {_type_name(hint)}")
-        raise _Mismatch(f"expected {_type_name(hint)}, got {_describe(value)}")
+            raise TypeError(f"{'.'.join(path)}: a config field cannot be of type {type_name(hint)}")
+        raise _Mismatch(f"expected {type_name(hint)}, got {_describe(value)}")
 
     def _convert_union(self, args: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
         if value is None and type(None) in args:
@@ -163,7 +182,7 @@ class _Reader:
     def _convert_sequence(self, hint: Any, value: Any, path: tuple[str, ...]) -> Any:
         generic, args = typing.get_origin(hint), typing.get_args(hint)
         if not isinstance(value, list | tuple):
-            raise _Mismatch(f"expected {_type_name(hint)}, got {_describe(value)}")
+            raise _Mismatch(f"expected {type_name(hint)}, got {_describe(value)}")
         if generic is list or (len(args) == 2 and args[1] is Ellipsis):
             args = (args[0],) * len(value)
         if len(args) != len(value):
@@ -202,12 +221,13 @@ def _describe(value: Any) -> str:
     return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """A type as errors and help show it."""
     if typing.get_origin(hint) is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+        return "one of " + ", ".join(str(arg) or "''" for arg in typing.get_args(hint))
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return "one of " + ", ".join(str(member.value) for member in hint)
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else _MODULES.sub("", str(hint))
 
 
 def _one_line(error: Exception) -> str:

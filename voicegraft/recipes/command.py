@@ -1,26 +1,35 @@
-"""What every training recipe shares: the command line ``[CONFIG.yaml] [key=value ...]``, and what it says of itself."""
+"""What every recipe shares: the command line ``[CONFIG.yaml] [key=value ...]``, and what it says of itself."""
 
 from __future__ import annotations
 
-import argparse
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from voicegraft.core.config import load_config
+from voicegraft.core.command_line import read_keys
+from voicegraft.core.errors import VoicegraftError
 
 T = TypeVar("T")
+CONFIGS = Path(__file__).parent / "configs"
 
 
-def recipe_config(cls: type[T], doc: str | None, argv: list[str] | None) -> T:
+def recipe_config(cls: type[T], doc: str | None, argv: Sequence[str] | None) -> T:
     """Parses the arguments into the recipe's config: an optional YAML file, then overrides such as ``loop.steps=10``."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arguments", nargs="*", metavar="CONFIG.yaml | key=value")
-    arguments = parser.parse_args(argv).arguments
-    files = [a for a in arguments if "=" not in a]
-    if len(files) > 1:
-        parser.error(f"expected at most one config file, got {', '.join(files)}")
-    return load_config(cls, Path(files[0]) if files else None, [a for a in arguments if "=" in a])
+    return read_keys(cls, argv, doc, find_config)
+
+
+def find_config(name: str) -> Path:
+    """A file of the user's, else the one in the package: ``pocket/speech`` is ``configs/pocket/speech.yaml``.
+
+    Raises:
+        VoicegraftError: neither is there.
+    """
+    for path in (Path(name), CONFIGS / name, CONFIGS / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    packaged = sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*/*.yaml"))
+    raise VoicegraftError(f"cannot read config {name}: no such file; those of the package are {', '.join(packaged)}")
 
 
 def commit() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Held-out perplexity and question-answering accuracy of any Hugging Face causal language model.
 
-    python -m voicegraft.recipes.evaluate_backbone model=runs/pocket/backbone data=DATA work=runs/pocket
+    voicegraft evaluate backbone model=runs/pocket/backbone data=DATA work=runs/pocket
 
 Uses the model's own tokenizer and chat template (without one: "Question: ... Answer:"). Perplexity per token
 compares models of one tokenizer, perplexity per word any models. Prints a table and writes

@@ -1,7 +1,7 @@
 """How well a pack speaks, beside the recordings and the two re-syntheses that show which stage costs what.
 
-    python -m voicegraft.recipes.evaluate_speech --prompts FILE --pack DIR --recordings FOLDER --out OUT
-    python -m voicegraft.recipes.evaluate_speech --audio NAME=FOLDER --recordings FOLDER --out OUT
+    voicegraft evaluate speech --prompts FILE --pack DIR --recordings FOLDER --out OUT
+    voicegraft evaluate speech --audio NAME=FOLDER --recordings FOLDER --out OUT
 
 Writes OUT/report.html, OUT/report.json and OUT/report.md. An interrupted run goes on where it stopped (OUT/rows.jsonl).
 Without --prompts or --protocol nothing is read out; without --recordings there is nothing to compare with. With --audio,

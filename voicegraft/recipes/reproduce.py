@@ -109,9 +109,7 @@ def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: Ch
     Raises VoicegraftError for parts that are missing or do not fit together, and for missing packages.
     """
     if not config.systems:
-        raise VoicegraftError(
-            "a table needs systems: name them in the configuration, as configs/pocket/reproduce.yaml does"
-        )
+        raise VoicegraftError("a table needs systems: name them in the configuration, as pocket/reproduce does")
     work, out = Path(config.work), Path(config.out)
     _check_parts(config)
     if config.tasks:

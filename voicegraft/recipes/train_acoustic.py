@@ -1,6 +1,6 @@
 """Trains the acoustic LM on the recordings: their semantic tokens in, their codec codes out.
 
-    python -m voicegraft.recipes.train_acoustic configs/pocket/acoustic.yaml work=runs/pocket
+    voicegraft recipe train_acoustic pocket/acoustic work=runs/pocket
 
 Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training damages both:
 some histories are forgotten or replaced, and some semantic digits are off by one. Writes ``acoustic/``.

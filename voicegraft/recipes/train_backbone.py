@@ -1,7 +1,6 @@
 """Raw text -> a small language model in Hugging Face's folder format, such as the pocket backbone.
 
-    python -m voicegraft.recipes.train_backbone \\
-        voicegraft/recipes/configs/pocket/backbone.yaml data=DATA work=runs/pocket
+    voicegraft recipe train_backbone pocket/backbone data=DATA work=runs/pocket
 
 Writes ``backbone-tokenizer/`` (first), ``backbone-rows.safetensors`` (the tokens), ``train-backbone/``
 (checkpoints, log) and in the end ``backbone/``, which `AutoModelForCausalLM` and `AutoTokenizer` load. Steps

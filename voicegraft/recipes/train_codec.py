@@ -1,6 +1,6 @@
 """Trains the acoustic tokenizer on recordings.
 
-    python -m voicegraft.recipes.train_codec configs/pocket/codec.yaml work=runs/pocket
+    voicegraft recipe train_codec pocket/codec work=runs/pocket
 
 Writes ``codec/``. The vocoder is trained afterwards, from the finished codes (``train_vocoder``).
 """

@@ -1,6 +1,6 @@
 """Trains the monitor's recogniser, which tells phones from semantic tokens, and reads each voice's pace off its recordings.
 
-    python -m voicegraft.recipes.train_monitor configs/pocket/monitor.yaml work=runs/pocket
+    voicegraft recipe train_monitor pocket/monitor work=runs/pocket
 
 It learns from speech whose phones are timed, never from what a model has said: that would teach it to believe the model.
 Writes ``work/monitor``.

@@ -1,6 +1,6 @@
 """Trains the router on mixed text and speech tasks, with the backbone and both experts frozen.
 
-    python -m voicegraft.recipes.train_router configs/pocket/router.yaml work=runs/pocket
+    voicegraft recipe train_router pocket/router work=runs/pocket
 
 Three kinds of tasks: questions with answers, plain sentences, and sentences to be spoken. The loss is what the mixture says
 wrongly (next token in text, next speech token in speech), and, weighted by ``supervision``, the choice of the wrong expert.

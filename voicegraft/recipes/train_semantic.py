@@ -1,6 +1,6 @@
 """Trains the semantic tokenizer, and aligns the recordings with their text on the way.
 
-    python -m voicegraft.recipes.train_semantic configs/pocket/semantic.yaml work=runs/pocket
+    voicegraft recipe train_semantic pocket/semantic work=runs/pocket
 
 Synthetic speech comes with phone times, recordings do not. So training goes in rounds: the first learns phones from
 synthetic speech alone, and after every round the recordings are aligned anew with what has been learnt.

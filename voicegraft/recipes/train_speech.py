@@ -1,6 +1,6 @@
 """Trains the speech expert: a LoRA and speech rows that make the frozen backbone pronounce and speak text.
 
-    python -m voicegraft.recipes.train_speech configs/pocket/speech.yaml work=runs/pocket
+    voicegraft recipe train_speech pocket/speech work=runs/pocket
 
 Three kinds of sequences are mixed: recordings, synthetic speech, and pronunciation alone (text -> units, unlimited):
 sentences, and lists of words in which rare words are frequent.

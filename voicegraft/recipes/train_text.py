@@ -1,6 +1,6 @@
 """Trains the text expert: a LoRA that answers questions, on the frozen backbone, by PEFT.
 
-    python -m voicegraft.recipes.train_text configs/pocket/text.yaml work=runs/pocket
+    voicegraft recipe train_text pocket/text work=runs/pocket
 
 Writes PEFT's adapter folder ``work/text-expert/text``, usable alone or in the mixture. The identity needs no training.
 """

@@ -1,6 +1,6 @@
 """Trains the vocoder on the codec's codes of the recordings: first by spectra alone, then in rounds against discriminators.
 
-    python -m voicegraft.recipes.train_vocoder configs/pocket/vocoder.yaml work=runs/pocket
+    voicegraft recipe train_vocoder pocket/vocoder work=runs/pocket
 
 Writes ``vocoder/`` after the last round.
 """

@@ -1,6 +1,6 @@
 """Raw corpora -> levelled audio, mel features, pronunciations: everything the training recipes read.
 
-    python -m voicegraft.recipes.pocket.prepare data=DATA_FOLDER work=runs/pocket
+    voicegraft recipe prepare_pocket data=DATA_FOLDER work=runs/pocket
 
 Layout of the work folder: ``corpora/`` (unpacked), ``lexicon.json``, ``sentences.txt`` and
 ``speech/<name>/{manifest.jsonl, audio/, mel/, pitch/}``, one folder per shard. Steps that are done are skipped.
