@@ -14,6 +14,7 @@ from tests import tiny
 from tests.dictation import dictated
 from tests.guarding import oracle
 from voicegraft import cli
+from voicegraft.cli import verbs
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.guard.guarded import SpeechFailure
 from voicegraft.guard.monitor import VoicePace
@@ -206,8 +207,8 @@ def test_mistakes_are_one_line(pack: Path, tmp_path: Path, capsys: pytest.Captur
         ("nothing.txt", "cannot read"),
     ):
         assert message in refused(capsys, "speak", "--lines", tmp_path / name, "--out-dir", tmp_path / "o")
-    assert "no such recipe: 'bake'" in refused(capsys, "recipe", "bake")
-    assert "no such evaluate: 'taste'" in refused(capsys, "evaluate", "taste")
+    assert "no such verb: 'recipe bake'; voicegraft recipe knows pocket, " in refused(capsys, "recipe", "bake")
+    assert "no such verb: 'evaluate taste'" in refused(capsys, "evaluate", "taste")
     assert "cannot read config" in refused(capsys, "recipe", "train_codec", tmp_path / "none.yaml")
     assert not wav.exists()
 
@@ -243,7 +244,7 @@ def test_an_interrupted_run_leaves_no_half_file(
 def test_every_verb_and_table_names_a_module_that_is_there() -> None:
     from importlib.util import find_spec
 
-    for module in (*cli.EVALUATIONS.values(), *cli.RECIPES.values()):
+    for module in (*verbs.EVALUATIONS.values(), *verbs.RECIPES.values(), *verbs.VERBS.values()):
         assert find_spec(module) is not None, module
 
 
@@ -266,9 +267,23 @@ def test_help_needs_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_no_verb_at_all_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        run()
-    assert stopped.value.code == 2 and "usage: voicegraft" in capsys.readouterr().err
+    assert run() == 2 and "usage: voicegraft" in capsys.readouterr().err
+    assert run("recipe") == 2 and "usage: voicegraft recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("old", "new"), verbs.RENAMED.items())
+def test_a_renamed_verb_says_its_new_name(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, *old.split(), "--help") == f"voicegraft: {old} is now {new}\n"
+    assert old.split()[-1] not in {**verbs.VERBS, **verbs.GROUPS[old.split()[0]]}
+
+
+def test_help_tells_every_verb_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for group, table in ((), verbs.VERBS), (("evaluate",), verbs.EVALUATIONS), (("recipe",), verbs.RECIPES):
+        assert run(*group, "--help") == 0
+        lines = capsys.readouterr().out.splitlines()
+        for verb in table:
+            (line,) = (line for line in lines if line.startswith(f"  {verb} "))
+            assert len(line.split()) > 3
 
 
 # Asking and conversations

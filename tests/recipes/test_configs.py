@@ -8,7 +8,7 @@ import pytest
 
 import voicegraft.recipes
 from tools.tokenizer_study import study as evaluate_tokenizer
-from voicegraft.cli import EVALUATIONS, RECIPES, VERBS
+from voicegraft.cli.verbs import EVALUATIONS, RECIPES, VERBS
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.recipes import (

@@ -1,0 +1,55 @@
+"""Answer a question, written and spoken.
+
+Exit status: 0 if the answer was spoken; 1 if it has nothing to say aloud (its text is printed, no file is written); 2 after a
+mistake, which is told in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voicegraft.cli.speaking import AskingOptions, complain, standard_input, summary
+from voicegraft.core.command_line import read_options
+
+
+@dataclass(frozen=True)
+class AskVerb(AskingOptions):
+    question: str | None = None  # what to ask; standard input where it is missing or -
+    out: Path = Path("answer.wav")  # .wav, .flac or .opus
+    timestamps: Path | None = None  # word times as .json, .srt or .vtt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = read_options(AskVerb, argv, __doc__, "voicegraft ask", ("question",))
+    writing = options.writing()
+    question = "".join(standard_input()) if options.question in (None, "-") else options.question
+    speaker = options.load(options.text_expert)
+
+    def show(piece: str) -> None:
+        print(piece, end="", flush=True)
+
+    from voicegraft.inference.timestamps import timestamps_beside
+
+    with timestamps_beside(options.out, options.timestamps) as (write, close):
+        stream = speaker.ask(
+            question,
+            options.voice,
+            options.seed,
+            options.speaking(speaker),
+            writing=writing,
+            on_text=show,
+            on_spoken=write,
+        )
+        try:
+            report = stream.save(options.out)
+            close(report)
+        finally:
+            if stream.text:
+                print(flush=True)
+    complain(stream.warnings)
+    if report.status in ("empty", "failed"):
+        return 1
+    print(summary(options.out, report, stream.writing.first_text_sec))
+    return 0

@@ -1,0 +1,130 @@
+"""Speak a text, a file of lines, or standard input.
+
+Exit status: 0 if everything was said; 1 if not, which the report tells; 2 after a mistake, which is told in one line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voicegraft.cli.speaking import SpeakingOptions, complain, standard_input, summary
+from voicegraft.core.command_line import read_options
+from voicegraft.core.errors import VoicegraftError
+
+if TYPE_CHECKING:
+    from voicegraft.inference.report import SpeechReport, SpokenSentence
+    from voicegraft.inference.speaker import Speaker
+
+
+@dataclass(frozen=True)
+class SpeakVerb(SpeakingOptions):
+    text: str | None = None  # what to say; standard input where it is missing or -
+    out: Path | None = None  # .wav, .flac or .opus (default: speech.wav)
+    lines: Path | None = None  # speak every line of this file into a file of its own
+    out_dir: Path | None = None  # with --lines: gets 0001.wav ... and report.jsonl
+    list_voices: bool = False  # print the pack's voices and stop
+    timestamps: Path | None = None  # word times as .json, .srt or .vtt; with --lines the suffix alone
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = read_options(SpeakVerb, argv, __doc__, "voicegraft speak", ("text",))
+    if options.lines is not None and (options.out_dir is None or options.text is not None or options.out is not None):
+        raise VoicegraftError("--lines FILE goes with --out-dir DIR, and with neither a text nor --out")
+    if options.out_dir is not None and options.lines is None:
+        raise VoicegraftError("--out-dir goes with --lines FILE; for one text use --out FILE")
+    lines = _read_lines(options.lines) if options.lines is not None else []
+    speaker = options.load()
+    if options.list_voices:
+        print("\n".join(speaker.voices))
+        return 0
+    if options.lines is not None and options.out_dir is not None:
+        return _speak_lines(speaker, lines, options.out_dir, options)
+    out = options.out or Path("speech.wav")
+    text = standard_input() if options.text in (None, "-") else options.text
+    report, _ = _speak_to_file(speaker, text, out, options, options.timestamps)
+    complain(report.warnings)
+    if report.status == "empty":
+        raise VoicegraftError("nothing to say: expected a text with at least one word")
+    if not report.duration_sec:
+        complain([f"no sound was made, so {out} is not written"])
+        return 1
+    print(summary(out, report))
+    return 1 if report.status == "failed" else 0
+
+
+def _speak_to_file(
+    speaker: Speaker, text: str | Iterator[str], out: Path, options: SpeakVerb, timestamps: Path | None
+) -> tuple[SpeechReport, list[SpokenSentence]]:
+    """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress.
+
+    Returns the report and, of a line of ``--lines``, its sentences.
+    """
+    from tqdm import tqdm
+
+    from voicegraft.inference.timestamps import timestamps_beside
+
+    total = len(text) if isinstance(text, str) else None
+    spoken: list[SpokenSentence] = []
+    with (
+        tqdm(total=total, unit="char", desc=out.name, delay=3, disable=not sys.stderr.isatty()) as bar,
+        timestamps_beside(out, timestamps) as (write, close),
+    ):
+
+        def said(sentence: SpokenSentence) -> None:
+            write(sentence)
+            if options.lines is not None:
+                spoken.append(sentence)
+
+        stream = speaker.stream(
+            text,
+            options.voice,
+            options.seed,
+            options.speaking(speaker),
+            on_sentence=lambda s: bar.update(len(s)),
+            on_spoken=said,
+        )
+        seconds = stream.report
+        stream.save(out, lambda: bar.set_postfix_str(f"{seconds.duration_sec:.0f} s of audio", refresh=False))
+        close(stream.report)
+    return stream.report, spoken
+
+
+def _speak_lines(speaker: Speaker, lines: list[str], out_dir: Path, options: SpeakVerb) -> int:
+    """Speaks line by line; what an earlier, interrupted run finished is kept."""
+    from tqdm import tqdm
+
+    from voicegraft.cli.lines import LineReports
+
+    times: Path | None = options.timestamps
+    suffix = "" if times is None else times.suffix or f".{times.name}"
+    request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
+    request |= {"guard": options.speaking(speaker).guard.mode, "timestamps": suffix}
+    reports, rows = LineReports(out_dir, request), []
+    for number, text in enumerate(tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty()), start=1):
+        path = out_dir / f"{number:04d}.wav"
+        row = reports.earlier(path.name, text)
+        if row is None:
+            times = path.with_suffix(suffix) if suffix else None
+            row = reports.add(path.name, text, *_speak_to_file(speaker, text, path, options, times))
+        rows.append(row)
+    reports.finish(rows)
+    failures = sum(row["status"] != "ok" for row in rows)
+    print(f"{out_dir}: {len(lines)} lines spoken, {failures} of them not ok (see {reports.path.name})")
+    return 1 if failures else 0
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoicegraftError(
+            f"cannot read {path}: {error}; expected a UTF-8 text file with one text a line"
+        ) from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise VoicegraftError(f"{path} has no lines to speak")
+    return lines

@@ -1,0 +1,85 @@
+"""What the verbs that speak share: their options, loading, and what they tell the user."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from voicegraft.core.errors import VoicegraftError
+
+if TYPE_CHECKING:
+    from voicegraft.inference.report import SpeechReport
+    from voicegraft.inference.sentence import SpeakOptions
+    from voicegraft.inference.speaker import Speaker
+    from voicegraft.inference.writer import WritingOptions
+
+
+@dataclass(frozen=True)
+class SpeakingOptions:
+    voice: str | None = None  # a voice of the pack
+    seed: int = 0  # same text, voice and seed: same sound
+    pack: str | None = None  # voice pack: a folder, or hub:NAME (default: the pocket pack of the package)
+    backbone: str | None = None  # the text LLM, a folder or hub:NAME, for a pack that does not hold it
+    guard: Literal["on", "watch", "off"] | None = None  # on says faults again, watch tells them (default: on)
+    device: str = "cpu"  # cpu, cuda, mps or auto
+
+    def load(self, text_expert: str | None = None) -> Speaker:
+        from transformers.utils.logging import disable_progress_bar
+
+        from voicegraft.core.runtime import single_thread
+        from voicegraft.inference.speaker import Speaker
+
+        disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
+        single_thread()
+        pack, backbone, expert = (_place(text) for text in (self.pack, self.backbone, text_expert))
+        return Speaker.load(pack, backbone, self.device, expert)
+
+    def speaking(self, speaker: Speaker) -> SpeakOptions:
+        default = speaker.pack.header.options
+        return default if self.guard is None else replace(default, guard=replace(default.guard, mode=self.guard))
+
+
+@dataclass(frozen=True)
+class AskingOptions(SpeakingOptions):
+    text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
+    max_tokens: int = 256  # longest answer
+    temperature: float = 0.0  # 0 writes the likeliest; 1 varies
+
+    def writing(self) -> WritingOptions:
+        if not 0 <= self.temperature < float("inf"):
+            raise VoicegraftError(f"expected a --temperature of 0 or more, got {self.temperature}")
+        from voicegraft.inference.writer import WritingOptions
+
+        default = WritingOptions()
+        return WritingOptions(self.max_tokens, replace(default.sampling, temperature=self.temperature))
+
+
+def _place(text: str | None) -> Path | str | None:
+    """A path, or hub:NAME as it is."""
+    return text if text is None or text.startswith("hub:") else Path(text)
+
+
+def summary(out: Path, report: SpeechReport, first_text_sec: float | None = None) -> str:
+    speed = report.wall_sec / report.duration_sec
+    text = "" if first_text_sec is None else f"first text after {1000 * first_text_sec:.0f} ms, "
+    return (
+        f"{out}: {report.duration_sec:.1f} s of speech in {report.wall_sec:.1f} s "
+        f"(RTF {speed:.2f}, {text}first audio after {1000 * report.first_audio_sec:.0f} ms)"
+    )
+
+
+def complain(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"voicegraft: {warning}", file=sys.stderr)
+
+
+def standard_input() -> Iterator[str]:
+    if sys.stdin.isatty():
+        print("voicegraft: reading the text from standard input; end it with Ctrl-D", file=sys.stderr)
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise VoicegraftError(f"standard input is not text in {error.encoding}: {error.reason}") from error
