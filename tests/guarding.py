@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from voicegraft.guard.guarded import SpokenUnit
-from voicegraft.guard.monitor import MonitorConfig, UnitRecognizer, VoicePace
+from voicegraft.guard.recognizer import MonitorConfig, UnitRecognizer, VoicePace
 from voicegraft.text.units import NUM_CLASSES, UNIT_CLASS, UNITS
 
 # "We see two owls. Go!", as the lexicon would have it.

@@ -17,7 +17,7 @@ from voicegraft import cli
 from voicegraft.cli import verbs
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.guard.guarded import SpeechFailure
-from voicegraft.guard.monitor import VoicePace
+from voicegraft.guard.recognizer import VoicePace
 from voicegraft.inference import speaker as speaking
 from voicegraft.text.units import UNITS
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
 
 from tests import tiny
 from tests.guarding import SENTENCE as SHORT
@@ -143,7 +143,7 @@ def test_going_back_to_a_unit_says_the_same_again(pack: Pack, merged: bool) -> N
 
 
 def test_going_back_may_change_the_temperature_and_the_unit(pack: Pack) -> None:
-    tokens = SentenceTokens(pack.lm, TEXT, "ann", tiny.OPTIONS, torch.Generator().manual_seed(0))
+    tokens = SentenceTokens(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0))
     first = list(tokens)
     tokens.rewind(5, 7, temperature=0.0)
     later = list(tokens)
@@ -160,7 +160,7 @@ def test_after_going_back_every_unit_was_said_once_and_in_order(pack: Pack, fram
         def unit_after(self, number: int) -> int:
             return 2 if number == 6 else number + 1
 
-    tokens = Lost(pack.lm, TEXT, "ann", tiny.OPTIONS, torch.Generator().manual_seed(0))
+    tokens = Lost(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0))
     source = iter(tokens)
     for _ in range(20):
         next(source)

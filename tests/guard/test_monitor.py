@@ -17,8 +17,8 @@ from voicegraft.guard.monitor import (
     Fault,
     Monitor,
     Sensitivity,
-    UnitRecognizer,
 )
+from voicegraft.guard.recognizer import UnitRecognizer
 from voicegraft.text.units import BOUNDARIES, PHONES, START, UNIT_CLASS
 
 END = len(SENTENCE)

@@ -1,15 +1,16 @@
+import numpy as np
 import pytest
-import torch
 
 from voicegraft.inference.sampling import Sampling, draw
 
-LOGITS = torch.tensor([1.0, 3.0, -torch.inf, 2.0, 2.5])
+LOGITS = np.array([1.0, 3.0, -np.inf, 2.0, 2.5], dtype=np.float32)
+SOFTMAX = np.exp(LOGITS) / np.exp(LOGITS).sum()
 
 
-def counts(sampling: Sampling, num: int = 3000) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.tensor([draw(LOGITS, sampling, generator) for _ in range(num)])
-    return torch.bincount(drawn, minlength=5) / num
+def counts(sampling: Sampling, num: int = 3000) -> np.ndarray:
+    random = np.random.default_rng(0)
+    drawn = [draw(LOGITS, sampling, random) for _ in range(num)]
+    return np.bincount(drawn, minlength=5) / num
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
@@ -18,8 +19,9 @@ def test_temperature_zero_takes_the_likeliest() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_without_a_nucleus_tokens_come_as_often_as_the_softmax_says(temperature: float) -> None:
-    wanted = torch.softmax(LOGITS / temperature, -1)
-    assert (counts(Sampling(temperature, 1.0)) - wanted).abs().max() < 0.035
+    wanted = SOFTMAX ** (1 / temperature)
+    wanted /= wanted.sum()
+    assert np.abs(counts(Sampling(temperature, 1.0)) - wanted).max() < 0.035
 
 
 def test_the_nucleus_is_the_smallest_set_with_the_probability() -> None:
@@ -28,14 +30,14 @@ def test_the_nucleus_is_the_smallest_set_with_the_probability() -> None:
     assert (counts(Sampling(1.0, 0.7)) > 0).tolist() == [False, True, False, False, True]
     assert (counts(Sampling(1.0, 0.9)) > 0).tolist() == [False, True, False, True, True]
     two = counts(Sampling(1.0, 0.7))
-    assert float(two[4] / two[1]) == pytest.approx(float(torch.exp(torch.tensor(-0.5))), rel=0.15)
+    assert two[4] / two[1] == pytest.approx(np.exp(-0.5), rel=0.15)
 
 
 @pytest.mark.parametrize("top_p", [0.9, 1.0])
 def test_the_same_seed_draws_the_same(top_p: float) -> None:
     def drawn(seed: int) -> list[int]:
-        generator = torch.Generator().manual_seed(seed)
-        return [draw(LOGITS, Sampling(1.0, top_p), generator) for _ in range(30)]
+        random = np.random.default_rng(seed)
+        return [draw(LOGITS, Sampling(1.0, top_p), random) for _ in range(30)]
 
     assert drawn(3) == drawn(3) != drawn(4)
 

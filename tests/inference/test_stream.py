@@ -1,14 +1,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests import tiny
 from voicegraft.acoustic.acoustic_lm import AcousticLM
+from voicegraft.acoustic.vocoder import Vocoder
 from voicegraft.inference.pack import Pack
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import MOST_PHONES, SentenceTokens, SpeakOptions
@@ -20,8 +21,8 @@ TEXT = "The owl sees."
 OPTIONS = SpeakOptions(max_unit_frames=6)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 # Sentences
@@ -148,7 +149,7 @@ def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack
 
 
 @torch.inference_mode()
-def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget: bool) -> Tensor:
+def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget: bool) -> np.ndarray:
     """All frames at once known: explicit padding."""
     c = model.config
     padded = [model.beyond] * c.past + semantic + [model.beyond] * c.ahead
@@ -156,8 +157,8 @@ def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget:
     for t in range(len(semantic)):
         ids = torch.tensor([padded[t : t + c.past + 1 + c.ahead]])
         _, state = model.step(ids, torch.tensor([voice]), state, 0.7, forget=forget, blend=True)
-        frames.append(state.previous)
-    return torch.stack(frames) if frames else torch.zeros(0)
+        frames.append(state.previous[0].numpy())
+    return np.stack(frames)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (0, 0), (3, 0), (0, 4), (1, 1)])
@@ -166,12 +167,12 @@ def test_there_is_a_frame_for_every_token(shape: tuple[int, int]) -> None:
     model = AcousticLM(replace(tiny.ACOUSTIC, past=shape[0], ahead=shape[1])).eval()
     model.codebooks.normal_()
     for num_tokens in range(11):
-        semantic = torch.randint(27, (num_tokens,), generator=generator(num_tokens)).tolist()
+        semantic = generator(num_tokens).integers(27, size=num_tokens).tolist()
         options = SpeakOptions(acoustic_temperature=0.7, acoustic_history=num_tokens % 2 == 0)
         frames = list(acoustic_frames(model, semantic, "ben", options))
         assert len(frames) == num_tokens
         if frames:
-            assert torch.equal(torch.stack(frames), reference_frames(model, semantic, 1, num_tokens % 2 == 1))
+            assert np.array_equal(np.stack(frames), reference_frames(model, semantic, 1, num_tokens % 2 == 1))
 
 
 def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
@@ -192,8 +193,9 @@ def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
 # Sound
 
 
-def random_frame(pack: Pack, seed: int) -> Tensor:
-    return pack.vocoder.latents(torch.randint(16, (1, 3, 1), generator=generator(seed)))[..., 0]
+def random_frame(pack: Pack, seed: int) -> np.ndarray:
+    codes = torch.from_numpy(generator(seed).integers(16, size=(1, 3, 1)))
+    return cast(Vocoder, pack.vocoder).latents(codes)[0, :, 0].numpy()
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 2, 3, 7, 20])
@@ -211,7 +213,7 @@ def test_the_sound_is_as_long_as_its_frames_whatever_the_chunks(pack: Pack, num_
 def test_the_first_sound_comes_with_the_first_chunk(pack: Pack) -> None:
     read = []
 
-    def frames() -> Iterator[Tensor]:
+    def frames() -> Iterator[np.ndarray]:
         for i in range(30):
             read.append(i)
             yield random_frame(pack, i)

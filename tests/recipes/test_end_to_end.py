@@ -14,7 +14,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
 from voicegraft.guard.guarded import GuardPolicy
-from voicegraft.guard.monitor import UnitRecognizer
+from voicegraft.guard.recognizer import UnitRecognizer
 from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.speech_material import Round

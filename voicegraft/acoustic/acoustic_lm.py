@@ -1,17 +1,17 @@
 """Acoustic LM: semantic tokens in, acoustic codes out, in the voice that is asked for.
 
 Where both token streams run at the same rate, frame ``t`` of the one is frame ``t`` of the other; at other rates an acoustic
-frame belongs to the semantic token in its middle (``Clock``). So alignment is free. A causal transformer with a sliding window
-reads, per frame, the semantic tokens around it (a few ahead), the voice, and, unless told to forget it, what it made of the
-frame before. The K codes of a frame are drawn one after the other by
-a light head that sees the sum of the entries drawn so far: residual codes refine one another, and drawing them
-independently would lose that.
+frame belongs to the semantic token in its middle (``FrameRateRatio``). So alignment is free. A causal transformer with a
+sliding window reads, per frame, the semantic tokens around it (a few ahead), the voice, and, unless told to forget it, what
+it made of the frame before. The K codes of a frame are drawn one after the other by a light head that sees the sum of the
+entries drawn so far: residual codes refine one another, and drawing them independently would lose that.
 
 Streaming state is a value: ``step`` turns the next semantic frame and the state into one frame of codes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,16 +30,16 @@ T = TypeVar("T", int, Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
-class Clock:
+class FrameRateRatio:
     """``semantic_tokens`` last as long as ``acoustic_frames``."""
 
     semantic_tokens: int = 1
     acoustic_frames: int = 1
 
     @staticmethod
-    def of(semantic: TokenizerSpec, codec: TokenizerSpec) -> Clock:
+    def of(semantic: TokenizerSpec, codec: TokenizerSpec) -> FrameRateRatio:
         ratio = Fraction(semantic.sample_rate, semantic.hop) / Fraction(codec.sample_rate, codec.hop)
-        return Clock(ratio.numerator, ratio.denominator)
+        return FrameRateRatio(ratio.numerator, ratio.denominator)
 
     def token_of(self, frames: T) -> T:
         """Numbers of acoustic frames -> numbers of the semantic tokens in their middles."""
@@ -72,8 +72,8 @@ class AcousticConfig:
     acoustic_frames: int = 1  # ... last as long as so many frames: the ratio of the two rates in lowest terms
 
     @property
-    def clock(self) -> Clock:
-        return Clock(self.semantic_tokens, self.acoustic_frames)
+    def ratio(self) -> FrameRateRatio:
+        return FrameRateRatio(self.semantic_tokens, self.acoustic_frames)
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ class AcousticLM(nn.Module, Pretrained):
         c = self.config
         padded = F.pad(semantic, (c.past, c.ahead), value=self.beyond)
         if tokens is None:
-            tokens = c.clock.token_of(torch.arange(codes.shape[-1], device=codes.device)).expand(len(codes), -1)
+            tokens = c.ratio.token_of(torch.arange(codes.shape[-1], device=codes.device)).expand(len(codes), -1)
         near = self.around(self.semantic(padded).mT).mT
-        if c.clock != Clock():
+        if c.ratio != FrameRateRatio():
             near = near.gather(1, tokens.clamp(max=near.shape[1] - 1)[..., None].expand(-1, -1, c.width))
         x = near + self.voice(voice)[:, None] + self.history(history)
         positions = torch.arange(x.shape[1], device=x.device)
@@ -195,7 +195,7 @@ class AcousticLM(nn.Module, Pretrained):
         voice: Tensor,
         state: AcousticState,
         temperature: float = 1.0,
-        generator: torch.Generator | None = None,
+        uniform: Tensor | None = None,
         forget: bool = False,
         blend: bool = False,
     ) -> tuple[Tensor, AcousticState]:
@@ -204,6 +204,7 @@ class AcousticLM(nn.Module, Pretrained):
         Args:
             semantic: ``[B, past + 1 + ahead]`` ids around the frame, ``beyond`` where there is none.
             temperature: 0 takes the likeliest code.
+            uniform: random numbers ``[B, K, N]`` in [0, 1) that the codes are drawn by; the likeliest code where None.
             forget: leaves the frame before out, as training often does; what remains is the semantic context.
             blend: the frame is not the sum of the drawn entries but of every codebook's mean entry under the softmax at
                 ``temperature``. The finer codebooks are nearly unpredictable: one of their entries is noise, the mean is not.
@@ -223,13 +224,13 @@ class AcousticLM(nn.Module, Pretrained):
             x = layer.finish(x, F.scaled_dot_product_attention(q, keys[i], values[i]))
         hidden = self.head_in(self.norm(x[:, 0])).unflatten(-1, (c.num_codebooks, -1))  # [B, K, H]
         total = torch.zeros_like(state.previous)
-        # Gumbel-max: the likeliest after this noise is a draw from the softmax, with one draw of noise per frame.
-        uniform = torch.rand(hidden.shape[0], *self.codebooks.shape[:2], generator=generator, device=x.device)
-        noise = -temperature * torch.log(-torch.log(uniform.clamp(min=1e-9)))  # [B, K, N]
+        noise = None
+        if uniform is not None:  # Gumbel-max: the likeliest after this noise is a draw from the softmax
+            noise = -temperature * torch.log(-torch.log(uniform.clamp(min=1e-9)))  # [B, K, N]
         codes = []
         for book in range(c.num_codebooks):
             logits = F.gelu(hidden[:, book] + total @ self.head_sum[book]) @ self.head_out[book]
-            code = (logits + noise[:, book]).argmax(-1)
+            code = (logits if noise is None else logits + noise[:, book]).argmax(-1)
             codes.append(code)
             if blend and temperature > 0:
                 total = total + torch.softmax(logits / temperature, -1) @ self.codebooks[book]
@@ -237,6 +238,24 @@ class AcousticLM(nn.Module, Pretrained):
                 total = total + F.embedding(code, self.codebooks[book])
         state = AcousticState(state.position + 1, tuple(keys), tuple(values), total)
         return torch.stack(codes, 1), state
+
+    @torch.inference_mode()
+    def next_frame(
+        self,
+        semantic: Sequence[int],
+        voice: int,
+        state: AcousticState,
+        temperature: float,
+        uniform: np.ndarray | None,
+        forget: bool,
+        blend: bool,
+    ) -> tuple[np.ndarray, AcousticState]:
+        """``step`` for one stream, on arrays: returns the frame ``[code_width]`` and the state after it."""
+        device = self.codebooks.device
+        ids = torch.tensor([semantic], device=device)
+        noise = None if uniform is None else torch.from_numpy(uniform)[None].to(device)
+        _, state = self.step(ids, torch.tensor([voice], device=device), state, temperature, noise, forget, blend)
+        return state.previous[0].float().cpu().numpy(), state
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         save_artifact(folder, "acoustic-lm", self.config, self.state_dict(), provenance, torch.int8)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
 from voicegraft.core.hub import Pretrained
+from voicegraft.tokenizers.base import FrameDecoder
 
 NOISE_LENGTH = 1 << 16  # samples of the noise, which then repeats: the same codes always sound the same
 
@@ -99,7 +100,7 @@ class VocoderBlock(nn.Module):
         return x + self.scale * self.mix(F.gelu(y)), state
 
 
-class Vocoder(nn.Module, Pretrained):
+class Vocoder(nn.Module, Pretrained, FrameDecoder):
     codebooks: Tensor  # [K, N, code_width], the codec's
     window: Tensor
     noise: Tensor

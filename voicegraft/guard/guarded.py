@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.guard.monitor import JUMPS, Fault, Monitor, Sensitivity, UnitRecognizer
+from voicegraft.guard.monitor import JUMPS, Fault, Monitor, Sensitivity
 from voicegraft.text.units import BOUNDARIES, START
+
+if TYPE_CHECKING:
+    from voicegraft.guard.recognizer import UnitRecognizer
 
 MODES = ("on", "watch", "off")
 HOLD_AFTER = 4  # frames handed on for each frame of look-ahead more: the first sound does not wait

@@ -11,83 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
-from voicegraft.text.units import BOUNDARIES, NUM_CLASSES, START, UNIT_CLASS, UNITS
+from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS
+
+if TYPE_CHECKING:  # following speech needs no torch
+    from voicegraft.guard.recognizer import UnitRecognizer
 
 REPEAT, SKIP, NOISE, STALL, RUNAWAY, TRUNCATION = "repeat", "skip", "noise", "stall", "runaway", "truncation"
 SLOWEST = 2.0  # times the mean length: a whole sentence may be said slowly, as lists of digits are
 END_FRAMES = 45  # of silence after the text, at most
 JUMPS = (REPEAT, SKIP, NOISE)
 FAULTS = (REPEAT, SKIP, NOISE, STALL, RUNAWAY, TRUNCATION)
-
-
-@dataclass(frozen=True)
-class VoicePace:
-    """How long the training recordings of a voice hold each unit, in frames, in the order of ``MonitorConfig.units``."""
-
-    voice: str
-    mean: tuple[float, ...]
-    variance: tuple[float, ...]
-    longest: tuple[int, ...]  # a unit that lasts longer is stuck
-
-
-@dataclass(frozen=True)
-class MonitorConfig:
-    semantic: str  # fingerprint of the tokenizer whose tokens it reads
-    vocab_size: int
-    units: tuple[str, ...] = UNITS
-    before: int = 5  # tokens told before a frame
-    after: int = 3  # and after it
-    dim: int = 48  # of a token's embedding
-    hidden: int = 192
-    pace: tuple[VoicePace, ...] = ()
-
-
-class UnitRecognizer(nn.Module, Pretrained):
-    """Semantic tokens around a frame -> the phone, or the silence, that the frame sounds like."""
-
-    def __init__(self, config: MonitorConfig):
-        super().__init__()
-        self.config = config
-        self.token = nn.Embedding(config.vocab_size + 1, config.dim)  # the last one: nothing, or not shown
-        self.enter = nn.Linear(config.dim * self.width, config.hidden)
-        self.leave = nn.Linear(config.hidden, NUM_CLASSES)
-
-    @property
-    def width(self) -> int:
-        return self.config.before + 1 + self.config.after
-
-    @property
-    def nothing(self) -> int:
-        """Stands for a token beyond the ends."""
-        return self.config.vocab_size
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Tokens ``[N, before + 1 + after]`` -> logits of the classes ``[N, NUM_CLASSES]``."""
-        out: Tensor = self.leave(F.gelu(self.enter(self.token(windows).flatten(1))))
-        return out
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "monitor", self.config, self.state_dict(), provenance, dtype=torch.float16)
-
-    @staticmethod
-    def load(folder: Path) -> UnitRecognizer:
-        """
-        Raises:
-            VoicegraftError: missing, damaged or of another kind.
-        """
-        saved = load_artifact(folder, "monitor", MonitorConfig)
-        model = UnitRecognizer(saved.config)
-        model.load_state_dict(saved.tensors)
-        return model.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -204,8 +141,7 @@ class Monitor:
         seen = self._tokens[max(0, begin) : end]
         padded = [nothing] * max(0, -begin) + seen
         padded += [nothing] * (end - begin - len(padded))
-        with torch.inference_mode():
-            logits = self.recognizer(torch.tensor(padded).unfold(0, self.recognizer.width, 1)).numpy()
+        logits = self.recognizer.logits(np.array(padded))
         return np.maximum(logits - logits.max(1, keepdims=True), -self.sensitivity.floor)[:, self._classes]
 
     def _extend(self, scores: np.ndarray) -> None:

@@ -28,7 +28,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.guard.monitor import UnitRecognizer
+from voicegraft.guard.recognizer import UnitRecognizer
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.tokenizers.base import FrameDecoder
 from voicegraft.tokenizers.loading import open_decoder
@@ -78,8 +78,8 @@ class Pack(Loadable):
     @property
     def token_sec(self) -> float:
         """Seconds of a semantic token."""
-        clock = self.acoustic.config.clock
-        return self.vocoder.hop / self.vocoder.sample_rate * clock.acoustic_frames / clock.semantic_tokens
+        ratio = self.acoustic.config.ratio
+        return self.vocoder.hop / self.vocoder.sample_rate * ratio.acoustic_frames / ratio.semantic_tokens
 
 
 def open_pack(

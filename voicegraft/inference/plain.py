@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,9 @@ class PlainTokens:
     """Semantic tokens of one sentence; iterating runs the model. ``cut`` tells that the budget of the text ended it."""
 
     def __init__(
-        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, generator: torch.Generator | None = None
+        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, random: np.random.Generator | None = None
     ):
-        self.lm, self.options, self.generator = lm, options, generator
+        self.lm, self.options, self.random = lm, options, random or np.random.default_rng()
         self.text, self.voice = text, voice
         self.spoken: list[SpokenUnit] = []  # none: there are no units
         self.cut = False
@@ -74,15 +75,15 @@ class PlainTokens:
             for slot in range(rows.config.frames_per_step):
                 if slot:
                     hidden = rows.after(hidden, torch.tensor([group[-1]], device=self._device))
-                logits = rows.logits(hidden)[0]
+                logits = rows.logits(hidden)[0].cpu().numpy()
                 if length_follows:
                     token = vocabulary.first_run + draw(
-                        logits[vocabulary.first_run :], self.options.semantic, self.generator
+                        logits[vocabulary.first_run :], self.options.semantic, self.random
                     )
                 else:
                     codes = logits[vocabulary.first_code : vocabulary.first_run]
-                    end = logits[ADVANCE : ADVANCE + 1] if begun else codes.new_full((1,), -torch.inf)
-                    drawn = draw(torch.cat([codes, end]), self.options.semantic, self.generator)
+                    end = logits[ADVANCE] if begun else -np.inf
+                    drawn = draw(np.append(codes, end), self.options.semantic, self.random)
                     if drawn == len(codes):
                         return
                     token = vocabulary.first_code + drawn
@@ -99,8 +100,8 @@ class PlainTokens:
 
 
 def sentence_tokens(
-    lm: SpeechLM, text: str, voice: str, options: SpeakOptions, generator: torch.Generator | None = None
+    lm: SpeechLM, text: str, voice: str, options: SpeakOptions, random: np.random.Generator | None = None
 ) -> SentenceTokens | PlainTokens:
     """What says one sentence in the layout that the speech expert was trained in."""
     says = SentenceTokens if lm.rows.config.layout == "guided" else PlainTokens
-    return says(lm, text, voice, options, generator)
+    return says(lm, text, voice, options, random)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -18,13 +17,15 @@ class Sampling:
             raise ValueError(f"temperature must be >= 0 and top_p in (0, 1], got {self.temperature}, {self.top_p}")
 
 
-def draw(logits: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> int:
+def draw(logits: np.ndarray, sampling: Sampling, random: np.random.Generator | None = None) -> int:
     """One index from logits ``[V]``."""
     if sampling.temperature == 0:
         return int(logits.argmax())
-    probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
+    scaled = logits.astype(np.float64) / sampling.temperature
+    likelihood = np.exp(scaled - scaled.max())
+    index = np.argsort(-likelihood) if sampling.top_p < 1 else np.arange(len(likelihood))
+    total = likelihood[index].cumsum()
     if sampling.top_p < 1:
-        ordered, index = probabilities.sort(descending=True)
-        keep = ordered.cumsum(0) - ordered < sampling.top_p
-        return int(index[torch.multinomial(ordered * keep, 1, generator=generator)])
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+        total = total[: int(np.searchsorted(total, sampling.top_p * total[-1])) + 1]
+    place = (random or np.random.default_rng()).random() * total[-1]
+    return int(index[np.searchsorted(total, place, side="right")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,9 +67,9 @@ class SentenceTokens:
     """
 
     def __init__(
-        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, generator: torch.Generator | None = None
+        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, random: np.random.Generator | None = None
     ):
-        self.lm, self.options, self.generator = lm, options, generator
+        self.lm, self.options, self.random = lm, options, random or np.random.default_rng()
         self.text, self.voice = text, voice
         self.units: list[str] = []
         self.spoken: list[SpokenUnit] = []
@@ -169,7 +170,7 @@ class SentenceTokens:
             for slot in range(self.lm.rows.config.frames_per_step):
                 if slot:
                     hidden = self.lm.rows.after(hidden, torch.tensor([group[-1]], device=self._device))
-                logits = self.lm.rows.logits(hidden)[0]
+                logits = self.lm.rows.logits(hidden)[0].cpu().numpy()
                 if spoken.num_frames >= self.options.max_unit_frames:
                     self.cut = True
                     return
@@ -178,7 +179,7 @@ class SentenceTokens:
                     lasts *= 1 - self._chance_of_going_on(logits, spoken.num_frames)
                     if lasts <= limit:
                         return
-                code = draw(logits[vocabulary.first_code :], self.options.semantic, self.generator)
+                code = draw(logits[vocabulary.first_code :], self.options.semantic, self.random)
                 group.append(vocabulary.first_code + code)
                 self._tokens.append(group[-1])
                 spoken.num_frames += 1
@@ -205,9 +206,9 @@ class SentenceTokens:
         speech without all of its reasons: such speech is jerky. The middle of the distribution is what listeners follow.
         """
         spread = self.options.length_spread
-        return 0.5 + spread * (float(torch.rand((), generator=self.generator, device=self._device)) - 0.5)
+        return 0.5 + spread * (self.random.random() - 0.5)
 
-    def _chance_of_going_on(self, logits: Tensor, num_frames: int) -> float:
+    def _chance_of_going_on(self, logits: np.ndarray, num_frames: int) -> float:
         """That the next unit begins now, at temperature 1: a lower one would shorten every unit, since ADVANCE is one
         token and competes with the sum of many codes.
 
@@ -215,9 +216,11 @@ class SentenceTokens:
         nothing.
         """
         first = self.lm.vocabulary.first_code
-        stay = torch.logsumexp(logits[first:], 0)
+        stay = np.logaddexp.reduce(logits[first:])
         push = PUSH_PER_FRAME * max(0, num_frames - self.options.long_unit_frames)
-        return float(torch.sigmoid(logits[ADVANCE] + self.options.pace + push - stay))
+        return float(
+            0.5 + 0.5 * np.tanh((logits[ADVANCE] + self.options.pace + push - stay) / 2)
+        )  # the logistic function
 
     def _think(self, state: LmState) -> list[str]:
         """Spells the words letter by letter, the likeliest phones; leaves the sequence just before SAY.

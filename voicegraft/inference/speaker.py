@@ -305,7 +305,7 @@ class Speaker(Loadable):
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
         heard = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
         codes = self._semantic.encode(torch.from_numpy(heard)[None])[0, 0].tolist()
-        return self._sound(codes, self.voice_named(voice), self._generator(seed), self.pack.header.options)
+        return self._sound(codes, self.voice_named(voice), np.random.default_rng(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
@@ -330,7 +330,7 @@ class Speaker(Loadable):
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         # Drawn from apart, so that how far the guard looks ahead does not change the sound.
-        generator, fine = self._generator(seed), self._generator(seed + 1)
+        random, fine = np.random.default_rng(seed), np.random.default_rng(seed + 1)
         num_samples = 0
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
@@ -347,7 +347,7 @@ class Speaker(Loadable):
                     if begun:
                         yield [], SENTENCE_PAUSE_SEC
                     begun = True
-                    tokens = sentence_tokens(self.pack.lm, sentence, voice, options, generator)
+                    tokens = sentence_tokens(self.pack.lm, sentence, voice, options, random)
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
@@ -385,14 +385,11 @@ class Speaker(Loadable):
         )
 
     def _render(
-        self, tokens: Iterable[int], voice: str, generator: torch.Generator, options: SpeakOptions
+        self, tokens: Iterable[int], voice: str, random: np.random.Generator, options: SpeakOptions
     ) -> Iterator[np.ndarray]:
-        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options, generator)
+        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options, random)
         return render(self.pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames)
 
-    def _sound(self, tokens: list[int], voice: str, generator: torch.Generator, options: SpeakOptions) -> np.ndarray:
-        pieces = list(self._render(tokens, voice, generator, replace(options, first_chunk_frames=50, chunk_frames=50)))
+    def _sound(self, tokens: list[int], voice: str, random: np.random.Generator, options: SpeakOptions) -> np.ndarray:
+        pieces = list(self._render(tokens, voice, random, replace(options, first_chunk_frames=50, chunk_frames=50)))
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-
-    def _generator(self, seed: int) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed(seed)

@@ -7,79 +7,73 @@ render            frames -> samples                               (vocoder, its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.tokenizers.base import FrameDecoder
+
+if TYPE_CHECKING:
+    from voicegraft.acoustic.acoustic_lm import AcousticLM
+    from voicegraft.tokenizers.base import FrameDecoder
 
 
-@torch.inference_mode()
 def acoustic_frames(
     model: AcousticLM,
     semantic: Iterable[int],
     voice: str,
     options: SpeakOptions,
-    generator: torch.Generator | None = None,
-) -> Iterator[Tensor]:
-    """Semantic tokens -> frames ``[1, code_width]``, ``ahead`` tokens behind, all frames in the end."""
+    random: np.random.Generator | None = None,
+) -> Iterator[np.ndarray]:
+    """Semantic tokens -> frames ``[code_width]``, ``ahead`` tokens behind, all frames in the end."""
     c = model.config
-    device = model.codebooks.device
-    voice_number = torch.tensor([c.voices.index(voice)], device=device)
+    random = random or np.random.default_rng()
+    voice_number = c.voices.index(voice)
     state = model.start()
     near = [model.beyond] * c.past  # the tokens from ``first`` on
     first = -c.past
     frame, num_tokens = 0, 0
 
-    def step() -> Tensor:
+    def step() -> np.ndarray:
         nonlocal state, frame, first
-        begin = c.clock.token_of(frame) - c.past
+        begin = c.ratio.token_of(frame) - c.past
         del near[: begin - first]
         first = begin
         span = near[: c.past + 1 + c.ahead]
-        ids = torch.tensor([span + [model.beyond] * (c.past + 1 + c.ahead - len(span))], device=device)
-        _, state = model.step(
-            ids,
+        span += [model.beyond] * (c.past + 1 + c.ahead - len(span))
+        drawn = options.acoustic_temperature > 0 and not options.acoustic_blend
+        uniform = random.random((c.num_codebooks, c.codebook_size), np.float32) if drawn else None
+        made, state = model.next_frame(
+            span,
             voice_number,
             state,
             options.acoustic_temperature,
-            generator,
+            uniform,
             forget=not options.acoustic_history,
             blend=options.acoustic_blend,
         )
         frame += 1
-        return state.previous
+        return made
 
     for token in semantic:
         near.append(token)
         num_tokens += 1
-        while c.clock.token_of(frame) + c.ahead < num_tokens:
+        while c.ratio.token_of(frame) + c.ahead < num_tokens:
             yield step()
-    while frame < c.clock.num_frames(num_tokens):
+    while frame < c.ratio.num_frames(num_tokens):
         yield step()
 
 
-@torch.inference_mode()
-def render(vocoder: FrameDecoder, frames: Iterable[Tensor], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
-    """Frames ``[1, code_width]`` -> float32 samples, rendered some frames at a time."""
+def render(vocoder: FrameDecoder, frames: Iterable[np.ndarray], first_chunk: int, chunk: int) -> Iterator[np.ndarray]:
+    """Frames ``[code_width]`` -> float32 samples, rendered some frames at a time."""
     state = vocoder.start()
-    waiting: list[Tensor] = []
-    size = first_chunk
-    heard = False
-    for frame in frames:
-        waiting.append(frame)
-        if len(waiting) == size:
-            samples, state = vocoder.step(torch.stack(waiting, -1), state)
-            waiting, size, heard = [], chunk, True
-            if samples.shape[-1]:  # a decoder that looks ahead has nothing yet
-                yield samples[0].float().cpu().numpy()
-    if waiting:
-        samples, state = vocoder.step(torch.stack(waiting, -1), state)
-        heard = True
-        if samples.shape[-1]:
-            yield samples[0].float().cpu().numpy()
+    frames = iter(frames)
+    size, heard = first_chunk, False
+    while waiting := list(islice(frames, size)):
+        samples, state = vocoder.next_samples(np.stack(waiting), state)
+        size, heard = chunk, True
+        if len(samples):  # a decoder that looks ahead has nothing yet
+            yield samples
     if heard:
-        yield vocoder.finish(state)[0].float().cpu().numpy()
+        yield vocoder.last_samples(state)

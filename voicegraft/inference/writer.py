@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
@@ -171,11 +172,11 @@ class Writer:
     def _tokens(self, prompt: list[int], options: WritingOptions, seed: int, report: WritingReport) -> Iterator[int]:
         """The answer's tokens up to its end; runs the model."""
         device = self.lm.backbone.device
-        generator = torch.Generator(device).manual_seed(seed)
+        random = np.random.default_rng(seed)
         step = self._steps()
         ids = prompt
         for _ in range(options.max_tokens):
-            token = draw(step(torch.tensor([ids], device=device)), options.sampling, generator)
+            token = draw(step(torch.tensor([ids], device=device)), options.sampling, random)
             if token in self.stops:
                 return
             report.ids.append(token)
@@ -183,19 +184,18 @@ class Writer:
             ids = [token]
         report.cut = True
 
-    def _steps(self) -> Callable[[Tensor], Tensor]:
+    def _steps(self) -> Callable[[Tensor], np.ndarray]:
         """The model at work on one text: its next ids ``[1, T]`` -> logits ``[V]`` of what follows."""
         gates = self.lm.writing()  # one for the whole text: a router remembers what has passed
         cache: Any = None
 
         @torch.inference_mode()
-        def step(ids: Tensor) -> Tensor:
+        def step(ids: Tensor) -> np.ndarray:
             nonlocal cache
             with self.lm.mole.gated(gates):
                 out = self.lm.backbone(input_ids=ids, past_key_values=cache, use_cache=True, **self._last_only)
             cache = out.past_key_values
-            logits: Tensor = out.logits[0, -1]
-            return logits
+            return out.logits[0, -1].float().cpu().numpy()
 
         return step
 

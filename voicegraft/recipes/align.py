@@ -92,8 +92,8 @@ def align(config: AlignConfig) -> None:
         samples = resampled(speech.samples(clip), speech.rate(clip), tokenizer.spec.sample_rate)
         codes = tokenizer.encode(torch.from_numpy(samples)[None])[0, 0]
         c = recognizer.config
-        padded = torch.nn.functional.pad(codes, (c.before, c.after), value=recognizer.nothing)
-        return recognizer(padded.unfold(0, recognizer.width, 1)).log_softmax(-1).numpy()
+        padded = np.pad(codes.numpy(), (c.before, c.after), constant_values=recognizer.nothing)
+        return torch.from_numpy(recognizer.logits(padded)).log_softmax(-1).numpy()
 
     write_alignments(speech.clips, lexicon.units, log_probs, tokenizer.spec.frame_rate, out)
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, Clock
+from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.tokens import Tokens
@@ -54,7 +54,7 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     semantic, codec = open_semantic(work / "semantic"), open_codec(work / "codec")
     speech = PreparedSpeech(work, config.corpora or None)
-    clock = Clock.of(semantic.spec, codec.spec)
+    ratio = FrameRateRatio.of(semantic.spec, codec.spec)
     units = Tokens(work, "semantic", semantic.spec.fingerprint)
     codes = Tokens(work, "codec", codec.spec.fingerprint)
     train, val = speech.select("train"), speech.select("val")
@@ -71,8 +71,8 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
             code_width=codec.codebooks.shape[-1],
             semantic=semantic.spec.fingerprint,
             codec=codec.spec.fingerprint,
-            semantic_tokens=clock.semantic_tokens,
-            acoustic_frames=clock.acoustic_frames,
+            semantic_tokens=ratio.semantic_tokens,
+            acoustic_frames=ratio.acoustic_frames,
         )
     )
     model.codebooks.copy_(codec.codebooks)
@@ -84,7 +84,7 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
 
     def row(clip: Clip, start: int, length: int) -> Row:
         """Some acoustic frames, and the semantic tokens they belong to."""
-        tokens = clock.token_of(start + np.arange(min(length, len(codes(clip)) - start)))
+        tokens = ratio.token_of(start + np.arange(min(length, len(codes(clip)) - start)))
         inside = tokens[tokens < len(units(clip))]
         voice = speech.speakers.index(clip.utterance.speaker)
         first, last = int(inside[0]), int(inside[-1])

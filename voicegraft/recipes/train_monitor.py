@@ -21,7 +21,7 @@ from tqdm import tqdm
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.prepared import Clip, PreparedSpeech, frame_classes, frame_counts, newest_alignments
 from voicegraft.data.tokens import Tokens
-from voicegraft.guard.monitor import MonitorConfig, UnitRecognizer, VoicePace
+from voicegraft.guard.recognizer import MonitorConfig, UnitRecognizer, VoicePace
 from voicegraft.recipes.command import recipe_config
 from voicegraft.text.units import BOUNDARIES, START, UNITS
 from voicegraft.tokenizers.loading import open_semantic

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
@@ -81,10 +80,10 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -
     number = min(config.limit or NUM_PLANTED, NUM_PLANTED)
     todo = [(kind, plain[n % len(plain)], n) for kind in KINDS for n in range(number)]
     for kind, item, n in _share_of(todo, config, "planted", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
-        generator = torch.Generator(speaker.device).manual_seed(n)
+        random_numbers = np.random.default_rng(n)
         text = speaker.normalizer.normalize(item.text)
         double = KINDS[kind](
-            speaker.pack.lm, split_sentences(text)[0], voice, options, generator, draw=random.Random(f"{kind} {n}")
+            speaker.pack.lm, split_sentences(text)[0], voice, options, random_numbers, draw=random.Random(f"{kind} {n}")
         )
         guarded = GuardedTokens(double, monitor, voice, options.guard)
         handed = list(guarded)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -69,6 +71,8 @@ class FrameDecoder(Protocol):
     State is a value outside the weights: the same decoder serves many streams.
     """
 
+    codebooks: Tensor  # [K, V, W]
+
     @property
     def sample_rate(self) -> int:
         """Hz."""
@@ -95,3 +99,14 @@ class FrameDecoder(Protocol):
     def finish(self, state: Any) -> Tensor:
         """The samples that were still waiting ``[B, T]``: then there are as many as frames times ``hop``."""
         ...
+
+    def next_samples(self, frames: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        """``step`` for one stream, on arrays: frames ``[T, W]`` -> float32 samples."""
+        with torch.inference_mode():
+            samples, state = self.step(torch.from_numpy(frames).mT[None].to(self.codebooks), state)
+            return samples[0].float().cpu().numpy(), state
+
+    def last_samples(self, state: Any) -> np.ndarray:
+        """``finish`` for one stream, on arrays."""
+        with torch.inference_mode():
+            return self.finish(state)[0].float().cpu().numpy()

@@ -24,7 +24,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Pretrained
 from voicegraft.core.library_logging import quietly
 from voicegraft.encoders.hub_models import load_pretrained
-from voicegraft.tokenizers.base import TokenizerSpec
+from voicegraft.tokenizers.base import FrameDecoder, TokenizerSpec
 from voicegraft.tokenizers.codec_families import FAMILIES, unfit
 from voicegraft.tokenizers.streaming_conv import Chain
 
@@ -49,7 +49,7 @@ class DecodeState:
     num_samples: int  # that were handed out
 
 
-class HfCodec(nn.Module, Pretrained):
+class HfCodec(nn.Module, Pretrained, FrameDecoder):
     """An ``AcousticCodec`` and the ``FrameDecoder`` of its frames; the weights stay as they are.
 
     model: a codec of one of ``FAMILIES``, such as ``transformers.MimiModel``.
