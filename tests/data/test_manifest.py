@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.manifest import Utterance, held_back, read_manifest, write_manifest
+from voicegraft.data.manifest import Utterance, read_corpus, read_manifest, write_manifest
 
 GOOD = {"audio": "a.wav", "text": "Hello.", "speaker": "ann", "duration": 1.5}
 
@@ -76,16 +76,10 @@ def test_no_manifest_and_an_empty_one_are_errors(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_val_and_test_are_held_back() -> None:
-    rows = [utterance(i, split) for i, split in enumerate(["train", "val", "train", "test"])]
-    train, back = held_back(rows, num_last=1)
-    assert [u.id for u in train] == ["0", "2"] and [u.id for u in back] == ["1", "3"]
-
-
-def test_without_splits_the_last_are_held_back() -> None:
-    rows = [utterance(i, "train") for i in range(5)]
-    train, back = held_back(rows, num_last=2)
-    assert train == rows[:3] and back == rows[3:]
+def test_a_corpus_that_holds_something_back_keeps_its_splits(tmp_path: Path) -> None:
+    splits = ["train", "val", "train", "test", "train"]
+    write_manifest(tmp_path, [utterance(i, split) for i, split in enumerate(splits)])
+    assert [u.split for u in read_corpus(tmp_path)] == splits
 
 
 def test_a_manifest_in_another_encoding_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from tests.layouts import RATE, SPOKEN
 from voicegraft.audio.io import open_audio, read_frames, to_mono
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.sources.detect import LAYOUTS, open_source
-from voicegraft.data.sources.record import Record, split_of
+from voicegraft.data.sources.record import Record
+from voicegraft.data.splits import split_of
 
 
 @pytest.fixture(autouse=True)

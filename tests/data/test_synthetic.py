@@ -15,7 +15,7 @@ CONFIG = SyntheticConfig(voices=("rms", "slt"), shares=(0.5, 0.5))
 
 def test_a_sentence_is_read_with_the_times_of_its_units() -> None:
     lexicon = flite_lexicon(word.key for word in words_of(TEXT))
-    made = read_aloud(99, TEXT, lexicon, CONFIG, 24_000)
+    made = read_aloud(99, TEXT, "val", lexicon, CONFIG, 24_000)
     assert made is not None
     utterance, samples = made
     assert utterance.split == "val" and utterance.speaker in ("flite-rms", "flite-slt")
@@ -32,12 +32,12 @@ def test_a_sentence_is_read_with_the_times_of_its_units() -> None:
 
 def test_the_voice_and_the_tempo_follow_from_the_number_alone() -> None:
     lexicon = flite_lexicon(word.key for word in words_of(TEXT))
-    once, again = (read_aloud(3, TEXT, lexicon, CONFIG, 16_000) for _ in range(2))
+    once, again = (read_aloud(3, TEXT, "train", lexicon, CONFIG, 16_000) for _ in range(2))
     assert once is not None and again is not None
     assert once[0] == again[0] and np.array_equal(once[1], again[1])
-    others = [read_aloud(n, TEXT, lexicon, CONFIG, 16_000) for n in range(4, 8)]
+    others = [read_aloud(n, TEXT, "train", lexicon, CONFIG, 16_000) for n in range(4, 8)]
     assert len({o[0].duration_sec for o in others if o}) > 1
 
 
 def test_words_that_are_not_in_the_lexicon_are_left_out() -> None:
-    assert read_aloud(1, TEXT, flite_lexicon(["the"]), CONFIG, 16_000) is None
+    assert read_aloud(1, TEXT, "train", flite_lexicon(["the"]), CONFIG, 16_000) is None

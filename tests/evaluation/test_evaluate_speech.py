@@ -6,10 +6,12 @@ import pytest
 import soundfile
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.ingest import survey
+from voicegraft.data.sources.detect import open_source
 from voicegraft.recipes.evaluate_speech import (
     EvaluateSpeechConfig,
     evaluate_speech,
-    held_back,
+    find_recordings,
     main,
     read_prompts,
 )
@@ -36,7 +38,7 @@ def make_recordings(folder, speaker, pitch, num_clips=25, num_val=0):
 def folders(tmp_path):
     return (
         make_recordings(tmp_path / "first", "Ann", 200, num_val=3),
-        make_recordings(tmp_path / "second", "bob", 400),
+        make_recordings(tmp_path / "second", "bob", 400, num_val=20),
     )
 
 
@@ -47,10 +49,21 @@ def prompts(tmp_path):
     return path
 
 
-def test_held_back_clips_are_a_split_or_the_last_twenty(folders):
-    assert [clip.id for clip in held_back(folders[0], "Ann")] == ["0", "1", "2"]
-    assert [clip.id for clip in held_back(folders[1], "bob")] == [str(n) for n in range(5, 25)]
-    assert held_back(folders[1], "Ann") == []
+def test_recordings_are_the_clips_that_are_held_back(folders):
+    found = find_recordings(folders, ["ann"])
+    assert {voice: [clip.id for clip in human.clips] for voice, human in found.items()} == {
+        "ann": ["0", "1", "2"], "bob": [str(n) for n in range(20)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.02, 0.3])
+def test_recordings_are_held_back_by_prepare_too(share, tmp_path):
+    words = ("owl", "dog", "cat", "cow", "hen", "fox", "bear")
+    rows = [{"audio": f"{n}.wav", "text": f"The {words[n % 7]} saw {words[n // 7 % 7]} {n}."} for n in range(400)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prepared = survey(open_source(str(tmp_path)), share).splits
+    (human,) = find_recordings([tmp_path], []).values()
+    assert len(human.clips) == 20 and all(prepared(clip.text) == "val" for clip in human.clips)
 
 
 def test_every_stage_of_every_voice_is_judged(folders, prompts, speaker, judges, tmp_path):

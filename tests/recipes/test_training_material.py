@@ -11,9 +11,10 @@ from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import sentence_ids
 from voicegraft.data.lexicon import Lexicon
-from voicegraft.data.prepared import PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.data.shards import RaggedArray, write_ragged
+from voicegraft.data.splits import text_key
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.speech_material import (
     WORDS_PER_LIST,
@@ -24,6 +25,7 @@ from voicegraft.recipes.speech_material import (
     Round,
     Spelling,
     material,
+    sentences_of,
     vary,
     word_lists,
 )
@@ -165,6 +167,41 @@ def test_word_lists_show_rare_words_often() -> None:
         assert said[word] == pytest.approx(share / whole, abs=0.01)
 
 
+def test_no_pronunciation_is_validated_that_is_trained_on(work: Path) -> None:
+    speech = PreparedSpeech(work)
+    clips = [clip.utterance for clip in speech.clips]
+    texts = [f"The {word} number {n} sees my house." for n in range(100) for word in ("owl", "dog")]
+    sentences = [*texts, *(u.text for u in clips), *(text.upper() for text in texts)]
+    train, held = (sentences_of(split, sentences, speech) for split in ("train", "val"))
+    assert sorted([*train, *held]) == sorted(sentences)
+    keys, trained = {text_key(text) for text in held}, {text_key(text) for text in train}
+    assert len(keys) >= 20 and not keys & trained
+    assert all((text_key(u.text) in trained) == (u.split == "train") for u in clips)
+    assert sentences_of("val", sentences[::-1], speech) == held[::-1]
+    assert not sentences_of("val", [], speech)
+
+
+def test_the_expert_validates_other_sentences_than_it_trains_on(tmp_path: Path) -> None:
+    """However few there are beside those that are asked for."""
+    tiny.write_made_up_speech(tmp_path)
+    heard: dict[str, list[str]] = {}
+
+    class Texts:
+        def of_clip(self, clip: Clip, train: bool) -> None: ...
+
+        def of_text(self, number: int, text: str, train: bool) -> None:
+            heard.setdefault("train" if train else "val", []).append(text)
+
+        def length(self, clip: Clip) -> int:
+            return 0
+
+    speech = PreparedSpeech(tmp_path)
+    sentences = [f"{name} {verb} {place}." for name in "ABCDEF" for verb in ("sees", "has") for place in "XYZ"]
+    for split, count in (("train", 20_000), ("val", 200)):
+        material(Texts(), speech, sentences_of(split, sentences, speech), None, split, count, 0)
+    assert len(heard["train"]) + len(heard["val"]) == len(sentences) and not set(heard["train"]) & set(heard["val"])
+
+
 def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
     rows = [Row(np.arange(n), np.ones((2 * n, 2), np.int16), np.arange(2 * n) // 2, n % 2) for n in (3, 5)]
     batch = stack(rows, 27, CPU)
@@ -237,7 +274,7 @@ def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> Non
     tokens = Tokens(tmp_path, "semantic", "k")
     longest = max(tokens.length(clip) for clip in speech.clips)
     source = Plain(tiny.PLAIN, tokens, Context(tiny.byte_tokenizer()), 2, longest - 1)
-    made = material(source, speech, [], None, "train", 0, 0, 0)
+    made = material(source, speech, [], None, "train", 0, 0)
     usable = [c for c in speech.select("train", synthetic=False) if tokens.length(c) < longest]
     assert isinstance(made.human, Later) and len(made.human) == len(usable) < len(speech.select("train", False))
     assert not made.pronunciation

@@ -30,7 +30,7 @@ class SyntheticConfig:
 
 
 def read_aloud(
-    number: int, text: str, lexicon: Lexicon, config: SyntheticConfig, sample_rate: int
+    number: int, text: str, split: str, lexicon: Lexicon, config: SyntheticConfig, sample_rate: int
 ) -> tuple[Utterance, np.ndarray] | None:
     """One sentence in a randomly drawn voice and tempo: the utterance and its samples ``[T]`` at ``sample_rate`` Hz.
 
@@ -52,7 +52,7 @@ def read_aloud(
         audio="",
         text=text,
         speaker=f"flite-{voice}",
-        split="val" if number % 100 == 99 else "train",
+        split=split,
         duration_sec=len(samples) / sample_rate,
         units=placed[0],
         unit_ends_sec=placed[1],

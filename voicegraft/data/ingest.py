@@ -7,7 +7,6 @@ last, and a shard that has it is done.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
 import multiprocessing
@@ -31,13 +30,13 @@ from tqdm import tqdm
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.data.checks import Examined, Limits, clean_text, examine, well_formed
+from voicegraft.data.checks import Examined, Limits, examine, well_formed
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.recordings import write_pairs
 from voicegraft.data.sources.detect import Source
 from voicegraft.data.sources.record import Record
+from voicegraft.data.splits import Splits
 
-_MANY = 200  # smallest hashes that are kept: enough to hold 20 texts back from 200
 _AHEAD = 4  # recordings under way per process
 
 
@@ -47,13 +46,7 @@ class Survey:
 
     num_records: int
     digest: str  # over ids, texts, splits, times and file sizes: the same for a corpus that was moved
-    own_splits: bool  # the corpus itself holds something back
-    held_below: int  # else a text whose hash is below is held back
-
-    def split(self, record: Record) -> str:
-        if self.own_splits:
-            return record.split or "train"
-        return "val" if _text_hash(record.text) < self.held_below else "train"
+    splits: Splits
 
 
 @dataclass(frozen=True)
@@ -78,31 +71,19 @@ class Ingest:
 def survey(source: Source, val_share: float) -> Survey:
     """Reads all records once.
 
-    A text is held back by its hash, so that one sentence read twice is never on both sides; a share above 0 holds back
-    twenty texts at least, or a tenth of fewer than 200.
-
     Raises:
         VoicegraftError: there is no record, or the corpus cannot be read.
     """
-    digest, num_records, own_splits = hashlib.sha256(), 0, False
-    smallest: list[int] = []
+    digest, num_records, splits = hashlib.sha256(), 0, Splits(val_share)
     for record in tqdm(source.records(), desc=f"listing {source.name}", unit="clip", delay=1):
         size = _file_size(record.audio) if isinstance(record.audio, Path) else None
         about = (record.id, record.text, record.speaker, record.split, record.start_sec, record.duration_sec, size)
         digest.update(json.dumps(about).encode())
         num_records += 1
-        own_splits |= record.split in ("val", "test")
-        value = _text_hash(record.text)
-        if len(smallest) < _MANY or value < smallest[-1]:
-            place = bisect.bisect_left(smallest, value)
-            if smallest[place : place + 1] != [value]:
-                smallest.insert(place, value)
-                del smallest[_MANY:]
+        splits.see(record.text, record.split)
     if not num_records:
         raise VoicegraftError(f"{source.location} holds no recordings (read as {source.layout})")
-    least = max(1, len(smallest) // 10) if len(smallest) > 1 else 0
-    held_below = max(round(val_share * 2**64), smallest[least - 1] + 1 if least else 0) if val_share else 0
-    return Survey(num_records, digest.hexdigest()[:16], own_splits, held_below)
+    return Survey(num_records, digest.hexdigest()[:16], splits)
 
 
 def write_shards(ingest: Ingest, found: Survey, num_workers: int) -> None:
@@ -142,7 +123,7 @@ def _write_shard(
     def kept() -> Iterator[tuple[Utterance, np.ndarray]]:
         for record, result in zip(records, examined, strict=True):
             speaker = well_formed(ingest.speaker or record.speaker or ingest.name)
-            rows.append({**result.facts, "speaker": speaker, "split": found.split(record)})
+            rows.append({**result.facts, "speaker": speaker, "split": found.splits(record.text, record.split)})
             bar.update()
             if result.samples is not None:
                 seconds = len(result.samples) / ingest.sample_rate
@@ -180,12 +161,6 @@ def _file_size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _text_hash(text: str | None) -> int:
-    """64 bits over the letters and digits: the same for the same words."""
-    words = "".join(char for char in clean_text(text).casefold() if char.isalnum())
-    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big")
 
 
 class _SeenIds:

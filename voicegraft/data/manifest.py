@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.data.splits import SMALLEST, Splits, split_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
                     audio=inside(folder, str(raw.get("audio", ""))),
                     text=str(raw["text"]),
                     speaker=str(raw.get("speaker", folder.name)),
-                    split=str(raw.get("split", "train")),
+                    split=split_of(str(raw.get("split", ""))) or "train",
                     duration_sec=float(raw.get("duration_sec", raw.get("duration", 0.0))),
                     units=tuple(raw.get("units", ())),
                     unit_ends_sec=tuple(raw.get("unit_ends_sec", ())),
@@ -72,12 +73,12 @@ def write_manifest(folder: Path, utterances: Iterable[Utterance]) -> None:
     write_text(folder / "manifest.jsonl", "\n".join(lines))
 
 
-def held_back(utterances: list[Utterance], num_last: int = 20) -> tuple[list[Utterance], list[Utterance]]:
-    """(train, held back): the val and test splits are held back; where there are none, the last ``num_last``."""
-    back = [u for u in utterances if u.split in ("val", "test")]
-    if back:
-        return [u for u in utterances if u.split not in ("val", "test")], back
-    return utterances[:-num_last], utterances[-num_last:]
+def read_corpus(folder: Path) -> list[Utterance]:
+    """The manifest of a whole corpus; held back is what ``voicegraft prepare`` holds back with any ``--val-share`` but 0."""
+    utterances, splits = read_manifest(folder), Splits(SMALLEST)
+    for utterance in utterances:
+        splits.see(utterance.text, utterance.split)
+    return [replace(u, split=splits(u.text, u.split)) for u in utterances]
 
 
 def inside(folder: Path, name: str, advice: str = "") -> str:

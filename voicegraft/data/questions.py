@@ -16,7 +16,8 @@ from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.corpora import dialogues
-from voicegraft.data.text import hash_share, plain
+from voicegraft.data.splits import hash_share
+from voicegraft.data.text import plain
 
 HELD_OUT = 0.12  # share of facts kept for the test
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from voicegraft.core.messages import Message
 from voicegraft.data.corpora import dialogues, words_key
+from voicegraft.data.splits import hash_share
 
 PAD, BEGIN, END, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
 
@@ -41,11 +41,6 @@ _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 def plain(text: str) -> str:
     """Text with typewriter quotes, dashes and single spaces, so that few tokens are spent on typography."""
     return " ".join(text.translate(_TYPEWRITER).split())
-
-
-def hash_share(key: str) -> float:
-    """A number in [0, 1) that depends on the key alone: the same split on every machine, in any order."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
 
 
 def book_pieces(

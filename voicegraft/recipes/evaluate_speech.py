@@ -25,8 +25,7 @@ import numpy as np
 from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data import manifest
-from voicegraft.data.manifest import Utterance, read_manifest
+from voicegraft.data.manifest import Utterance, read_corpus
 from voicegraft.evaluation.judges.base import Judges, load_judges
 from voicegraft.evaluation.metrics.rates import normalize_transcript
 from voicegraft.evaluation.reports.plots import need_matplotlib
@@ -239,15 +238,6 @@ def _protocol_note(protocol: Protocol, judges: Judges) -> dict[str, str]:
     }
 
 
-def held_back(folder: Path, speaker: str) -> list[Utterance]:
-    """The speaker's clips that no training recipe sees and that have words in their text; maybe none.
-
-    `voicegraft.data.manifest.held_back` decides for the whole folder: splits val and test, else the last 20.
-    """
-    clips = manifest.held_back(read_manifest(folder))[1]
-    return [clip for clip in clips if clip.speaker == speaker and normalize_transcript(clip.text)]
-
-
 def read_prompts(path: Path) -> list[str]:
     """Prompts of a UTF-8 file, one per line; empty lines are skipped.
 
@@ -298,9 +288,10 @@ def find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str,
     spelling = {voice.casefold(): voice for voice in voices}
     humans = {}
     for folder in folders:
-        for speaker in dict.fromkeys(clip.speaker for clip in read_manifest(folder)):
-            if clips := held_back(folder, speaker):
-                humans[spelling.get(speaker.casefold(), speaker)] = HeldBack(folder, tuple(clips))
+        clips = [clip for clip in read_corpus(folder) if clip.split != "train" and normalize_transcript(clip.text)]
+        for speaker in dict.fromkeys(clip.speaker for clip in clips):
+            own = tuple(clip for clip in clips if clip.speaker == speaker)
+            humans[spelling.get(speaker.casefold(), speaker)] = HeldBack(folder, own)
     if folders and not humans:
         names = ", ".join(map(str, folders))
         raise VoicegraftError(f"expected recordings that are held back from training in {names}, found none")

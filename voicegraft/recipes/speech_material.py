@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import Clip, PreparedSpeech, frame_counts
 from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequence, speech_sequence
 from voicegraft.data.spelling import Speller
+from voicegraft.data.splits import Splits, text_key
 from voicegraft.data.tokens import Tokens
 from voicegraft.text.units import SILENCE, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
@@ -180,17 +181,15 @@ def material(
     sentences: Sequence[str],
     lexicon: Lexicon | None,
     split: str,
-    num_plain: int,
+    num_sentences: int,
     num_lists: int,
-    num_training: int,
 ) -> Material:
     """Builds all sequences of a split.
 
     Args:
-        sentences: those that are only pronounced are taken from the end, where synthesis has not been.
+        sentences: of the split; those that are only pronounced are taken from the end, where synthesis has not been.
         lexicon: whose words are pronounced in lists; None leaves them out.
-        num_plain: sentences that are only pronounced; num_lists: lists of words.
-        num_training: sentences at the end that belong to training.
+        num_sentences: that are only pronounced; num_lists: lists of words.
     """
     train = split == "train"
 
@@ -205,13 +204,23 @@ def material(
         bar = tqdm(clips, desc=f"{split} sequences", unit="clip", mininterval=5)
         return [s for s in (source.of_clip(clip, train) for clip in bar) if s is not None]
 
-    def plain() -> Iterator[str]:
-        last = -num_training if train else -num_training - num_plain
-        yield from sentences[last:][:num_plain]
-        yield from [] if lexicon is None else word_lists(lexicon, sentences, num_lists, seed=train)
-
-    made = (source.of_text(number, text, train) for number, text in enumerate(plain()))
+    texts = list(sentences[::-1][:num_sentences])
+    texts += [] if lexicon is None else word_lists(lexicon, sentences, num_lists, seed=train)
+    made = (source.of_text(number, text, train) for number, text in enumerate(texts))
     return Material(of_clips(False), of_clips(True), [s for s in made if s is not None])
+
+
+def sentences_of(split: str, sentences: Sequence[str], speech: PreparedSpeech) -> list[str]:
+    """The sentences of a split ("train" or "val"), in order; one that a clip says is on that clip's side."""
+    rule = Splits.over(sentences)
+    trained = {text_key(clip.utterance.text) for clip in speech.select("train")} if sentences else set()
+    held = {text_key(clip.utterance.text) for clip in speech.select("val")} - trained if sentences else set()
+
+    def is_held(sentence: str) -> bool:
+        key = text_key(sentence)
+        return key in held or (key not in trained and rule.holds_back(sentence))
+
+    return [sentence for sentence in sentences if is_held(sentence) == (split != "train")]
 
 
 class Spelling:

@@ -29,9 +29,8 @@ from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material
+from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material, sentences_of
 from voicegraft.recipes.train_backbone import QuestionsConfig
-from voicegraft.recipes.train_speech import TrainSpeechConfig
 from voicegraft.recipes.train_text import TextBatches
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.config import LoopConfig
@@ -155,7 +154,10 @@ class Tasks:
 
     def __init__(self, config: TrainRouterConfig, lm: SpeechLM, device: torch.device):
         work = Path(config.work)
-        sentences = (work / "sentences.txt").read_text().splitlines()
+        tokens = Tokens(work, "semantic", lm.rows.config.semantic)
+        speech = PreparedSpeech(work, aligned=newest_alignments(work))
+        written = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
+        sentences = sentences_of("train", written, speech)
         draw = random.Random(0)
         self.asked = TextBatches(lm.tokenizer, config.questions, work, config.batch_positions, 400, device)
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
@@ -168,8 +170,6 @@ class Tasks:
         self.plain_buckets = LengthBuckets(
             [len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions
         )
-        tokens = Tokens(work, "semantic", lm.rows.config.semantic)
-        speech = PreparedSpeech(work, aligned=newest_alignments(work))
         speech.clips = draw.sample(speech.clips, min(len(speech.clips), config.num_clips))
         settings = (lm.vocabulary, tokens, Context(lm.tokenizer), lm.rows.config.frames_per_step)
         source, lexicon = Plain(*settings), None
@@ -178,9 +178,7 @@ class Tasks:
             rate = open_semantic(work / "semantic").spec.frame_rate
             source = Guided(*settings, frame_rate=rate, spelling=Spelling(lm.tokenizer, lexicon))
         counts = (config.num_sentences, config.num_sentences // 4)
-        train = material(
-            source, speech, sentences, lexicon, "train", *counts, num_training=TrainSpeechConfig.num_pronunciations
-        )
+        train = material(source, speech, sentences, lexicon, "train", *counts)
         self.spoken, self.spoken_buckets = train.mixed(Round(), config.batch_positions)
         self.device, self.seed = device, config.loop.seed
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +31,17 @@ from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_embedding import Layout
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.speech_material import Context, Guided, Mixture, Plain, Round, Spelling, material
+from voicegraft.recipes.speech_material import (
+    Context,
+    Guided,
+    Material,
+    Mixture,
+    Plain,
+    Round,
+    Spelling,
+    material,
+    sentences_of,
+)
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.recipes.train_text import TextBatches
 from voicegraft.text.units import UNITS
@@ -119,7 +128,11 @@ def train_speech(config: TrainSpeechConfig) -> None:
         lexicon = Lexicon.load(work / "lexicon.json")
         sentences = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
         source = Guided(*settings, semantic.spec.frame_rate, spelling=Spelling(tokenizer, lexicon))
-    material_of = partial(material, source, speech, sentences, lexicon, num_training=config.num_pronunciations)
+
+    def material_of(split: str, num_sentences: int, num_lists: int) -> Material:
+        own = sentences_of(split, sentences, speech)
+        return material(source, speech, own, lexicon, split, num_sentences, num_lists)
+
     train = material_of("train", config.num_pronunciations, config.num_word_lists)
     held = material_of("val", 200, 100)
     if not train.human and not train.synthetic:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import AnsweredQuestion, answered_questions, collate_answers, filler_id
+from voicegraft.data.splits import Splits
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
@@ -38,7 +39,7 @@ class TrainTextConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     questions: QuestionsConfig = field(default_factory=QuestionsConfig)
     batch_positions: int = 4096
-    held_back: int = 400  # training questions that are only validated on
+    held_back: int = 400  # questions that are validated on, at most, of those held back
     device: str = "auto"
 
 
@@ -82,12 +83,15 @@ class TextBatches:
         """
         Args:
             budget: positions per batch.
-            held_back: questions that are only validated on; at most a quarter.
+            held_back: questions that are validated on, at most, of those that ``data.splits`` holds back.
         """
         pairs = [(q.text, q.answer) for q in training_questions(questions, work / "corpora")]
-        items = answered_questions(tokenizer, pairs)
-        held_back = min(held_back, len(items) // 4)
-        self.held, self.items = items[:held_back], items[held_back:]
+        rule = Splits.over(question for question, _ in pairs)
+        sides: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+        for pair in pairs:
+            sides[rule.holds_back(pair[0])].append(pair)
+        self.items = answered_questions(tokenizer, sides[False])
+        self.held = answered_questions(tokenizer, sides[True][:held_back])
         lengths = [len(item) for item in self.items]
         self.buckets = LengthBuckets(lengths, [1.0] * len(lengths), budget)
         self._pad, self._device = filler_id(tokenizer), device
@@ -104,7 +108,7 @@ class TextBatches:
         model.eval()
         parts = [model(self.collate(self.held[i : i + 32]))[1] for i in range(0, len(self.held), 32)]
         model.train()
-        return {name: float(np.mean([float(p[name]) for p in parts])) for name in parts[0]}
+        return {name: float(np.mean([float(p[name]) for p in parts])) for name in (parts[0] if parts else ())}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from voicegraft.audio.io import SUFFIXES
-from voicegraft.data.sources.record import Place, Record, read_text, split_of, walk
+from voicegraft.data.sources.record import Place, Record, read_text, walk
+from voicegraft.data.splits import split_of
 
 
 def read_pairs(place: Place) -> Iterator[Record]:

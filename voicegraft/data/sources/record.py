@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import inside
-
-_SPLIT = re.compile(r"(train|training|dev|val|valid|validation|test|eval)(?![a-z])")
-_SPLIT_OF = {"train": "train", "training": "train", "test": "test", "eval": "test"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,6 @@ class Place:
             VoicegraftError: it lies outside of the root.
         """
         return self.root / inside(self.root, name, "; if it may, name the folder with --audio-root")
-
-
-def split_of(name: str) -> str:
-    """train, val or test for a split or folder called so ("dev-clean", "validation"); "" for any other name."""
-    found = _SPLIT.match(name.lower())
-    return _SPLIT_OF.get(found[1], "val") if found else ""
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:

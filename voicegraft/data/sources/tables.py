@@ -11,7 +11,8 @@ from typing import IO, Any
 
 from voicegraft.audio.io import SUFFIXES
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.sources.record import Place, Record, split_of
+from voicegraft.data.sources.record import Place, Record
+from voicegraft.data.splits import split_of
 
 # Names of columns, and of keys in JSON, that say the same; the first one that is there counts.
 AUDIO = ("audio", "audio_filepath", "audio_file", "audio_path", "file", "file_name", "filename", "path", "wav")

@@ -27,8 +27,9 @@ from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, dialogues, dictionary_words, readable_sentences, unpack, words_key
 from voicegraft.data.flite import SyntheticConfig, flite_lexicon, read_aloud
 from voicegraft.data.lexicon import Lexicon, refine_with_context
-from voicegraft.data.manifest import Utterance, held_back, read_manifest
+from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
 from voicegraft.data.recordings import add_features, write_speech
+from voicegraft.data.splits import Splits
 from voicegraft.recipes.command import recipe_config
 from voicegraft.text.units import words_of
 
@@ -57,7 +58,7 @@ def prepare_pocket(config: PreparePocketConfig) -> None:
     data, work = Path(config.data), Path(config.work)
     corpora = [*config.recordings, "books-pd", "sgd-dialogues", *Path(config.dictionary).parts[:1]]
     unpack(data, work / "corpora", corpora)
-    recordings = {name: read_manifest(work / "corpora" / name) for name in config.recordings}
+    recordings = {name: read_corpus(work / "corpora" / name) for name in config.recordings}
     sentences = choose_sentences(config, data, work, recordings)
     more = dictionary_words(work / "corpora" / config.dictionary) if config.dictionary else []
     lexicon = base_lexicon(work, [*sentences, *(u.text for rows in recordings.values() for u in rows), *more])
@@ -80,7 +81,7 @@ def choose_sentences(
     path = work / "sentences.txt"
     if path.is_file():
         return path.read_text().splitlines()
-    forbidden = {words_key(u.text) for rows in recordings.values() for u in held_back(rows)[1]}
+    forbidden = {words_key(u.text) for rows in recordings.values() for u in rows if u.split != "train"}
     for name in config.never_say:
         forbidden |= {words_key(line) for line in (data / name).read_text().splitlines()}
     books = _distinct(readable_sentences(book_paragraphs(work / "corpora" / "books-pd")), forbidden)
@@ -111,6 +112,7 @@ def base_lexicon(work: Path, texts: Iterable[str]) -> Lexicon:
 
 
 def synthesise(config: PreparePocketConfig, work: Path, sentences: list[str], lexicon: Lexicon) -> None:
+    rule = Splits.over(sentences)
     starts = range(0, len(sentences), config.shard_size)
     jobs = [
         (work / "speech" / f"flite-{n:03d}", start, sentences[start : start + config.shard_size])
@@ -119,15 +121,17 @@ def synthesise(config: PreparePocketConfig, work: Path, sentences: list[str], le
     jobs = [job for job in jobs if not (job[0] / "mel" / "index.json").is_file()]
     if jobs:
         with multiprocessing.get_context("spawn").Pool(config.num_workers, initializer=single_thread) as pool:
-            make = partial(_synthesise_shard, config, lexicon)
+            make = partial(_synthesise_shard, config, lexicon, rule)
             for _ in tqdm(pool.imap_unordered(make, jobs), total=len(jobs), desc="synthetic speech", unit="shard"):
                 pass
 
 
-def _synthesise_shard(config: PreparePocketConfig, lexicon: Lexicon, job: tuple[Path, int, list[str]]) -> None:
+def _synthesise_shard(
+    config: PreparePocketConfig, lexicon: Lexicon, rule: Splits, job: tuple[Path, int, list[str]]
+) -> None:
     folder, first, sentences = job
     read = (
-        read_aloud(first + i, text, lexicon, config.synthetic, config.mel.sample_rate)
+        read_aloud(first + i, text, rule(text), lexicon, config.synthetic, config.mel.sample_rate)
         for i, text in enumerate(sentences)
     )
     write_speech(folder, (pair for pair in read if pair is not None), config.mel)
@@ -137,13 +141,12 @@ def ingest_recordings(config: PreparePocketConfig, work: Path, name: str, uttera
     folder = work / "speech" / name
     if (folder / "mel" / "index.json").is_file():
         return
-    back = {u.id for u in held_back(utterances)[1]}
 
     def read() -> Iterator[tuple[Utterance, np.ndarray]]:
         for u in tqdm(utterances, desc=name, unit="clip"):
             samples = read_audio(work / "corpora" / name / u.audio, config.mel.sample_rate).samples
             samples = trim_silence(samples, config.mel.sample_rate)
-            split = "val" if u.id in back else "train"
+            split = "train" if u.split == "train" else "val"
             seconds = len(samples) / config.mel.sample_rate
             # Acronyms are read letter by letter: the lexicon looks up words, so give it letters.
             text = re.sub(r"\b([A-Z])\.(?=[A-Z]\.|\s|$)", r"\1 ", u.text) if "." in u.text[:-1] else u.text
