@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 from voicegraft.inference.plain import sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
-from voicegraft.text.sentences import iter_sentences, split_sentences
 
 FOLDER = Path(__file__).parent / "recorded"
 RECORDED: dict[str, Any] = json.loads((FOLDER / "pocket-d23cbd3.json").read_text(encoding="utf-8"))
@@ -41,8 +40,8 @@ def test_speech_is_what_it_was(pocket: Speaker, greedy: SpeakOptions, number: in
     before = RECORDED["speech"][number]
     tokens: list[int] = []
     units: list[str] = []
-    for written in iter_sentences([before["text"]]):
-        for sentence in split_sentences(pocket.normalizer.analyse(written).text):
+    for form in pocket.pack.frontend.sentences([before["text"]]):
+        for sentence in form.parts:
             said = sentence_tokens(pocket.pack.lm, sentence, before["voice"], greedy)
             tokens += list(said)
             units += said.units

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.robustness_suite.build import save
 from voicegraft.evaluation.speech.robustness_suite import SUITE_FILE, load_suite
-from voicegraft.text import Normalizer
+from voicegraft.text.english.normalize import Normalizer
 
 
 def test_the_generator_makes_the_shipped_file(tmp_path: Path) -> None:

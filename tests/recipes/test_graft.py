@@ -233,6 +233,8 @@ def test_a_work_folder_that_was_begun_otherwise_is_refused(
         ("codec.model={qwen}", "expected a codec of type dac, encodec, mimi in .*, found qwen2"),
         ("speech.layout=guessed", "expected one of guided, plain"),
         ("speech.num_runs=4", "num_runs"),
+        ("frontend=verbatim", "the guided layout spells words in English phones and needs frontend: english"),
+        ("frontend=klingon", "expected the frontend to be one of english, verbatim, got 'klingon'"),
         ("seech.layout=plain", "did you mean 'speech'"),
     ],
 )

@@ -1,6 +1,7 @@
 """What the training recipes feed their models."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig, damaged
 from voicegraft.recipes.train_vocoder import pitch_tracks
+from voicegraft.text.frontend import open_frontend
 from voicegraft.text.units import PHONES
 from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
@@ -263,6 +265,25 @@ def test_a_text_is_spelt_word_by_word() -> None:
     assert spelling.words("We go.", ["^", "w", "iy", "|", "g", "ow", "g", "ow", "g", "ow", "g", "."]) is None
 
 
+def test_plain_training_reads_the_text_that_is_spoken(tmp_path: Path) -> None:
+    tiny.write_made_up_speech(tmp_path)
+    write_ragged(tmp_path / "tokens" / "semantic" / "ann", [np.ones((9, 1))] * 4, "int16", key="k")
+    context, tokens = Context(tiny.byte_tokenizer()), Tokens(tmp_path, "semantic", "k")
+    clip = PreparedSpeech(tmp_path, ["ann"]).clips[0]
+    for name, text, said in (
+        ("english", "It costs $5.", "It costs five dollars."),
+        ("verbatim", "Das kostet 5 €.", "Das kostet 5 €."),
+        ("english", "Привет.", None),
+    ):
+        source = Plain(tiny.PLAIN, tokens, context, open_frontend(name))
+        made = source.of_clip(replace(clip, utterance=replace(clip.utterance, text=text)), False)
+        if said is None or made is None:
+            assert made is None and said is None
+        else:
+            ids = sentence_ids(context.tokenizer, said)
+            assert made.text[: len(ids)].tolist() == ids and not (made.token[: len(ids)] >= 0).any()
+
+
 def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> None:
     tiny.write_made_up_speech(tmp_path)
     speech = PreparedSpeech(tmp_path)
@@ -273,7 +294,7 @@ def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> Non
         write_ragged(tmp_path / "tokens" / "semantic" / name, codes, "int16", key="k")
     tokens = Tokens(tmp_path, "semantic", "k")
     longest = max(tokens.length(clip) for clip in speech.clips)
-    source = Plain(tiny.PLAIN, tokens, Context(tiny.byte_tokenizer()), 2, longest - 1)
+    source = Plain(tiny.PLAIN, tokens, Context(tiny.byte_tokenizer()), open_frontend("english"), 2, longest - 1)
     made = material(source, speech, [], None, "train", 0, 0)
     usable = [c for c in speech.select("train", synthetic=False) if tokens.length(c) < longest]
     assert isinstance(made.human, Later) and len(made.human) == len(usable) < len(speech.select("train", False))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from voicegraft.text import Normalizer
+from voicegraft.text.english.normalize import Normalizer
 
 SAYABLE = re.compile(r"[A-Za-z' .,?!;:-]*")
 
@@ -139,7 +139,7 @@ def test_endless_input_takes_time_in_proportion(normalizer: Normalizer, piece: s
 def test_plain_text_loads_no_grammar_and_numbers_need_no_toolkit() -> None:
     program = """
 import sys
-from voicegraft.text import Normalizer
+from voicegraft.text.english.normalize import Normalizer
 normalizer = Normalizer()
 plain = normalizer.normalize("Dr. Smith & Mrs. Jones, of the U.S., met.")
 assert plain == "Doctor Smith and Missus Jones, of the US, met.", plain

@@ -7,9 +7,9 @@ import unicodedata
 
 import pytest
 
-from voicegraft.text import Normalizer
 from voicegraft.text.english.capitals import is_word, looks_like_a_word, short_words
 from voicegraft.text.english.characters import Skipped
+from voicegraft.text.english.normalize import Normalizer
 
 SAYABLE = re.compile(r"[A-Za-z' .,?!;:-]*")
 WORDS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from voicegraft.text import Normalizer
+from voicegraft.text.english.normalize import Normalizer
 from voicegraft.text.english.spans import word_spans
 from voicegraft.text.units import words_of
 

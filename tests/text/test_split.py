@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from voicegraft.text import iter_sentences, split_sentences
+from voicegraft.text.english.sentences import iter_sentences, split_sentences
 
 SENTENCES = [
     ["Mr. Smith went to Washington.", "He arrived at 5 p.m. Monday.", "Then he slept."],

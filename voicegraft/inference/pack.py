@@ -30,6 +30,7 @@ from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.guard.recognizer import UnitRecognizer
 from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.text.frontend import Frontend, need_spelling, open_frontend
 from voicegraft.tokenizers.base import FrameDecoder
 from voicegraft.tokenizers.loading import open_decoder
 
@@ -47,6 +48,7 @@ class PackHeader:
     format: int = FORMAT
     default_voice: str = ""
     options: SpeakOptions = field(default_factory=SpeakOptions)
+    frontend: str = "english"  # or verbatim: how written text is read
     backbone: str = "backbone"  # folder inside the pack, or hub:NAME[@REVISION]; any other is given to ``open_pack``
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -60,6 +62,7 @@ class Pack(Loadable):
     lm: SpeechLM
     acoustic: AcousticLM
     vocoder: FrameDecoder
+    frontend: Frontend
     monitor: UnitRecognizer | None = None
 
     @staticmethod
@@ -99,6 +102,7 @@ def open_pack(
         VoicegraftError: not a pack, a damaged part, or parts that do not belong together.
     """
     header = read_header(folder)
+    frontend = open_frontend(header.frontend)
     router = folder / "router"
     lm = SpeechLM.load(
         backbone or (header.backbone if is_hub_name(header.backbone) else _inside(folder, header.backbone)),
@@ -107,6 +111,7 @@ def open_pack(
         text_expert,
         settings=settings,
     )
+    need_spelling(header.frontend, lm.rows.config.layout)
     acoustic = AcousticLM.load(folder / "acoustic")
     vocoder: FrameDecoder
     if (folder / "vocoder").is_dir():
@@ -129,7 +134,7 @@ def open_pack(
             f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the monitor reads "
             f"{monitor.config.semantic}; take both from one training run"
         )
-    return Pack(folder, header, lm, acoustic, vocoder, monitor)
+    return Pack(folder, header, lm, acoustic, vocoder, frontend, monitor)
 
 
 def read_header(folder: Path) -> PackHeader:

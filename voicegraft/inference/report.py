@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from voicegraft.guard.guarded import SpeechFailure, SpokenUnit
 from voicegraft.guard.monitor import Fault
-from voicegraft.text.english.spans import word_spans
 from voicegraft.text.units import BOUNDARIES, START, words_of
 
 
@@ -45,7 +44,7 @@ class SpokenSentence:
 class SpeechReport:
     """Sums over a text; complete when its stream is drained. It does not grow with the text."""
 
-    skipped: list[str] = field(default_factory=list)  # different runs of characters that no English voice can say
+    skipped: list[str] = field(default_factory=list)  # different runs of characters that were left out
     duration_sec: float = 0.0  # of audio
     wall_sec: float = 0.0
     first_audio_sec: float = 0.0  # from the request to the first chunk
@@ -97,14 +96,14 @@ class SpeechReport:
 
 
 def spoken_words(
-    written: str, pieces: list[tuple[str, list[SpokenUnit], float]], frame_sec: float
+    spans: list[tuple[int, int]], pieces: list[tuple[str, list[SpokenUnit], float]], frame_sec: float
 ) -> tuple[SpokenWord, ...]:
     """Words of one written sentence with their times.
 
     Args:
+        spans: for each word what it says of the written sentence.
         pieces: for each piece in which it was said: its text in spoken form, its units and where it starts, in seconds.
     """
-    spans = word_spans(written, " ".join(text for text, _, _ in pieces))
     words: list[SpokenWord] = []
     for text, units, piece_sec in pieces:
         names = iter(words_of(text))

@@ -32,8 +32,7 @@ from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_wor
 from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
-from voicegraft.text.english.normalize import Normalizer
-from voicegraft.text.sentences import iter_sentences, split_sentences
+from voicegraft.text.spoken_form import SpokenForm
 from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 
@@ -165,7 +164,6 @@ class Speaker(Loadable):
     def __init__(self, pack: Pack, device: torch.device):
         self.pack = pack
         self.device = device
-        self.normalizer = Normalizer()
         self.writer = Writer(pack.lm)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             cast(nn.Module, model).to(device)
@@ -335,15 +333,14 @@ class Speaker(Loadable):
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
             begun = False
-            for written in iter_sentences(pieces):
-                said = self.normalizer.analyse(written)
-                told.report.leave_out(said.skipped)
-                if not any(c.isalpha() for c in said.text):
+            for form in self.pack.frontend.sentences(pieces):
+                told.report.leave_out(form.skipped)
+                if not form.parts:
                     continue
                 if told.on_sentence is not None:
-                    told.on_sentence(written)
+                    told.on_sentence(form.written)
                 parts: list[_Part] = []
-                for sentence in split_sentences(said.text):  # numbers grow when they are spelt out
+                for sentence in form.parts:
                     if begun:
                         yield [], SENTENCE_PAUSE_SEC
                     begun = True
@@ -351,7 +348,7 @@ class Speaker(Loadable):
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
-                spoken = self._spoken(written, said.text, parts, num_samples / self.sample_rate)
+                spoken = self._spoken(form, parts, num_samples / self.sample_rate)
                 told.report.add(spoken)
                 if told.on_spoken is not None:
                     told.on_spoken(spoken)
@@ -368,16 +365,17 @@ class Speaker(Loadable):
             return None  # without a pronunciation there is nothing to watch it by
         return GuardedTokens(tokens, monitor, tokens.voice, policy)
 
-    def _spoken(self, written: str, spoken: str, parts: list[_Part], end_sec: float) -> SpokenSentence:
+    def _spoken(self, form: SpokenForm, parts: list[_Part], end_sec: float) -> SpokenSentence:
         guards = [guarded for _, guarded, _ in parts if guarded is not None]
         failed = any(guarded.failed for guarded in guards)
         said = [(tokens.text, guarded.spoken if guarded else tokens.spoken, start) for tokens, guarded, start in parts]
+        spans = self.pack.frontend.word_spans(form.written, form.text)
         return SpokenSentence(
-            written,
-            spoken,
+            form.written,
+            form.text,
             parts[0][2],
             end_sec,
-            spoken_words(written, said, self.pack.token_sec),
+            spoken_words(spans, said, self.pack.token_sec),
             "failed" if failed else "cut" if any(tokens.cut for tokens, _, _ in parts) else "ok",
             tuple(fault for guarded in guards for fault in guarded.faults),
             tuple(fault for guarded in guards for fault in guarded.unmended),

@@ -31,7 +31,7 @@ from voicegraft.data.prepared import DONE, Clip, PreparedSpeech
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.recipes.command import recipe_config
-from voicegraft.text.english.normalize import Normalizer
+from voicegraft.text.frontend import Frontend, spoken_text
 from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.forced_alignment import force_align
 from voicegraft.tokenizers.loading import open_semantic
@@ -66,13 +66,12 @@ def align(config: AlignConfig) -> None:
             f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"
         )
     pack.lm.merge_for_speed()
-    normalizer = Normalizer()
     speech.clips = [
-        replace(clip, utterance=replace(clip.utterance, text=normalizer.analyse(clip.utterance.text).text))
+        replace(clip, utterance=replace(clip.utterance, text=spoken_text(pack.frontend, clip.utterance.text)))
         for clip in tqdm(speech.clips, desc="spoken forms", unit="text", mininterval=2)
     ]
     said = [clip.utterance.text for clip in speech.clips if clip.utterance.split == "train"]
-    read = _readable(Path(config.text), config.num_sentences) if config.text else []
+    read = _readable(Path(config.text), config.num_sentences, pack.frontend) if config.text else []
     lexicon = Lexicon(read_dictionary(Path(config.dictionary)) if config.dictionary else {})
     words = {word.key for clip in speech.clips for word in words_of(clip.utterance.text)}
     often = Counter(word.key for text in read for word in words_of(text)).most_common()
@@ -98,8 +97,8 @@ def align(config: AlignConfig) -> None:
     write_alignments(speech.clips, lexicon.units, log_probs, tokenizer.spec.frame_rate, out)
 
 
-def _readable(path: Path, count: int) -> list[str]:
-    """Sentences that can be read aloud as they stand, in a random order.
+def _readable(path: Path, count: int, frontend: Frontend) -> list[str]:
+    """Sentences of a text as they are said, in a random order.
 
     Raises VoicegraftError where there is no such text.
     """
@@ -107,7 +106,7 @@ def _readable(path: Path, count: int) -> list[str]:
         raise VoicegraftError(f"expected plain text at {path} (align.text), found nothing; check the path")
     found = list(readable_sentences(book_paragraphs(path)))
     random.Random(0).shuffle(found)
-    return found[:count]
+    return [spoken_text(frontend, sentence) for sentence in found[:count]]
 
 
 def pronounce(pack: Pack, words: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.text import Normalizer
+from voicegraft.text.english.normalize import Normalizer
 
 REQUIRED = ("cardinal", "ordinal", "decimal", "date", "time", "money", "telephone")
 _FILE = re.compile(r"(?:test_cases_)?(\w+)\.txt$")

@@ -48,6 +48,7 @@ from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
+from voicegraft.text.frontend import need_spelling, open_frontend, spoken_text
 from voicegraft.tokenizers import codec_families
 from voicegraft.tokenizers.hf_codec import HfCodec
 from voicegraft.train.engine import main_first
@@ -99,6 +100,7 @@ class GraftConfig:
     name: str = "mine"
     licence: str = ""  # of the pack, for its card ...
     language: tuple[str, ...] = ("en",)  # ... and what it speaks
+    frontend: str = "english"  # how written text is read; verbatim: as it stands, for the plain layout in any language
     default_voice: str = ""  # empty: the first
     copy_backbone: bool | None = (
         None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
@@ -129,6 +131,7 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
     """Raises VoicegraftError: something is missing or was done otherwise before, or a stage was interrupted."""
     work = Path(config.work)
     # What is missing is to show before hours are spent.
+    need_spelling(config.frontend, config.speech.layout)
     resolve(config.backbone)
     if config.evaluate is not None and find_spec("pocketsphinx") is None:
         raise VoicegraftError(
@@ -157,7 +160,7 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
 
 def _stages(config: GraftConfig, work: Path) -> list[Stage]:
     here: dict[str, Any] = {"work": str(work), "device": config.device}  # of every recipe that trains
-    backbone = {"backbone": str(config.backbone)}
+    backbone = {"backbone": str(config.backbone), "frontend": config.frontend}
     guided, trains_codec = config.speech.layout == "guided", config.codec.model == "train"
     stages = [Stage("prepare", lambda: _prepare(config, work), "speech", "decode, check and level the recordings")]
 
@@ -183,7 +186,7 @@ def _stages(config: GraftConfig, work: Path) -> list[Stage]:
     train("acoustic", train_acoustic, config.acoustic, "train the acoustic LM")
     train("expert", train_speech, config.speech, "train the speech expert", **backbone)
     if config.router is not None:
-        add("sentences", lambda: _sentences(work), "texts for the router", "sentences.txt")
+        add("sentences", lambda: _sentences(config, work), "texts for the router", "sentences.txt")
         # Questions that are made up: a graft has no corpora of others.
         asked = replace(config.router.questions, dialogue=0, trivia=0, yes_or_no=0)
         train("router", train_router, replace(config.router, questions=asked), "train the router", **backbone)
@@ -231,12 +234,13 @@ def _codec(config: GraftConfig, work: Path) -> None:
         _copy(DEFAULT_PACK / "codec", work / "codec")
 
 
-def _sentences(work: Path) -> None:
+def _sentences(config: GraftConfig, work: Path) -> None:
     """What the recordings say, where no alignment has written it."""
     path = work / "sentences.txt"
     if not path.is_file():
-        rows = (row for folder in shard_folders(work) for row in read_manifest(folder))
-        write_text(path, "\n".join(" ".join(row.text.split()) for row in rows if row.split == "train"))
+        frontend = open_frontend(config.frontend)
+        rows = (row for folder in shard_folders(work) for row in read_manifest(folder) if row.split == "train")
+        write_text(path, "\n".join(filter(None, (spoken_text(frontend, row.text) for row in rows))))
 
 
 def _pack(config: GraftConfig, work: Path) -> None:
@@ -261,6 +265,7 @@ def _pack(config: GraftConfig, work: Path) -> None:
         name=config.name,
         default_voice=config.default_voice,
         options=config.options,
+        frontend=config.frontend,
         backbone=named,
         provenance=provenance,
     )
@@ -304,7 +309,7 @@ def _remember(config: GraftConfig, work: Path) -> None:
     path = work / "graft.json"
     now = {key: value for key, value in to_dict(config).items() if key in _DEPENDS}
     if path.is_file():
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before: dict[str, Any] = {"frontend": "english", **json.loads(path.read_text(encoding="utf-8"))}
         done = {name for name, entry in costs(work).items() if entry["done"]}
         for key, stages in _DEPENDS.items():
             if before.get(key) != now[key] and done & set(stages):
@@ -320,6 +325,7 @@ def _remember(config: GraftConfig, work: Path) -> None:
 _DEPENDS: dict[str, tuple[str, ...]] = {
     "backbone": ("expert", "router"),
     "corpora": ("prepare",),
+    "frontend": ("expert", "router"),
     "corpus": ("prepare",),
     "align": ("align",),
     "semantic": ("semantic",),

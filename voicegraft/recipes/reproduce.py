@@ -51,7 +51,6 @@ from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
-from voicegraft.text.sentences import split_sentences
 
 POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
 
@@ -256,8 +255,8 @@ class Bench:
     def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
         lm, options = speaker.pack.lm, speaker.pack.header.options
-        said = (part for text in prompts for part in split_sentences(speaker.normalizer.analyse(text).text))
-        gates = [sentence_tokens(lm, text, self.voice, options).begin().gates for text in said]
+        forms = (form for text in prompts for form in speaker.pack.frontend.sentences([text]))
+        gates = [sentence_tokens(lm, text, self.voice, options).begin().gates for form in forms for text in form.parts]
         if any(gate != SPEECH for gate in gates if isinstance(gate, str)) or not all(isinstance(g, str) for g in gates):
             return identity
         weights = {

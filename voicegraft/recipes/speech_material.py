@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import chat_prompt, encode, sentence_ids
@@ -21,6 +22,7 @@ from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequen
 from voicegraft.data.spelling import Speller
 from voicegraft.data.splits import Splits, text_key
 from voicegraft.data.tokens import Tokens
+from voicegraft.text.frontend import Frontend, spoken_text
 from voicegraft.text.units import SILENCE, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 from voicegraft.train.config import LoopConfig
@@ -52,9 +54,12 @@ class Later(Sequence[SpeechSequence]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        made = self._make(self.clips[index])
-        assert made is not None, "clips that make no sequence were left out before"
-        return made
+        for number in range(len(self)):  # the next one where the front end can say nothing of a text
+            if (made := self._make(self.clips[(index + number) % len(self)])) is not None:
+                return made
+        raise VoicegraftError(
+            f"none of the {len(self)} texts, such as {self.clips[index].utterance.text!r}, can be said: check the frontend"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,15 +116,17 @@ class Plain:
     vocabulary: SpeechVocabulary
     tokens: Tokens
     context: Context
+    frontend: Frontend
     frames_per_step: int = 1
     max_frames: int = 500  # longer utterances are left out
 
     def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
         u = clip.utterance
         codes = self.tokens(clip)[:, 0]
-        if len(codes) > self.max_frames:
+        text = spoken_text(self.frontend, u.text)
+        if len(codes) > self.max_frames or not text:
             return None
-        text = vary(u.text, u.id) if train else u.text
+        text = vary(text, u.id) if train else text
         before = self.context.ids(text, random.Random(u.id))
         return plain_sequence(self.vocabulary, before, u.speaker, self.vocabulary.stream(codes), self.frames_per_step)
 
@@ -136,7 +143,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Guided(Plain):
-    """Sequences that spell each word and say its units, of clips whose units are timed."""
+    """Sequences that spell each word and say its units, of clips whose units are timed and whose texts are in spoken form."""
 
     frame_rate: float = 50.0  # of the codes, Hz
     spelling: Spelling = field(kw_only=True)

@@ -32,6 +32,7 @@ from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material, sentences_of
 from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_text import TextBatches
+from voicegraft.text.frontend import open_frontend
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
@@ -45,6 +46,7 @@ class TrainRouterConfig:
     expert: str = ""  # folder of the speech expert; empty: work/expert
     text_expert: str = ""  # PEFT's adapter folder; empty: the identity
     out: str = "router"  # folder in work that receives the router
+    frontend: str = "english"  # or verbatim: how written text is read, the same as the pack's
     router: RouterSettings = field(default_factory=RouterSettings)
     questions: QuestionsConfig = field(default_factory=QuestionsConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=6e-3, warmup_steps=10, final_lr=0.05))
@@ -171,7 +173,13 @@ class Tasks:
             [len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions
         )
         speech.clips = draw.sample(speech.clips, min(len(speech.clips), config.num_clips))
-        settings = (lm.vocabulary, tokens, Context(lm.tokenizer), lm.rows.config.frames_per_step)
+        settings = (
+            lm.vocabulary,
+            tokens,
+            Context(lm.tokenizer),
+            open_frontend(config.frontend),
+            lm.rows.config.frames_per_step,
+        )
         source, lexicon = Plain(*settings), None
         if lm.rows.config.layout == "guided":
             lexicon = Lexicon.load(work / "lexicon.json")

@@ -44,6 +44,7 @@ from voicegraft.recipes.speech_material import (
 )
 from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.recipes.train_text import TextBatches
+from voicegraft.text.frontend import need_spelling, open_frontend
 from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_semantic
@@ -65,6 +66,7 @@ class TrainSpeechConfig:
     layout: Layout = (
         "guided"  # guided spells and is told its place; plain goes from text to codes, without pronunciations
     )
+    frontend: str = "english"  # or verbatim: how written text is read, the same as the pack's
     frames_per_step: int = 1  # semantic tokens that one step of the backbone says: 1, 2 or 4
     num_runs: int = (
         0  # plain layout: equal tokens in a row become one with a length of up to so many frames; 0: none do
@@ -82,6 +84,7 @@ class TrainSpeechConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        need_spelling(self.frontend, self.layout)
         if self.num_runs and self.layout != "plain":
             raise ValueError("num_runs goes with layout: plain; a guided unit ends by itself")
         if self.frames_per_step < 1:
@@ -121,7 +124,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
     tokens = Tokens(work, "semantic", semantic.spec.fingerprint)
     found = training_questions(config.questions, work / "corpora") if config.chat_context else []
     context = Context(tokenizer, config.chat_context, [question.text for question in found])
-    settings = (vocabulary, tokens, context, config.frames_per_step, config.max_frames)
+    settings = (vocabulary, tokens, context, open_frontend(config.frontend), config.frames_per_step, config.max_frames)
     source: Plain = Plain(*settings)
     lexicon, sentences = None, []
     if guided:

@@ -25,8 +25,7 @@ from voicegraft.guard.monitor import Monitor
 from voicegraft.inference.report import SpokenSentence
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker, Speech
-from voicegraft.text.english.normalize import Normalizer
-from voicegraft.text.sentences import split_sentences
+from voicegraft.text.frontend import spoken_text
 from voicegraft.text.units import words_of
 
 STAGES = ("suite", "planted", "cost", "timestamps", "long")
@@ -81,10 +80,8 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -
     todo = [(kind, plain[n % len(plain)], n) for kind in KINDS for n in range(number)]
     for kind, item, n in _share_of(todo, config, "planted", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         random_numbers = np.random.default_rng(n)
-        text = speaker.normalizer.normalize(item.text)
-        double = KINDS[kind](
-            speaker.pack.lm, split_sentences(text)[0], voice, options, random_numbers, draw=random.Random(f"{kind} {n}")
-        )
+        text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0]
+        double = KINDS[kind](speaker.pack.lm, text, voice, options, random_numbers, draw=random.Random(f"{kind} {n}"))
         guarded = GuardedTokens(double, monitor, voice, options.guard)
         handed = list(guarded)
         first = guarded.faults[0] if guarded.faults else None
@@ -168,7 +165,6 @@ def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, An
     """One stream of many minutes: memory by the minute, jumps between samples at all seams, words said."""
     lines = [item.text for item in load_suite() if item.kind in ("statement", "question", "number", "dialogue")]
     wanted = said_words = 0
-    normalizer = Normalizer()
     lost: list[str] = []
 
     def text() -> Iterator[str]:
@@ -180,7 +176,7 @@ def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, An
 
     def spoken(sentence: SpokenSentence) -> None:
         nonlocal said_words
-        expected = [word.letters for word in words_of(normalizer.normalize(sentence.written))]
+        expected = [word.letters for word in words_of(spoken_text(speaker.pack.frontend, sentence.written))]
         said_words += len(expected)
         if [word.word for word in sentence.words] != expected:
             lost.append(sentence.written)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from voicegraft.text.sentences import word_set
+from voicegraft.text.english.sentences import word_set
 
 SHORT_WORDS_FILE = Path(__file__).parent / "data" / "short-words.txt"
 _LONG = 5  # letters; shorter words in capitals must be listed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from voicegraft.text.english.electronic import DIGITS
-from voicegraft.text.sentences import word_set
+from voicegraft.text.english.sentences import word_set
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _MIXED = re.compile(r"(?<![A-Za-z])(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])")

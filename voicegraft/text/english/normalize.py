@@ -13,7 +13,7 @@ from voicegraft.text.english.grammar import Grammar
 from voicegraft.text.english.letters import name_letters, read_names
 from voicegraft.text.english.noise import drop_noise
 from voicegraft.text.english.rules import after_grammar, before_grammar, tidy
-from voicegraft.text.sentences import iter_sentences
+from voicegraft.text.english.sentences import iter_sentences
 
 _WINDOW_CHARS = 400  # what the grammar reads at once; bounds the time on text without an end
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:(?:[-*+]+|#+|\d{1,2}[.)])[ \t]|\|))")

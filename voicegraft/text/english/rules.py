@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from voicegraft.text.english.electronic import DIGITS
-from voicegraft.text.sentences import STARTERS
+from voicegraft.text.english.sentences import STARTERS
 
 _Said = str | Callable[[re.Match[str]], str]
 

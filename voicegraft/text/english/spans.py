@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from voicegraft.text.english.characters import fold
 from voicegraft.text.english.electronic import DIGITS
-from voicegraft.text.sentences import word_set
+from voicegraft.text.english.sentences import word_set
 
 SPOKEN_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")  # what the voice takes for a word
 _CHUNK = re.compile(r"\S+")

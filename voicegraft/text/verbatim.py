@@ -1,0 +1,98 @@
+"""The front end of any language: the text is said as it stands. The model has to know how numbers are read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+
+from voicegraft.text.spoken_form import SpokenForm
+
+MAX_WIDTH = 220  # of one sentence: letters, of which a Chinese, Japanese or Korean one counts as three
+_WIDE = 3
+_CLOSERS = r"[\"'”’»›)\]}」』】）》〉]"
+# A stop that needs no space after it, one that does, or an empty line; what follows must be there to be sure.
+_END = re.compile(
+    rf"[。！？｡．]+{_CLOSERS}*\s*(?=[^\s。！？｡．\"'”’»›)\]}}」』】）》〉])"
+    rf"|[.!?…।॥؟۔።։]+{_CLOSERS}*\s+(?=\S)"
+    r"|\n[^\S\n]*\n\s*(?=\S)"
+)
+# After these a full stop ends nothing: an initial, or a number that may be an ordinal.
+_OPEN = re.compile(r"(?:^|\W)(?:[^\W\d_]|\d+)\.\s+$")
+# Where a sentence without an end is cut, best first.
+_CUTS = (re.compile(r".*(?:[;:,—–](?=\s)|[、，；：،؛])", re.DOTALL), re.compile(r".*\S(?=\s)", re.DOTALL))
+_SPACE = re.compile(r"\s*")
+_JOINERS = "\u200c\u200d"  # format characters that change how letters are read
+_CONTROLS = ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+class VerbatimFrontend:
+    def sentences(self, pieces: Iterable[str]) -> Iterator[SpokenForm]:
+        for written in _split(pieces):
+            left_out = [char for char in written if unicodedata.category(char) in _CONTROLS and char not in _JOINERS]
+            text = "".join(char for char in written if char not in left_out)
+            skipped = [f"U+{ord(char):04X}" for char in left_out]  # a terminal would obey the character itself
+            if not any(map(str.isalnum, text)):
+                skipped += [char for char in text if unicodedata.category(char).startswith("S")]
+                text = ""
+            yield SpokenForm(written, (text,) if text else (), tuple(dict.fromkeys(skipped)))
+
+    def word_spans(self, written: str, spoken: str) -> list[tuple[int, int]]:
+        """Words are what stands between spaces."""
+        spans, end = [], 0
+        for word in spoken.split():
+            start = max(end, written.find(word, end))
+            end = min(len(written), start + len(word))
+            spans.append((start, end))
+        return spans
+
+
+def _split(pieces: Iterable[str]) -> Iterator[str]:
+    """Sentences on one line each; the same for pieces of any size."""
+    buffer = ""
+    for piece in pieces:
+        buffer += piece
+        start = _skip_space(buffer, 0)
+        while (end := _next_end(buffer, start)) is not None:
+            yield from _line(buffer[start:end])
+            start = _skip_space(buffer, end)
+        buffer = buffer[start:]
+    yield from _line(buffer)
+
+
+def _skip_space(text: str, start: int) -> int:
+    found = _SPACE.match(text, start)
+    return found.end() if found else start
+
+
+def _line(text: str) -> Iterator[str]:
+    if words := text.split():
+        yield " ".join(words)
+
+
+def _next_end(text: str, start: int) -> int | None:
+    """Where the sentence that begins at ``start`` ends; None while later text may still change the answer."""
+    limit = start + sum(1 for _ in takewhile(lambda used: used <= MAX_WIDTH, _widths(text, start)))
+    for match in _END.finditer(text, start, min(len(text), limit + 1)):
+        if not text[start : match.start()].strip():
+            continue  # nothing is there to end
+        goes_on = text[match.end()].islower() or _OPEN.search(text[max(start, match.start() - 20) : match.end()])
+        if "\n" in match.group().strip(" ") or not (match.group()[0] == "." and goes_on):
+            return match.end()
+    if limit == len(text):
+        return None
+    for cut in _CUTS:
+        if (found := cut.match(text, start, limit)) and found.end() - start >= MAX_WIDTH // _WIDE // 2:
+            return found.end()
+    while limit > start + 1 and unicodedata.combining(text[limit]):
+        limit -= 1  # a mark stays with its letter
+    return limit
+
+
+def _widths(text: str, start: int) -> Iterator[int]:
+    """Width of the text from ``start`` on, up to each character."""
+    used = 0
+    for place in range(start, len(text)):
+        used += _WIDE if unicodedata.east_asian_width(text[place]) in ("W", "F") else 1
+        yield used
