@@ -264,6 +264,7 @@ def made_up_utterance(name: str, speaker: str, split: str, text: str, aligned: b
         duration_sec=len(samples) / RATE,
         units=tuple(units) if aligned else (),
         unit_ends_sec=ends if aligned else (),
+        synthetic=speaker.startswith("flite-"),
     )
     return MadeUp(utterance, samples.astype(np.float32))
 

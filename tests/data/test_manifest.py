@@ -76,6 +76,17 @@ def test_no_manifest_and_an_empty_one_are_errors(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_old_ids_say_what_is_synthetic_where_nothing_else_does(tmp_path: Path) -> None:
+    rows = [{"id": name, "audio": "", "text": "a"} for name in ("flite-000001", "ann-1")]
+    rows.append({"id": "flite-fan", "audio": "", "text": "a", "synthetic": False})
+    rows.append({"id": "made", "audio": "", "text": "a", "synthetic": True})
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = read_manifest(tmp_path)
+    assert [u.synthetic for u in read] == [True, False, False, True]
+    write_manifest(tmp_path / "again", read)
+    assert read_manifest(tmp_path / "again") == read
+
+
 def test_a_corpus_that_holds_something_back_keeps_its_splits(tmp_path: Path) -> None:
     splits = ["train", "val", "train", "test", "train"]
     write_manifest(tmp_path, [utterance(i, split) for i, split in enumerate(splits)])

@@ -14,6 +14,7 @@ from tests.evaluation.conftest import CountingRecognizer, LevelPredictor, Spectr
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import write_manifest
+from voicegraft.data.questions import QuestionsConfig
 from voicegraft.evaluation.judges.base import Judges
 from voicegraft.fusion.router import RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -21,7 +22,6 @@ from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.recipes.reproduce import ReproduceConfig, System, decode_cost, reproduce
 from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
-from voicegraft.recipes.train_backbone import QuestionsConfig
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router
 from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text

@@ -19,6 +19,7 @@ from benchmarks.tokenizing import BenchTokenizeConfig, bench, table
 from tests import tiny, tokenizing
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.manifest import read_manifest, write_manifest
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.recipes.tokenize import TokenizeConfig, open_tokenizer, shard_names, tokenize, tokenize_shard
 from voicegraft.recipes.tokenize_processes import in_processes
@@ -40,6 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         random = np.random.default_rng(rate)
         clips = [random.normal(0, 3000, random.integers(rate // 4, rate)).astype(np.int16) for _ in range(4)]
         write_ragged(work / "speech" / f"far-{rate}" / "audio", clips, "int16", key=f"pcm-{rate}")
+        write_manifest(work / "speech" / f"far-{rate}", read_manifest(work / "speech" / "ann"))
     return work
 
 

@@ -13,8 +13,9 @@ from tests.corpora import write_corpora
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.data import questions as qa
-from voicegraft.data.corpora import words_key
-from voicegraft.data.text import ChatEncoder, book_pieces, packed_rows, stream_rows
+from voicegraft.data.bpe import ChatEncoder, packed_rows, stream_rows
+from voicegraft.data.corpora import book_pieces, words_key
+from voicegraft.data.questions import QuestionsConfig
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.recipes import evaluate_backbone as evaluation
 from voicegraft.recipes.train_backbone import (
@@ -23,7 +24,6 @@ from voicegraft.recipes.train_backbone import (
     BackboneConfig,
     Batches,
     ModelConfig,
-    QuestionsConfig,
     backbone_tokenizer,
     train_backbone,
     training_rows,

@@ -15,21 +15,19 @@ from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.data.splits import text_key
-from voicegraft.data.tokens import Tokens
-from voicegraft.recipes.speech_material import (
+from voicegraft.data.speech_sequences import (
     WORDS_PER_LIST,
     Context,
-    Later,
-    Material,
+    LazySequences,
     Plain,
-    Round,
     Spelling,
-    material,
     sentences_of,
     vary,
     word_lists,
 )
+from voicegraft.data.splits import text_key
+from voicegraft.data.tokens import Tokens
+from voicegraft.recipes.speech_material import Material, Round, material
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import Damage, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
@@ -297,7 +295,7 @@ def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> Non
     source = Plain(tiny.PLAIN, tokens, Context(tiny.byte_tokenizer()), open_frontend("english"), 2, longest - 1)
     made = material(source, speech, [], None, "train", 0, 0)
     usable = [c for c in speech.select("train", synthetic=False) if tokens.length(c) < longest]
-    assert isinstance(made.human, Later) and len(made.human) == len(usable) < len(speech.select("train", False))
+    assert isinstance(made.human, LazySequences) and len(made.human) == len(usable) < len(speech.select("train", False))
     assert not made.pronunciation
     for clip, sequence, length in zip(usable, made.human, made.human.lengths, strict=True):
         codes = tokens(clip)[:, 0]

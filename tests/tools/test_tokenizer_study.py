@@ -43,6 +43,7 @@ def speech(speaker: str, number: int) -> tuple[Utterance, np.ndarray, np.ndarray
         duration_sec=len(samples) / RATE,
         units=tuple(PHONES[k] for k in kinds),
         unit_ends_sec=tuple((i + 1) / 10 for i in range(len(kinds))),
+        synthetic=speaker.startswith("flite-"),
     )
     return utterance, samples.astype(np.float32), np.repeat(kinds, 5) / 4 - 0.5
 

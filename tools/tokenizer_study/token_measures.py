@@ -49,7 +49,7 @@ class Material:
             clips = [c for c in self.speech.select("train") if c.utterance.speaker == speaker]
             self.balanced += [clips[i] for i in draw.permutation(len(clips))[:clips_per_speaker]]
         self.human = self.speech.select("train", synthetic=False)
-        self.train = self.human + [c for c in self.balanced if c.synthetic]
+        self.train = self.human + [c for c in self.balanced if c.utterance.synthetic]
         kinds = {"human": False, "synthetic": True}
         held = {name: self.speech.select("val", synthetic) for name, synthetic in kinds.items()}
         self.held = {name: clips for name, clips in held.items() if clips}

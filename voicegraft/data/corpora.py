@@ -11,10 +11,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
+from voicegraft.data.splits import hash_share
 
 # A sentence that can be read aloud as it stands: words, plain punctuation, no digits, nothing to expand.
 _PLAIN = re.compile(r"[A-Z][A-Za-z',;:? !.\-]*[.?!]")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Dr|St|Messrs|Esq|vs|etc|[A-Z])\.")
+_TYPEWRITER = {
+    0x2019: "'",
+    0x2018: "'",
+    0x201C: '"',
+    0x201D: '"',
+    0x2014: "--",
+    0x2013: "-",
+    0x2026: "...",
+    0xFEFF: None,
+}
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 
 
 def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
@@ -82,12 +95,61 @@ def readable_sentences(texts: Iterable[str], min_words: int = 4, max_words: int 
                 yield sentence
 
 
-def dictionary_words(path: Path) -> list[str]:
-    """The plain words that a pronouncing dictionary lists, one entry a line: letters and inner apostrophes, two or more."""
-    first = (line.split(maxsplit=1)[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    return sorted({word for word in first if re.fullmatch(r"[a-z]+(?:'[a-z]+)*", word) and len(word) > 1})
-
-
 def words_key(text: str) -> str:
     """Text reduced to its words: two texts with the same key say the same."""
     return " ".join(re.findall(r"[a-z']+", text.lower()))
+
+
+def plain(text: str) -> str:
+    """Text with typewriter quotes, dashes and single spaces, so that few tokens are spent on typography."""
+    return " ".join(text.translate(_TYPEWRITER).split())
+
+
+def book_pieces(
+    folder: Path, forbidden: frozenset[str] = frozenset(), piece_chars: int = 8000, held_out: float = 0.01
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Books as contiguous pieces, each a list of paragraphs: (to train on, held out).
+
+    Args:
+        forbidden: `words_key` of sentences that must not be trained on; paragraphs that hold one are dropped.
+        piece_chars: length from which a piece ends with the paragraph.
+        held_out: share of pieces to hold out, chosen by book name and piece number.
+    """
+    train: list[list[str]] = []
+    test: list[list[str]] = []
+    for path in sorted(folder.glob("*.txt")):
+        if path.name == "SOURCE.txt":
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        paragraphs = (plain(block.replace("_", "")) for block in re.split(r"\n\s*\n", text))
+        for number, piece in enumerate(_pieces(paragraphs, piece_chars)):
+            if hash_share(f"{path.name} {number}") < held_out:
+                test.append(piece)
+            else:
+                train.append([p for p in piece if not says_any(p, forbidden)])
+    return train, test
+
+
+def _pieces(paragraphs: Iterable[str], chars: int) -> Iterator[list[str]]:
+    piece: list[str] = []
+    for paragraph in paragraphs:
+        if paragraph:
+            piece.append(paragraph)
+        if sum(map(len, piece)) >= chars:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def chats(path: Path, forbidden: frozenset[str] = frozenset()) -> Iterator[list[Message]]:
+    """Dialogues of the Schema-Guided Dialogue corpus as chats, without those with a forbidden sentence."""
+    for dialogue in dialogues(path):
+        chat = [Message("user" if speaker == "user" else "assistant", (plain(text),)) for speaker, text in dialogue]
+        if not any(says_any(message.text, forbidden) for message in chat):
+            yield chat
+
+
+def says_any(text: str, forbidden: frozenset[str]) -> bool:
+    """Whether one of the text's sentences has a forbidden `words_key`."""
+    return bool(forbidden) and any(words_key(s) in forbidden for s in _SENTENCE_END.split(text))

@@ -56,6 +56,7 @@ def read_aloud(
         duration_sec=len(samples) / sample_rate,
         units=placed[0],
         unit_ends_sec=placed[1],
+        synthetic=True,
     )
     return utterance, samples
 

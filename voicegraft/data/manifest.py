@@ -28,10 +28,14 @@ class Utterance:
     duration_sec: float  # seconds
     units: tuple[str, ...] = ()
     unit_ends_sec: tuple[float, ...] = field(default=())  # seconds from the start, one per unit
+    synthetic: bool = False  # no human spoke it
 
 
 def read_manifest(folder: Path) -> list[Utterance]:
-    """Reads ``folder/manifest.jsonl``: the fields of ``Utterance``; ``duration`` is accepted for ``duration_sec``."""
+    """Reads ``folder/manifest.jsonl``: the fields of ``Utterance``; ``duration`` is accepted for ``duration_sec``.
+
+    Where nothing says whether an utterance is synthetic, an id that begins with ``flite-`` does, as ids once did.
+    """
     path = folder / "manifest.jsonl"
     if not path.is_file():
         raise VoicegraftError(
@@ -48,7 +52,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
             raw = json.loads(line)
             rows.append(
                 Utterance(
-                    id=str(raw.get("id") or Path(raw["audio"]).stem),
+                    id=(name := str(raw.get("id") or Path(raw["audio"]).stem)),
                     audio=inside(folder, str(raw.get("audio", ""))),
                     text=str(raw["text"]),
                     speaker=str(raw.get("speaker", folder.name)),
@@ -56,6 +60,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
                     duration_sec=float(raw.get("duration_sec", raw.get("duration", 0.0))),
                     units=tuple(raw.get("units", ())),
                     unit_ends_sec=tuple(raw.get("unit_ends_sec", ())),
+                    synthetic=bool(raw.get("synthetic", name.startswith("flite-"))),
                 )
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

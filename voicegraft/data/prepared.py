@@ -24,10 +24,6 @@ class Clip:
     row: int
     utterance: Utterance
 
-    @property
-    def synthetic(self) -> bool:
-        return self.utterance.id.startswith("flite-")
-
 
 def shard_folders(work: Path) -> list[Path]:
     """The finished shards of ``work/speech``; what a killed run left half-made has a name that begins with a dot."""
@@ -59,7 +55,7 @@ class PreparedSpeech:
         return [
             c
             for c in self.clips
-            if (c.utterance.split != "train") == held and (synthetic is None or c.synthetic == synthetic)
+            if (c.utterance.split != "train") == held and (synthetic is None or c.utterance.synthetic == synthetic)
         ]
 
     def array(self, clip: Clip, kind: str) -> np.ndarray:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.corpora import dialogues
+from voicegraft.data.corpora import dialogues, plain
 from voicegraft.data.splits import hash_share
-from voicegraft.data.text import plain
 
 HELD_OUT = 0.12  # share of facts kept for the test
 
@@ -349,3 +348,27 @@ def take(questions: Iterable[Question], held_out: bool, count: int, seed: int) -
     chosen = [q for q in questions if q.held_out == held_out]
     random.Random(seed).shuffle(chosen)
     return chosen[:count]
+
+
+@dataclass(frozen=True)
+class QuestionsConfig:
+    reading: int = 25_000  # training questions of this kind, and so on
+    dialogue: int = 9_000
+    arithmetic: int = 16_000
+    words: int = 12_000
+    trivia: int = 5_000
+    yes_or_no: int = 4_000
+    seed: int = 1
+
+
+def training_questions(config: QuestionsConfig, corpora: Path) -> list[Question]:
+    """All questions to train on, mixed; the public sets are read from ``corpora`` where some of theirs are asked for."""
+    found = [q for kind in MADE_UP for q in make_up(kind, config.seed, getattr(config, kind), held_out=False)]
+    for count, source in (
+        (config.dialogue, dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)),
+        (config.trivia, trivia(corpora / "opentriviaqa")),
+        (config.yes_or_no, yes_or_no(corpora / "llm-adapters-qa" / "boolq")),
+    ):
+        found += take(source, held_out=False, count=count, seed=config.seed) if count else []
+    random.Random(config.seed).shuffle(found)
+    return found

@@ -28,8 +28,7 @@ from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import begin_id, chat_prompt, filler_id
-from voicegraft.data.corpora import unpack, words_key
-from voicegraft.data.text import book_pieces, chats
+from voicegraft.data.corpora import book_pieces, chats, unpack, words_key
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.recipes.command import recipe_config
 

@@ -27,8 +27,7 @@ from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt, sentence_ids
-from voicegraft.data.corpora import readable_sentences, unpack
-from voicegraft.data.text import book_pieces, chats
+from voicegraft.data.corpora import book_pieces, chats, readable_sentences, unpack
 from voicegraft.evaluation.reports.plots import draw, need_matplotlib
 from voicegraft.evaluation.reports.summary import environment
 from voicegraft.evaluation.tasks.forgetting import (

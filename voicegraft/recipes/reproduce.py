@@ -35,7 +35,7 @@ from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
-from voicegraft.data.text import book_pieces, chats
+from voicegraft.data.corpora import book_pieces, chats
 from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
 from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.reports.systems_table import write_table

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import pcm_rate, shard_folders
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.recipes.command import recipe_config
@@ -33,7 +34,6 @@ from voicegraft.tokenizers.base import SpeechTokenizer
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 
-SYNTHETIC = "flite-"  # begins the names of shards that no human spoke
 Opener = Callable[[Path, str, str], SpeechTokenizer]  # work folder, kind, device
 
 
@@ -177,15 +177,18 @@ def shard_names(work: Path, kind: str, codec_shards: tuple[str, ...] = ()) -> li
     Raises:
         VoicegraftError: there are none.
     """
-    names = [folder.name for folder in shard_folders(work)]
-    if not names:
+    folders = shard_folders(work)
+    if not folders:
         raise VoicegraftError(f"no prepared speech in {work / 'speech'}: run voicegraft prepare first")
     if kind == "codec":
-        names = [n for n in names if (n.startswith(codec_shards) if codec_shards else not n.startswith(SYNTHETIC))]
-        if not names:
+        if codec_shards:
+            folders = [folder for folder in folders if folder.name.startswith(codec_shards)]
+        else:
+            folders = [folder for folder in folders if not all(row.synthetic for row in read_manifest(folder))]
+        if not folders:
             wanted = ", ".join(codec_shards) or "human speech"
             raise VoicegraftError(f"expected shards of {wanted} in {work / 'speech'}, found none; set codec_shards")
-    return names
+    return [folder.name for folder in folders]
 
 
 def shard_hours(work: Path, shard: str) -> float:

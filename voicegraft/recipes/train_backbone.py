@@ -10,7 +10,6 @@ that are done are skipped.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,17 +33,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, seed_all, single_thread
-from voicegraft.data import questions as qa
-from voicegraft.data.corpora import unpack, words_key
-from voicegraft.data.text import (
-    ChatEncoder,
-    book_pieces,
-    chats,
-    packed_rows,
-    save_tokenizer,
-    stream_rows,
-    train_tokenizer,
-)
+from voicegraft.data.bpe import ChatEncoder, packed_rows, save_tokenizer, stream_rows, train_tokenizer
+from voicegraft.data.corpora import book_pieces, chats, unpack, words_key
+from voicegraft.data.questions import QuestionsConfig, training_questions
 from voicegraft.recipes.command import recipe_config
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import main_first, save_once
@@ -62,17 +53,6 @@ class ModelConfig:
     kv_heads: int = 2
     mlp: int = 640
     max_positions: int = 2048  # tokens
-
-
-@dataclass(frozen=True)
-class QuestionsConfig:
-    reading: int = 25_000  # training questions of this kind, and so on
-    dialogue: int = 9_000
-    arithmetic: int = 16_000
-    words: int = 12_000
-    trivia: int = 5_000
-    yes_or_no: int = 4_000
-    seed: int = 1
 
 
 @dataclass(frozen=True)
@@ -144,18 +124,6 @@ def text_corpora(
     forbidden = frozenset(words_key(line) for line in lines if line.strip())
     books, held_out = book_pieces(corpora / "books-pd", forbidden, held_out=config.books_held_out)
     return books, held_out, list(chats(corpora / "sgd-dialogues" / "train.jsonl", forbidden))
-
-
-def training_questions(config: QuestionsConfig, corpora: Path) -> list[qa.Question]:
-    found = [q for kind in qa.MADE_UP for q in qa.make_up(kind, config.seed, getattr(config, kind), held_out=False)]
-    for count, source in (
-        (config.dialogue, qa.dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)),
-        (config.trivia, qa.trivia(corpora / "opentriviaqa")),
-        (config.yes_or_no, qa.yes_or_no(corpora / "llm-adapters-qa" / "boolq")),
-    ):
-        found += qa.take(source, held_out=False, count=count, seed=config.seed) if count else []
-    random.Random(config.seed).shuffle(found)
-    return found
 
 
 def training_rows(config: BackboneConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:

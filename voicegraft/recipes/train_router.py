@@ -24,14 +24,15 @@ from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.chat import AnsweredQuestion, sentence_ids
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import PreparedSpeech, newest_alignments
+from voicegraft.data.question_batches import QuestionBatches
+from voicegraft.data.questions import QuestionsConfig
+from voicegraft.data.speech_sequences import Context, Guided, Plain, Spelling, sentences_of
 from voicegraft.data.tokens import Tokens
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.speech_material import Context, Guided, Plain, Round, Spelling, material, sentences_of
-from voicegraft.recipes.train_backbone import QuestionsConfig
-from voicegraft.recipes.train_text import TextBatches
+from voicegraft.recipes.speech_material import Round, material
 from voicegraft.text.frontend import open_frontend
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.config import LoopConfig
@@ -161,7 +162,7 @@ class Tasks:
         written = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
         sentences = sentences_of("train", written, speech)
         draw = random.Random(0)
-        self.asked = TextBatches(lm.tokenizer, config.questions, work, config.batch_positions, 400, device)
+        self.asked = QuestionBatches(lm.tokenizer, config.questions, work, config.batch_positions, 400, device)
         plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
         self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
         # Whatever is typed is text: also what no sentence looks like, without a begin token.

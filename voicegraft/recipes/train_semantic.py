@@ -158,7 +158,7 @@ def align_recordings(
         phones = model.phone_head(model.trunk(model.read(quantised.transpose(1, 2))))
         return np.asarray(phones.float().log_softmax(1)[0].T.cpu())
 
-    human = [c for c in speech.clips if not c.synthetic]
+    human = [c for c in speech.clips if not c.utterance.synthetic]
     write_alignments(human, lexicon.units, log_probs, model.tokenizer.spec.frame_rate, out)
     model.train()
 

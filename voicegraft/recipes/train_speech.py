@@ -25,25 +25,16 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import PreparedSpeech, newest_alignments
+from voicegraft.data.question_batches import QuestionBatches
+from voicegraft.data.questions import QuestionsConfig, training_questions
+from voicegraft.data.speech_sequences import Context, Guided, Mixture, Plain, Spelling, sentences_of
 from voicegraft.data.tokens import Tokens
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_embedding import Layout
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.speech_material import (
-    Context,
-    Guided,
-    Material,
-    Mixture,
-    Plain,
-    Round,
-    Spelling,
-    material,
-    sentences_of,
-)
-from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
-from voicegraft.recipes.train_text import TextBatches
+from voicegraft.recipes.speech_material import Material, Round, material
 from voicegraft.text.frontend import need_spelling, open_frontend
 from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
@@ -145,7 +136,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
         )
     asked = None
     if config.text_share:
-        asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, 400, device)
+        asked = QuestionBatches(tokenizer, config.questions, work, config.batch_positions, 400, device)
     cast(nn.Module, semantic).to(device)
 
     def losses(

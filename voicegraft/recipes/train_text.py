@@ -7,24 +7,20 @@ Writes PEFT's adapter folder ``work/text-expert/text``, usable alone or in the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data.batches import LengthBuckets
-from voicegraft.data.chat import AnsweredQuestion, answered_questions, collate_answers, filler_id
-from voicegraft.data.splits import Splits
+from voicegraft.data.question_batches import QuestionBatches
+from voicegraft.data.questions import QuestionsConfig
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.train_backbone import QuestionsConfig, training_questions
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
 from voicegraft.train.loop import run
@@ -53,7 +49,7 @@ def train_text(config: TrainTextConfig) -> None:
     backbone, tokenizer = load_backbone(config.backbone or work / "backbone", config.loading)
     torch.manual_seed(0)
     model = TextExpertTraining(backbone, tokenizer, config.lora).to(device)
-    asked = TextBatches(tokenizer, config.questions, work, config.batch_positions, config.held_back, device)
+    asked = QuestionBatches(tokenizer, config.questions, work, config.batch_positions, config.held_back, device)
 
     def losses(
         players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
@@ -66,49 +62,6 @@ def train_text(config: TrainTextConfig) -> None:
 
     if run(config.loop, work / "text-training", {"text": model}, lambda step: asked(step, 0), losses, validate):
         save_once(model, model.save, work / "text-expert")
-
-
-class TextBatches:
-    """Answered training questions, in batches of like length."""
-
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        questions: QuestionsConfig,
-        work: Path,
-        budget: int,
-        held_back: int,
-        device: torch.device,
-    ):
-        """
-        Args:
-            budget: positions per batch.
-            held_back: questions that are validated on, at most, of those that ``data.splits`` holds back.
-        """
-        pairs = [(q.text, q.answer) for q in training_questions(questions, work / "corpora")]
-        rule = Splits.over(question for question, _ in pairs)
-        sides: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
-        for pair in pairs:
-            sides[rule.holds_back(pair[0])].append(pair)
-        self.items = answered_questions(tokenizer, sides[False])
-        self.held = answered_questions(tokenizer, sides[True][:held_back])
-        lengths = [len(item) for item in self.items]
-        self.buckets = LengthBuckets(lengths, [1.0] * len(lengths), budget)
-        self._pad, self._device = filler_id(tokenizer), device
-
-    def __call__(self, step: int, seed: int) -> dict[str, Tensor]:
-        return self.collate([self.items[i] for i in self.buckets.draw(step, seed)])
-
-    def collate(self, items: Sequence[AnsweredQuestion]) -> dict[str, Tensor]:
-        return collate_answers(items, self._pad, self._device)
-
-    @torch.inference_mode()
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Mean loss and token accuracy on what was held back."""
-        model.eval()
-        parts = [model(self.collate(self.held[i : i + 32]))[1] for i in range(0, len(self.held), 32)]
-        model.train()
-        return {name: float(np.mean([float(p[name]) for p in parts])) for name in (parts[0] if parts else ())}
 
 
 if __name__ == "__main__":

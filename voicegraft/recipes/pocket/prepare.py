@@ -24,7 +24,7 @@ from voicegraft.audio.level import trim_silence
 from voicegraft.audio.mel import MelConfig
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
-from voicegraft.data.corpora import book_paragraphs, dialogues, dictionary_words, readable_sentences, unpack, words_key
+from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
 from voicegraft.data.flite import SyntheticConfig, flite_lexicon, read_aloud
 from voicegraft.data.lexicon import Lexicon, refine_with_context
 from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
@@ -102,6 +102,12 @@ def choose_sentences(
 
 def _distinct(sentences: Iterable[str], forbidden: set[str]) -> list[str]:
     return list({key: s for s in sentences if (key := words_key(s)) not in forbidden}.values())
+
+
+def dictionary_words(path: Path) -> list[str]:
+    """The plain words that a pronouncing dictionary lists, one entry a line: letters and inner apostrophes, two or more."""
+    first = (line.split(maxsplit=1)[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return sorted({word for word in first if re.fullmatch(r"[a-z]+(?:'[a-z]+)*", word) and len(word) > 1})
 
 
 def base_lexicon(work: Path, texts: Iterable[str]) -> Lexicon:

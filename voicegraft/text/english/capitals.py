@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from voicegraft.text.english.sentences import word_set
+from voicegraft.text.units import WORD
 
 SHORT_WORDS_FILE = Path(__file__).parent / "data" / "short-words.txt"
 _LONG = 5  # letters; shorter words in capitals must be listed
@@ -47,7 +48,6 @@ _ENDS = word_set(
 ) | {""}
 _VOWELS = re.compile(r"([aeiouy]+)")
 _CAPITALS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
-_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
 _ADDRESS = re.compile(r"[@\\]|://|www\.|[A-Za-z0-9]\.[A-Za-z]{2}", re.IGNORECASE)
 _FIRM_BEFORE = re.compile(r"[A-Z]\s?&\s?$|\b[B-HJ-Z] (?:and|AND) $")
@@ -109,7 +109,7 @@ def _loud_places(sentence: str) -> frozenset[int]:
 def _runs(sentence: str) -> Iterator[list[re.Match[str]]]:
     """Words in capitals that follow one another; single letters and numbers belong to any run."""
     run: list[re.Match[str]] = []
-    for match in _WORD.finditer(sentence):
+    for match in WORD.finditer(sentence):
         word = match.group()
         if word.isupper() and len(word) > 1:
             run.append(match)

@@ -6,8 +6,8 @@ import re
 
 from voicegraft.text.english.electronic import DIGITS
 from voicegraft.text.english.sentences import word_set
+from voicegraft.text.units import WORD
 
-_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _MIXED = re.compile(r"(?<![A-Za-z])(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])")
 _PIECES = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _PAIR = re.compile(r"[B-DF-HJ-NP-TV-Z][aeiou]", re.IGNORECASE)
@@ -52,7 +52,7 @@ def name_letters(spoken: str) -> str:
 
     Capitals are spelled, so single letters become capitals; "a" and "A" stay where they are the article.
     """
-    words = list(_WORD.finditer(spoken))
+    words = list(WORD.finditer(spoken))
     pieces, end = [], 0
     for index, match in enumerate(words):
         pieces += [spoken[end : match.start()], _name(spoken, words, index)]

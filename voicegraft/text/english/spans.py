@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from voicegraft.text.english.characters import fold
 from voicegraft.text.english.electronic import DIGITS
 from voicegraft.text.english.sentences import word_set
+from voicegraft.text.units import WORD
 
-SPOKEN_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")  # what the voice takes for a word
 _CHUNK = re.compile(r"\S+")
 _EDGES = re.compile(r"^[\"'“”‘’«»(\[{<*_]+|[\"'“”‘’«»)\]}>*_.,:;!?…]+$")
 _PLAIN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -52,7 +52,7 @@ def word_spans(written: str, spoken: str) -> list[tuple[int, int]]:
     Starts and ends never go back. Several words may share a span, and a span may hold several written words where they were
     said in another order. Where nothing is written, every span is (0, 0).
     """
-    words = [match.group().lower() for match in SPOKEN_WORD.finditer(spoken)]
+    words = [match.group().lower() for match in WORD.finditer(spoken)]
     tokens = list(_tokens(written))
     if not tokens or not words:
         return [(0, 0)] * len(words)

@@ -1,9 +1,8 @@
-"""Text corpora -> a byte-level BPE tokenizer and rows of tokens for next-token prediction."""
+"""A byte-level BPE tokenizer for texts and chats, and rows of its tokens for next-token prediction."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from voicegraft.core.messages import Message
-from voicegraft.data.corpora import dialogues, words_key
-from voicegraft.data.splits import hash_share
 
 PAD, BEGIN, END, USER, ASSISTANT = SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>")
 
@@ -25,72 +22,6 @@ CHAT_TEMPLATE = (
     "{{ '<|' + message['role'] + '|>' + message['content'] | trim + '<|end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-_TYPEWRITER = {
-    0x2019: "'",
-    0x2018: "'",
-    0x201C: '"',
-    0x201D: '"',
-    0x2014: "--",
-    0x2013: "-",
-    0x2026: "...",
-    0xFEFF: None,
-}
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
-
-
-def plain(text: str) -> str:
-    """Text with typewriter quotes, dashes and single spaces, so that few tokens are spent on typography."""
-    return " ".join(text.translate(_TYPEWRITER).split())
-
-
-def book_pieces(
-    folder: Path, forbidden: frozenset[str] = frozenset(), piece_chars: int = 8000, held_out: float = 0.01
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Books as contiguous pieces, each a list of paragraphs: (to train on, held out).
-
-    Args:
-        forbidden: `words_key` of sentences that must not be trained on; paragraphs that hold one are dropped.
-        piece_chars: length from which a piece ends with the paragraph.
-        held_out: share of pieces to hold out, chosen by book name and piece number.
-    """
-    train: list[list[str]] = []
-    test: list[list[str]] = []
-    for path in sorted(folder.glob("*.txt")):
-        if path.name == "SOURCE.txt":
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        paragraphs = (plain(block.replace("_", "")) for block in re.split(r"\n\s*\n", text))
-        for number, piece in enumerate(_pieces(paragraphs, piece_chars)):
-            if hash_share(f"{path.name} {number}") < held_out:
-                test.append(piece)
-            else:
-                train.append([p for p in piece if not says_any(p, forbidden)])
-    return train, test
-
-
-def _pieces(paragraphs: Iterable[str], chars: int) -> Iterator[list[str]]:
-    piece: list[str] = []
-    for paragraph in paragraphs:
-        if paragraph:
-            piece.append(paragraph)
-        if sum(map(len, piece)) >= chars:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-def chats(path: Path, forbidden: frozenset[str] = frozenset()) -> Iterator[list[Message]]:
-    """Dialogues of the Schema-Guided Dialogue corpus as chats, without those with a forbidden sentence."""
-    for dialogue in dialogues(path):
-        chat = [Message("user" if speaker == "user" else "assistant", (plain(text),)) for speaker, text in dialogue]
-        if not any(says_any(message.text, forbidden) for message in chat):
-            yield chat
-
-
-def says_any(text: str, forbidden: frozenset[str]) -> bool:
-    """Whether one of the text's sentences has a forbidden `words_key`."""
-    return bool(forbidden) and any(words_key(s) in forbidden for s in _SENTENCE_END.split(text))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, context: int = 2048) -> PreTrainedTokenizerFast:
