@@ -76,6 +76,8 @@ def test_the_parts_of_the_pocket_recipe_fit() -> None:
     books = (codec.num_codebooks, codec.codebook_size, codec.latent_width)
     assert books == (vocoder.num_codebooks, vocoder.codebook_size, vocoder.code_width)
     assert semantic.mel == by_name["prepare_pocket"].mel
+    voices = {by_name[name].corpora for name in ("codec", "vocoder", "acoustic")}
+    assert voices == {by_name["prepare_pocket"].recordings}
 
 
 def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path) -> None:

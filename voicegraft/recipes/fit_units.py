@@ -35,7 +35,7 @@ from voicegraft.tokenizers.encoder_units import EncoderUnits
 class FitUnitsConfig:
     encoder: str  # folder, or name on the Hugging Face hub: HuBERT, WavLM, w2v-BERT 2.0 or Whisper
     layer: int  # its hidden layer; 0 is what enters the first
-    work: str = "runs/units"
+    work: str = "runs/mine"  # the work folder
     vocab_size: int = 2000  # units, 4,096 at most
     corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     standardise: bool = True  # features to mean 0 and variance 1, over the first frames

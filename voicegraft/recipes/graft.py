@@ -81,8 +81,8 @@ class CodecChoice:
         ""  # Mimi, DAC or EnCodec by folder or Hub name; empty: the pocket pack's; train: one of your recordings
     )
     num_codebooks: int | None = None  # of a model; empty: all
-    codec: TrainCodecConfig = field(default_factory=lambda: TrainCodecConfig(corpora=()))  # these two for "train"
-    vocoder: TrainVocoderConfig = field(default_factory=lambda: TrainVocoderConfig(corpora=()))
+    codec: TrainCodecConfig = field(default_factory=TrainCodecConfig)  # these two for "train"
+    vocoder: TrainVocoderConfig = field(default_factory=TrainVocoderConfig)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class GraftConfig:
     semantic: SemanticChoice = field(default_factory=SemanticChoice)
     codec: CodecChoice = field(default_factory=CodecChoice)
     monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
-    acoustic: TrainAcousticConfig = field(default_factory=lambda: TrainAcousticConfig(corpora=()))
+    acoustic: TrainAcousticConfig = field(default_factory=TrainAcousticConfig)
     speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
     router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
     options: SpeakOptions = field(default_factory=SpeakOptions)

@@ -39,7 +39,7 @@ Opener = Callable[[Path, str, str], SpeechTokenizer]  # work folder, kind, devic
 
 @dataclass(frozen=True)
 class TokenizeConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     kinds: tuple[Literal["semantic", "codec"], ...] = ("semantic", "codec")
     codec_shards: tuple[str, ...] = ()  # beginnings of the names of those the codec encodes; empty: all human speech
     workers: int = 1  # processes, or actors of Ray; each computes on one thread

@@ -33,8 +33,8 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainAcousticConfig:
-    work: str = "runs/pocket"
-    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # prefixes of shards; none: all
+    work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     model: AcousticConfig = field(default_factory=AcousticConfig)
     rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
     batch_size: int = 16  # crops

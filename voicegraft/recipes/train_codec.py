@@ -26,8 +26,8 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainCodecConfig:
-    work: str = "runs/pocket"
-    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")  # prefixes of shards with the voices to code; none: all
+    work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     model: CodecConfig = field(default_factory=CodecConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch_size: int = 16  # crops

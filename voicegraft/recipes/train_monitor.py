@@ -32,7 +32,7 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainMonitorConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     before: int = 5  # tokens told before a frame
     after: int = 3  # and after it: the guard's look-ahead grows with them
     dim: int = 48  # of a token's embedding

@@ -42,7 +42,7 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainRouterConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     expert: str = ""  # folder of the speech expert; empty: work/expert
     text_expert: str = ""  # PEFT's adapter folder; empty: the identity

@@ -32,7 +32,7 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainSemanticConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     model: SemanticConfig = field(default_factory=SemanticConfig)
     rounds: tuple[LoopConfig, ...] = (LoopConfig(steps=400), LoopConfig(steps=800), LoopConfig(steps=2400))
     batch_size: int = 32  # crops

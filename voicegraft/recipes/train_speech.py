@@ -46,7 +46,7 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainSpeechConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
     start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one

@@ -28,7 +28,7 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainTextConfig:
-    work: str = "runs/pocket"
+    work: str = "runs/mine"  # the work folder
     backbone: str = ""  # folder of a causal LM, or its name on the Hub; empty: work/backbone
     loading: BackboneSettings = field(default_factory=BackboneSettings)  # number format, gradient checkpointing, ...
     lora: LoraSettings = field(default_factory=lambda: LoraSettings(rank=16, alpha=16))

@@ -34,8 +34,8 @@ from voicegraft.train.loop import run
 
 @dataclass(frozen=True)
 class TrainVocoderConfig:
-    work: str = "runs/pocket"
-    corpora: tuple[str, ...] = ("kathleen", "ljspeech-part")
+    work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     model: VocoderConfig = field(default_factory=VocoderConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     spectral: LoopConfig = field(default_factory=LoopConfig)
