@@ -87,6 +87,12 @@ def test_old_ids_say_what_is_synthetic_where_nothing_else_does(tmp_path: Path) -
     assert read_manifest(tmp_path / "again") == read
 
 
+def test_the_text_is_the_one_that_prepare_takes(tmp_path: Path) -> None:
+    """Held back is decided by it."""
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({**GOOD, "text": "$5", "normalized_text": "Five dollars"}))
+    assert read_manifest(tmp_path)[0].text == "Five dollars"
+
+
 def test_a_corpus_that_holds_something_back_keeps_its_splits(tmp_path: Path) -> None:
     splits = ["train", "val", "train", "test", "train"]
     write_manifest(tmp_path, [utterance(i, split) for i, split in enumerate(splits)])

@@ -12,6 +12,9 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.data.splits import SMALLEST, Splits, split_of
 
+# Where a row of any table has what is said, best first.
+TEXT = ("normalized_text", "text_normalized", "text", "sentence", "transcript", "transcription")
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -54,7 +57,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
                 Utterance(
                     id=(name := str(raw.get("id") or Path(raw["audio"]).stem)),
                     audio=inside(folder, str(raw.get("audio", ""))),
-                    text=str(raw["text"]),
+                    text=str(next(raw[key] for key in TEXT if raw.get(key) is not None)),
                     speaker=str(raw.get("speaker", folder.name)),
                     split=split_of(str(raw.get("split", ""))) or "train",
                     duration_sec=float(raw.get("duration_sec", raw.get("duration", 0.0))),
@@ -63,7 +66,7 @@ def read_manifest(folder: Path) -> list[Utterance]:
                     synthetic=bool(raw.get("synthetic", name.startswith("flite-"))),
                 )
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
             raise VoicegraftError(
                 f"{path}:{number}: not a manifest line ({error!r}); expected a JSON object with audio, text, "
                 "speaker, duration"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.manifest import TEXT
 from voicegraft.data.sources.record import Place, Record, walk
-from voicegraft.data.sources.tables import AUDIO, ID, SPEAKER, TEXT, pick
+from voicegraft.data.sources.tables import AUDIO, ID, SPEAKER, pick
 from voicegraft.data.splits import split_of
 
 HUB = "hf:"  # hf:NAME, hf:OWNER/NAME, hf:OWNER/NAME/CONFIG, each with :SPLIT behind it or not

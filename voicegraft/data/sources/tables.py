@@ -11,12 +11,12 @@ from typing import IO, Any
 
 from voicegraft.audio.io import SUFFIXES
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.manifest import TEXT
 from voicegraft.data.sources.record import Place, Record
 from voicegraft.data.splits import split_of
 
 # Names of columns, and of keys in JSON, that say the same; the first one that is there counts.
 AUDIO = ("audio", "audio_filepath", "audio_file", "audio_path", "file", "file_name", "filename", "path", "wav")
-TEXT = ("normalized_text", "text_normalized", "text", "sentence", "transcript", "transcription")
 SPEAKER = ("speaker", "speaker_id", "speaker_name", "client_id")
 ID = ("id", "utterance_id", "utt_id", "segment_id")
 START = ("offset", "start", "start_sec")
