@@ -13,7 +13,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import sentence_ids
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import Clip, PreparedSpeech
-from voicegraft.data.sequences import speech_sequence
+from voicegraft.data.sequences import plain_sequence, speech_sequence
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.speech_sequences import (
     WORDS_PER_LIST,
@@ -280,6 +280,17 @@ def test_plain_training_reads_the_text_that_is_spoken(tmp_path: Path) -> None:
         else:
             ids = sentence_ids(context.tokenizer, said)
             assert made.text[: len(ids)].tolist() == ids and not (made.token[: len(ids)] >= 0).any()
+
+
+def test_a_text_that_cannot_be_said_gives_way_to_the_next_one(work: Path) -> None:
+    clips = PreparedSpeech(work, ["ann"]).clips[:3]
+    made = plain_sequence(tiny.PLAIN, [0, 5], "ann", [30, 31], 1)
+    some = LazySequences(clips, [9] * 3, lambda clip: None if clip.row == 1 else made)
+    assert all(one is made for one in some) and len(list(some)) == 3 and some[-1] is made
+    with pytest.raises(IndexError):
+        some[3]
+    with pytest.raises(VoicegraftError, match=r"none of the 3 texts, such as 'We go home, now!', can be said"):
+        LazySequences(clips, [9] * 3, lambda clip: None)[1]
 
 
 def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> None:

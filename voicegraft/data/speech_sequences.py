@@ -44,8 +44,9 @@ class LazySequences(Sequence[SpeechSequence]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        for number in range(len(self)):  # the next one where the front end can say nothing of a text
-            if (made := self._make(self.clips[(index + number) % len(self)])) is not None:
+        first = range(len(self))[index]
+        for number in range(first, first + len(self)):  # the next one where the front end can say nothing of a text
+            if (made := self._make(self.clips[number % len(self)])) is not None:
                 return made
         raise VoicegraftError(
             f"none of the {len(self)} texts, such as {self.clips[index].utterance.text!r}, can be said: check the frontend"
