@@ -1,5 +1,7 @@
 # Two commands matter: `make speak` and `make test`. Both build what they need in .venv on the first call.
 #   make speak TEXT="Good morning."          say something else
+#   make tutorial                            train a tiny voice end to end (docs/tutorial.md)
+#   make test JOBS=4                         in so many processes; by itself one a core, as far as memory allows
 #   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
 #   make gguf                                the tests that compare exports with llama.cpp, which is compiled (cmake, C++)
 #   make test PYTHON=python3.12              another Python (3.10 or later)
@@ -7,6 +9,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
+JOBS ?= auto
 TEXT ?= Hello! I am a language model, and this is my voice.
 OUT ?= speech.wav
 
@@ -14,15 +17,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak test browser gguf lint bench
+.PHONY: help speak tutorial test browser gguf lint bench
 
 help:
-	@echo "make speak   say TEXT into OUT (speech.wav)"
-	@echo "make test    run the tests"
-	@echo "make browser run the tests of pages in headless Chromium"
-	@echo "make gguf    compare exported GGUF files with llama.cpp"
-	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure speed and memory on this machine"
+	@echo "make speak     say TEXT into OUT (speech.wav)"
+	@echo "make tutorial  train a tiny voice end to end, in five minutes"
+	@echo "make test      run the tests, in JOBS processes"
+	@echo "make browser   run the tests of pages in headless Chromium"
+	@echo "make gguf      compare exported GGUF files with llama.cpp"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     measure speed and memory on this machine"
 
 # Through the environment: a quote in the text must not end a shell word.
 export TEXT OUT
@@ -32,7 +36,10 @@ speak: $(VENV)/.installed
 	@echo "Listen to it: $$(cd "$$(dirname "$$OUT")" && pwd)/$$(basename "$$OUT")"
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+tutorial: $(VENV)/.installed-dev
+	@bash runs/tiny_cpu.sh
 
 browser: $(VENV)/.installed-dev
 	@$(PIP) -e '.[browser]'
