@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "
 UNPICKLING_CALLS = {"torch.load", "torch.hub.load", "pandas.read_pickle", "yaml.load", "yaml.unsafe_load"}
 
 
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def imported_modules(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
     """(line, absolute name) of every import in the file; `from a import b` counts as a and as a.b."""
     for node in ast.walk(tree):
@@ -62,7 +68,7 @@ def layer_offences(source: str, module: str, is_package: bool = False) -> list[t
     layer = parts[1] if len(parts) > 1 else ""
     allowed = MAY_IMPORT.get(layer, set()) | {layer}
     offences = []
-    for line, name in imported_modules(ast.parse(source), module, is_package):
+    for line, name in imported_modules(parsed(source), module, is_package):
         target = name.split(".")
         # `from voicegraft import __version__` names no layer.
         if target[0] == "voicegraft" and len(target) == 2 and target[1] in voicegraft.__all__:
@@ -74,7 +80,7 @@ def layer_offences(source: str, module: str, is_package: bool = False) -> list[t
 
 def safety_offences(source: str) -> list[tuple[int, str]]:
     """(line, complaint) for every way to run code that came with data."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     offences = []
     for line, name in imported_modules(tree, "", False):
         if name.split(".")[0] in UNPICKLERS:
@@ -156,13 +162,14 @@ def circles(imports: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Module -> the modules of the package that it imports, wherever in the file, for types only too."""
     names = {dotted(path) for path in MODULES}
     return {
         dotted(path): {
             name
-            for _, name in imported_modules(ast.parse(path.read_text()), dotted(path), path.name == "__init__.py")
+            for _, name in imported_modules(parsed(path.read_text()), dotted(path), path.name == "__init__.py")
             if name in names and name != dotted(path) and not dotted(path).startswith(f"{name}.")
         }
         for path in MODULES
