@@ -26,7 +26,7 @@ from pathlib import Path
 work = Path(sys.argv[1])
 suite = Path("voicegraft/evaluation/speech/data/robust-1000.jsonl").read_text(encoding="utf-8").splitlines()
 rows = [json.loads(line) for line in suite]
-texts = [row["text"] for row in rows if row["kind"] == "statement"][:60]
+texts = [row["text"] for row in rows if row["kind"] == "statement" and len(row["text"]) <= 50][:60]
 for part in range(2):
     folder = work / "recordings" / f"part{part}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ for part in range(2):
         (folder / f"{number:04d}.txt").write_text(text + "\n", encoding="utf-8")
 PY
 readers=()
-trap 'kill "${readers[@]}" 2>/dev/null || true' EXIT
+trap 'kill ${readers[@]+"${readers[@]}"} 2>/dev/null || true' EXIT
 for part in 0 1; do
     run voicegraft speak --lines "$work/part$part.txt" --out-dir "$work/recordings/part$part" &
     readers+=($!)
