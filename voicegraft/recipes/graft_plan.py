@@ -26,7 +26,7 @@ from voicegraft.recipes.stages import Stage, costs, is_done
 if TYPE_CHECKING:
     from voicegraft.recipes.graft import GraftConfig
 
-# Hours of audio per hour on one core of the machine that the pocket pack was made on (docs/grafting.md).
+# Hours of audio per hour on one core of the machine that the pocket pack was made on (docs/measured/graft.md).
 PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED = 200, 40, 60
 ENCODER_PARAMETERS = 95e6  # HuBERT-base and the like
 EFFICIENCY = 0.5  # of the speed of large products, that training reaches

@@ -84,7 +84,7 @@ class ReproduceConfig:
     voice: str = ""  # empty: the pack's default
     questions_per_kind: int = 200
     spoken_per_kind: int = 20
-    tasks: tuple[str, ...] = ()  # of the harness: arc_easy, mmlu, gsm8k, boolq (docs/forgetting.md)
+    tasks: tuple[str, ...] = ()  # of the harness: arc_easy, mmlu, gsm8k, boolq (docs/evaluation.md)
     task_limit: int | None = None  # questions of each of them
     num_routed: int = 1200  # held-out text prompts, and half as many sentences, that the router decides on
     books_held_out: float = 0.01  # as in the training of the backbone

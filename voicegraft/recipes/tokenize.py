@@ -5,7 +5,7 @@
     voicegraft recipe tokenize work=runs/big workers=64 engine=ray ray_address=auto gpus_per_worker=0.5
 
 Writes ``tokens/semantic/<shard>`` and ``tokens/codec/<shard>`` in the work folder. Shards that are there are kept, so the same
-command goes on after any interruption. All engines write the same bytes (docs/tokenizing-at-scale.md).
+command goes on after any interruption. All engines write the same bytes (docs/training.md).
 """
 
 from __future__ import annotations

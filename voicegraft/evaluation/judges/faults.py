@@ -3,7 +3,7 @@
 A transcript cannot tell: free recognition errs on every fifth word of a human. So the recogniser is told the text and
 the ways to fail: a grammar whose straight path says the words in order, and whose detours go back (repeat), forward
 (skip) or end early (truncation). A detour costs so much that only sound which the straight path cannot explain pays
-for it; a word that is said badly is still cheaper to say than to leave out. See docs/fault-judge.md.
+for it; a word that is said badly is still cheaper to say than to leave out. See docs/measured/fault-judge.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SKIP, REPEAT, TRUNCATION, NOISE = "skip", "repeat", "truncation", "noise"
 
 @dataclass(frozen=True)
 class FaultConfig:
-    """Where the judge draws its lines; docs/fault-judge.md has the measurements."""
+    """Where the judge draws its lines; docs/measured/fault-judge.md has the measurements."""
 
     # Nats of likelihood that a detour must gain. At 50, good speech was called faulty twice as often (8 and 4 of
     # 1346); at 80, one more word in ten that was left out went unnoticed.

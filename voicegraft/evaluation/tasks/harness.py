@@ -111,7 +111,7 @@ def local_tasks(name: str, corpora: Path, limit: int | None) -> list[LocalTask]:
         tasks = read(corpora / place)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise VoicegraftError(
-            f"{corpora / place} does not hold {name} as docs/forgetting.md describes: {error!r}"
+            f"{corpora / place} does not hold {name} as docs/evaluation.md describes: {error!r}"
         ) from error
     places = [(i, j) for i, task in enumerate(tasks) for j in range(len(task.test))]
     if not places:
