@@ -145,18 +145,21 @@ class TorchOptimizer:
         self._optimizers = make_optimizers(module, config)
 
     def backward(self, loss: Tensor, retain_graph: bool) -> None:
-        backward(loss, self._module, retain_graph)
+        # The leaves of a sharded module are gathered copies; a model that trains sharded has no other beside it.
+        sharded = _trains_sharded(self._module)
+        inputs = None if sharded else list(trainable_parameters(self._module).values())
+        loss.backward(inputs=inputs, retain_graph=retain_graph)
 
     def step(self, lr: float) -> Tensor:
         parameters = list(trainable_parameters(self._module).values())
-        average_gradients(parameters)
-        norm = clip_gradients(parameters, self._largest)
+        _average_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._largest)
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return norm
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def weights(self, parameter: nn.Parameter) -> CheckpointTensor:
         return CheckpointTensor(parameter.detach())
@@ -172,14 +175,7 @@ class TorchOptimizer:
         pass
 
 
-def backward(loss: Tensor, module: nn.Module, retain_graph: bool) -> None:
-    """Adds the loss's gradients to the module's trainable parameters, and to no other's."""
-    # The leaves of a sharded module are gathered copies; a model that trains sharded has no other beside it.
-    inputs = None if _trains_sharded(module) else list(trainable_parameters(module).values())
-    loss.backward(inputs=inputs, retain_graph=retain_graph)
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replaces every process's gradients by their mean; sharded ones have it already.
 
     A parameter that no process's batch reached keeps no gradient, so that no optimizer moves it.
@@ -197,12 +193,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     sum_over_processes(gradients)
     for gradient in gradients:
         gradient /= num_processes()
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
-    """Scales gradients to a norm of at most ``largest``, taken over all parts of all of them: the norm before."""
-    norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 @contextmanager
