@@ -222,6 +222,22 @@ def test_a_work_folder_that_was_begun_otherwise_is_refused(
         graft(load_config(GraftConfig, path, ["corpus.val_share=0.5"]))
 
 
+def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
+    tmp_path: Path, recordings: Path, qwen: Path
+) -> None:
+    work = tmp_path / "work"
+    config = load_config(GraftConfig, written(tmp_path / "graft.yaml", work, recordings, qwen))
+    work.mkdir()
+    road._remember(config, work)
+    before = json.loads((work / "graft.json").read_text())
+    assert before.pop("frontend") == "english"
+    (work / "graft.json").write_text(json.dumps(before))
+    (work / "cost.json").write_text(json.dumps({"expert": {"minutes": 1.0, "done": True}}))
+    road._remember(config, work)
+    with pytest.raises(VoicegraftError, match="begun with another frontend and has done expert with it"):
+        road._remember(dataclasses.replace(config, frontend="verbatim"), work)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

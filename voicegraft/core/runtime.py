@@ -1,7 +1,9 @@
 """Device, threads and seeds."""
 
+import multiprocessing
 import os
 import random
+import threading
 from types import TracebackType
 
 import numpy as np
@@ -61,3 +63,14 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def end_with_parent() -> None:
+    """In a worker process: ends it when its parent dies, which would leave it waiting for work for ever."""
+
+    def watch() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

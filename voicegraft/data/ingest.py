@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import signal
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -30,6 +28,7 @@ from tqdm import tqdm
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.runtime import end_with_parent
 from voicegraft.data.checks import Examined, Limits, examine, well_formed
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.recordings import write_pairs
@@ -208,13 +207,6 @@ def _examiner(num_workers: int) -> Iterator[Callable[[Iterable[Task]], Iterator[
 
 
 def _follow_parent() -> None:
-    """In a worker: Ctrl-C is the parent's, and a killed parent leaves nobody behind."""
+    """In a worker: Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def leave() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=leave, daemon=True).start()
+    end_with_parent()

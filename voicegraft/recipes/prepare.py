@@ -9,24 +9,25 @@ goes on.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from voicegraft.audio.mel import MelConfig
+from voicegraft.core.command_line import read_options
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.data.checks import Limits
 from voicegraft.data.ingest import Ingest, Survey, survey, write_shards
 from voicegraft.data.recordings import add_features
-from voicegraft.data.sources.detect import LAYOUTS, Source, open_source
+from voicegraft.data.sources.detect import Source, open_source
 from voicegraft.evaluation.reports.corpus import write_report
 
 FORMAT = 1  # raised when shards of an older program would differ from what this one writes
+OPTIONS = {"work": "out", "sample_rate": "rate", "num_workers": "workers"}  # field -> option
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PrepareConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    prepare(_parse(argv))
+    prepare(read_options(PrepareConfig, argv, __doc__, "voicegraft prepare", ("corpora",), OPTIONS))
 
 
 def prepare(config: PrepareConfig) -> None:
@@ -143,42 +144,6 @@ def _shard_name(name: str) -> str:
     if not (clean := re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")):
         raise VoicegraftError(f"cannot name shards {name!r}: expected letters and digits; give another --name")
     return clean
-
-
-def _parse(argv: list[str] | None) -> PrepareConfig:
-    parser = argparse.ArgumentParser(
-        prog="voicegraft prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    standard = PrepareConfig((), Path())
-    parser.add_argument("corpora", nargs="+", metavar="CORPUS")
-    parser.add_argument("--out", dest="work", type=Path, required=True, metavar="DIR", help="the work folder")
-    parser.add_argument("--layout", choices=tuple(LAYOUTS), help="instead of finding it out")
-    parser.add_argument("--audio-root", type=Path, metavar="DIR", help="where the files that a manifest names may lie")
-    parser.add_argument("--name", help="of the shards (default: the folder's name)")
-    parser.add_argument("--speaker", help="of all recordings (default: as the corpus says, else its name)")
-    parser.add_argument(
-        "--rate", dest="sample_rate", type=int, default=standard.sample_rate, metavar="HZ", help="default: 24000"
-    )
-    parser.add_argument(
-        "--val-share", type=float, default=standard.val_share, metavar="X", help="texts held back (default: 0.02)"
-    )
-    parser.add_argument("--shard-size", type=int, default=standard.shard_size, metavar="N", help="default: 1000")
-    parser.add_argument(
-        "--workers", dest="num_workers", type=int, default=standard.num_workers, metavar="N", help="default: 2"
-    )
-    parser.add_argument("--features", action="store_true", help="mel and pitch too, for voicegraft's own tokenizers")
-    limits = parser.add_argument_group("limits", "a recording beyond them is put aside (docs/data.md)")
-    for limit in fields(Limits):
-        default = "two thirds of --rate" if limit.default is None else f"{limit.default:g}"
-        kind = int if limit.name == "min_file_rate" else float
-        option = f"--{limit.name.replace('_', '-')}"
-        limits.add_argument(option, type=kind, default=limit.default, metavar="X", help=f"default: {default}")
-    values = vars(parser.parse_args(argv))
-    try:
-        chosen = Limits(**{limit.name: values.pop(limit.name) for limit in fields(Limits)})
-    except ValueError as error:
-        raise VoicegraftError(str(error)) from error
-    return PrepareConfig(**{**values, "corpora": tuple(values["corpora"]), "limits": chosen})
 
 
 if __name__ == "__main__":

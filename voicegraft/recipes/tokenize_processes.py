@@ -1,11 +1,9 @@
-"""Work by name over processes of one machine, where any process may die at any time."""
+"""A process pool with retries: work by name over processes of one machine, where any may be killed at any time."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.runtime import single_thread
+from voicegraft.core.runtime import end_with_parent, single_thread
 
 MAX_DEATHS = 3  # in a row, with nothing done between them
 
@@ -66,19 +64,11 @@ def _begin(work: Callable[[str], None], number: Any) -> None:
     _work = work
     single_thread()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a word; the parent tells
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with number.get_lock():
         mine, number.value = number.value, number.value + 1
     if torch.cuda.is_available():
         torch.cuda.set_device(mine % torch.cuda.device_count())
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _do(name: str) -> str:
