@@ -13,6 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.corpora import dialogues, plain
@@ -20,57 +23,25 @@ from voicegraft.data.splits import hash_share
 
 HELD_OUT = 0.12  # share of facts kept for the test
 
-
-def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
-    return tuple(text.split(separator))
-
-
-_ONES = _words(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
+_TABLE: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("question_words.yaml").read_text(encoding="utf-8"))
 _TENS = ("twenty", "thirty", "forty")
-NUMBERS = (*_ONES, *(f"{ten} {one}".removesuffix(" zero") for ten in _TENS for one in _ONES[:10]))
-NAMES = _words(
-    "Anna Peter Maria John Lucy Tom Emma David Sarah Henry Alice Robert Helen James Julia Frank Clara George "
-    "Nora Martin Laura Paul Rose Simon Grace Daniel Ruth Oscar Betty Walter Kate Ralph Ellen Victor Diana "
-    "Arthur Susan Leo Molly Felix Jane Hugo Martha Edward Sophie Albert Carol Philip Lily Samuel Nancy Jack "
-    "Amy Charles Olivia Ben Hannah Max Fanny Oliver Edith Harry Mary William Margaret Joe Elizabeth Richard "
-    "Agnes Tim Dora Louis Eva Adam Rachel Steve Monica Bruce Teresa Ivan"
+NUMBERS: tuple[str, ...] = (
+    *_TABLE["ones"],
+    *(f"{ten} {one}".removesuffix(" zero") for ten in _TENS for one in _TABLE["ones"][:10]),
 )
-CITIES = _words(
-    "San Francisco,New York,San Jose,Los Angeles,Seattle,London,San Diego,Philadelphia,Atlanta,Sacramento,"
-    "Berkeley,Portland,Oakland,Vancouver,Paris,Washington,Phoenix,Anaheim,Chicago,Fresno,Long Beach,Toronto,"
-    "Santa Rosa,Las Vegas,Napa,Sunnyvale,Mountain View,Fremont,Sydney,Walnut Creek,Santa Clara,Concord,"
-    "Livermore,Petaluma,Delhi,San Ramon,Palo Alto,Los Gatos,San Mateo,Milpitas,Pleasanton,Hayward,Antioch,"
-    "Nairobi,Rohnert Park,Burlingame,Alameda,Mexico City,Gilroy,Vallejo,Redwood City,Brentwood,Cupertino,"
-    "Novato,Dublin,Rome,Berlin,Boston,Vienna,Madrid,Denver,Oxford,Dallas,Athens,Cairo,Geneva,Houston,Lisbon,"
-    "Moscow,Tokyo",
-    ",",
-)
-DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
-MONTHS = _words("January February March April May June July August September October November December")
 TIMES = tuple(
     f"{part}{hour}{after}"
     for hour in NUMBERS[1:13]
     for part, after in (("", " o'clock"), ("half past ", ""), ("a quarter past ", ""), ("a quarter to ", ""))
 )
-COLOURS = _words("red green blue yellow black white brown grey pink purple")
-ANIMALS = _words(
-    "dog cat horse cow pig sheep goat rabbit mouse bird fish bear wolf lion tiger monkey snake frog duck hen"
-)
-FOODS = _words(
-    "bread cheese soup rice fish cake butter honey meat milk apples eggs potatoes beans corn tea coffee sugar"
-)
-THINGS = _words("table chair door window lamp book pen spoon knife clock bed box bottle hammer key bell")
-PLANTS = _words("rose tree grass lily moss bush fern daisy pine ivy")
-JOBS = _words(
-    "doctor teacher farmer baker soldier sailor driver cook nurse painter singer lawyer writer judge tailor gardener"
-)
-CUISINES = _words(
-    "Italian Mexican Chinese Indian Japanese Thai French American Greek Vietnamese Korean Mediterranean "
-    "Filipino Spanish"
-)
+OPTIONS = NUMBERS[1:5]  # how the choices of a trivia question are called
+THINGS, PLANTS = tuple(_TABLE["things"]), tuple(_TABLE["plants"])
+OPPOSITES = {a: b for pair in _TABLE["opposites"] for a, b in (pair.split(), pair.split()[::-1])}
+
+# The fixed set of answers per type: what a recogniser of spoken answers has to choose from.
+ANSWERS: dict[str, tuple[str, ...]] = {kind: tuple(words) for kind, words in _TABLE["answers"].items()}
+NAMES, CITIES, DAYS, MONTHS = (ANSWERS[kind] for kind in ("name", "city", "day", "month"))
+COLOURS, ANIMALS, FOODS = (ANSWERS[kind] for kind in ("colour", "animal", "food"))
 _GROUPS = {
     "animal": ANIMALS[:16],
     "colour": COLOURS,
@@ -81,64 +52,17 @@ _GROUPS = {
     "day": DAYS,
     "month": MONTHS,
 }
-_OPPOSITES = (
-    "hot cold,big small,good bad,old new,long short,high low,fast slow,open shut,day night,"
-    "up down,left right,black white,happy sad,rich poor,strong weak,light dark,wet dry,hard soft,"
-    "early late,full empty,first last,in out,yes no,more less,true false,man woman,boy girl,"
-    "king queen,brother sister,father mother,son daughter,love hate,war peace,life death,"
-    "begin end,come go,give take,push pull,buy sell,laugh cry,win lose,near far,above below,"
-    "before after,over under,thick thin,wide narrow,deep shallow,clean dirty,loud quiet,"
-    "heaven hell"
-)
-OPPOSITES = {a: b for pair in _OPPOSITES.split(",") for a, b in (pair.split(), pair.split()[::-1])}
-OPTIONS = NUMBERS[1:5]  # how the choices of a trivia question are called
 _GROUPED = (*ANIMALS, *FOODS, *THINGS, *PLANTS, *COLOURS, *DAYS, *MONTHS)
-_WORDS = tuple(dict.fromkeys((*_GROUPED, *OPPOSITES, *NUMBERS[1:20])))
-
-# The fixed set of answers per type: what a recogniser of spoken answers has to choose from.
-ANSWERS: dict[str, tuple[str, ...]] = {
-    "name": NAMES,
-    "city": CITIES,
-    "day": DAYS,
-    "month": MONTHS,
+ANSWERS |= {
     "time": TIMES,
-    "colour": COLOURS,
-    "animal": ANIMALS,
-    "food": FOODS,
-    "job": JOBS,
     "number": NUMBERS,
-    "cuisine": CUISINES,
-    "word": _WORDS,
+    "word": tuple(dict.fromkeys((*_GROUPED, *OPPOSITES, *NUMBERS[1:20]))),
     "option": OPTIONS,
     "yes or no": ("yes", "no"),
 }
 
 # Per answer type: what is said of a person, how to ask for it, how to ask for the person.
-# fmt: off
-_FACTS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "city": (("{n} lives in {x}.", "Where does {n} live?", "Who lives in {x}?"),
-             ("{n} is going to {x}.", "Where is {n} going?", "Who is going to {x}?"),
-             ("{n} was born in {x}.", "Where was {n} born?", "Who was born in {x}?"),
-             ("{n} took the train to {x}.", "Where did {n} take the train to?",
-              "Who took the train to {x}?")),
-    "day": (("{n} will come on {x}.", "On which day will {n} come?", "Who will come on {x}?"),
-            ("{n} goes to market every {x}.", "On which day does {n} go to market?",
-             "Who goes to market every {x}?")),
-    "month": (("{n} was married in {x}.", "In which month was {n} married?", "Who was married in {x}?"),),
-    "time": (("{n} gets up at {x}.", "At what time does {n} get up?", "Who gets up at {x}?"),
-             ("The train of {n} leaves at {x}.", "At what time does the train of {n} leave?",
-              "Whose train leaves at {x}?")),
-    "colour": (("{n} has a {x} coat.", "What colour is the coat of {n}?", "Who has a {x} coat?"),
-               ("The house of {n} is {x}.", "What colour is the house of {n}?", "Whose house is {x}?")),
-    "animal": (("{n} has a {x}.", "Which animal does {n} have?", "Who has a {x}?"),
-               ("{n} saw a {x} in the garden.", "Which animal did {n} see?", "Who saw a {x} in the garden?")),
-    "food": (("{n} likes {x}.", "What does {n} like?", "Who likes {x}?"),
-             ("{n} bought some {x}.", "What did {n} buy?", "Who bought some {x}?")),
-    "number": (("{n} has {x} books.", "How many books does {n} have?", "Who has {x} books?"),
-               ("{n} is {x} years old.", "How old is {n}?", "Who is {x} years old?")),
-    "job": (("{n} works as a {x}.", "What is the work of {n}?", "Who works as a {x}?"),),
-}
-# fmt: on
+_FACTS: dict[str, list[tuple[str, str, str]]] = _TABLE["facts"]
 _MENTIONS = {
     "city": "Which city is that about?",
     "day": "Which day is that about?",
