@@ -5,7 +5,7 @@ import pytest
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.ledger import Ledger, differences
 
-IDENTITY = {"pack": "ä", "seed": 0}
+IDENTITY = {"pack": "ä", "seed": 0, "guard": {"retries": (0.4, 0.1)}}
 
 
 def test_a_run_killed_at_any_byte_keeps_every_whole_row(tmp_path):

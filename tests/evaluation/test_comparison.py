@@ -4,8 +4,7 @@ import pytest
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.metrics.significance import holm
-from voicegraft.evaluation.reports.comparison import compare, read_report, write_comparison
-from voicegraft.recipes.compare_speech import main
+from voicegraft.evaluation.reports.comparison import compare, main, read_report, write_comparison
 
 stats = pytest.importorskip("scipy.stats")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges import base as judges
+from voicegraft.evaluation.judges import packages as judges
 
 
 def vowel(pitch, formants, seconds=2.0, rate=16_000):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges import base as judges
+from voicegraft.evaluation.judges import load as judges
 from voicegraft.evaluation.judges.transformer import UtmosPredictor, WavLmJudge, WhisperRecognizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")

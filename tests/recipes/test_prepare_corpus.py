@@ -150,10 +150,10 @@ def test_every_reason_is_told_with_value_and_limit(tmp_path: Path, capsys: pytes
     assert report["corpora"]["mine"]["all"]["clips"] == 15 and report["corpora"]["mine"]["kept"]["clips"] == 1
     assert sum(report["measures"]["letters_per_sec"]["kept"]) == 1
     assert report["characters"]["w"] == 2 and report["file_rates"] == {str(RATE): 1}
-    assert (work / "prepare" / "clips.png").read_bytes().startswith(b"\x89PNG")
+    assert (work / "prepare" / "clips.svg").read_text().startswith("<?xml")
 
 
-def test_a_text_that_is_not_utf8_is_put_aside(tmp_path: Path) -> None:
+def test_a_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     layouts.pairs(tmp_path / "c", SPOKEN[:3])
     (tmp_path / "c" / "11" / "11-1-0001.txt").write_bytes("Caf\xe9 au lait.".encode("latin-1"))
     prepare(config_of(tmp_path / "c", tmp_path / "work"))
@@ -184,7 +184,7 @@ def test_a_killed_run_that_is_started_again_ends_as_if_never_stopped(
 ) -> None:
     """Killed while examining, or before a shard's outcome or the report is written, or while a folder is completed."""
     from voicegraft.core import artifacts
-    from voicegraft.evaluation.reports import corpus as corpus_report
+    from voicegraft.evaluation.reports import document
 
     what, number = point.split()
     work = tmp_path / "work"
@@ -201,7 +201,7 @@ def test_a_killed_run_that_is_started_again_ends_as_if_never_stopped(
 
     with monkeypatch.context() as patch:
         places = {"examine": [(ingest, "examine")], "sync": [(artifacts, "_sync")]}
-        places["text"] = [(ingest, "write_text"), (corpus_report, "write_text")]
+        places["text"] = [(ingest, "write_text"), (document, "write_text")]
         for module, name in places[what]:
             patch.setattr(module, name, deadly(getattr(module, name)))
         killed(lambda: prepare(config_of(corpus, work)))
@@ -326,7 +326,7 @@ def test_nothing_to_keep_is_an_error_that_names_the_reason(tmp_path: Path) -> No
     for path in (root / "11").glob("*.txt"):
         path.write_text("")
     told = refused(config_of(root, tmp_path / "work"))
-    assert "nothing of mine can be used: 3 of 3 recordings were put aside because the text is missing or empty" in told
+    assert "nothing of mine can be used: 3 of 3 recordings were rejected because the text is missing or empty" in told
     assert len((tmp_path / "work" / "quarantine.jsonl").read_text().splitlines()) == 3
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "manifest.jsonl").write_text("")
@@ -392,7 +392,7 @@ def test_without_matplotlib_the_report_says_what_to_install(
     prepare(config_of(corpus, tmp_path / "work"))
     report = (tmp_path / "work" / "prepare" / "report.md").read_text()
     assert "No picture: plots need matplotlib: pip install voicegraft[evaluate]" in report
-    assert not (tmp_path / "work" / "prepare" / "clips.png").exists()
+    assert not (tmp_path / "work" / "prepare" / "clips.svg").exists()
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,8 @@ from voicegraft.core.ledger import Ledger
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.prepared import Clip
 from voicegraft.data.tokens import Tokens
-from voicegraft.evaluation.judges.base import PocketSphinxRecognizer, Recognizer, ResemblyzerJudge, SpeakerJudge
+from voicegraft.evaluation.judges.base import Recognizer, SpeakerJudge
+from voicegraft.evaluation.judges.packages import PocketSphinxRecognizer, ResemblyzerJudge
 from voicegraft.evaluation.reports.summary import environment
 from voicegraft.evaluation.speech.items import Clip as SpokenClip
 from voicegraft.evaluation.speech.items import mean_voices

@@ -25,8 +25,8 @@ VERBS = {
 }
 EVALUATIONS = {
     "speech": "voicegraft.recipes.evaluate_speech",
-    "compare": "voicegraft.recipes.compare_speech",
-    "trust": "voicegraft.recipes.evaluate_trust",
+    "compare": "voicegraft.evaluation.reports.comparison",
+    "robustness": "voicegraft.recipes.evaluate_robustness",
     "backbone": "voicegraft.recipes.evaluate_backbone",
     "text": "voicegraft.recipes.evaluate_text",
     "forgetting": "voicegraft.recipes.evaluate_forgetting",
@@ -50,6 +50,7 @@ RECIPES = {
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
 # What is called otherwise today -> how.
 RENAMED = {
+    "evaluate trust": "evaluate robustness",
     "evaluate tokenizer": "python -m tools.tokenizer_study.study, in the repository",
     "recipe bench": "python -m benchmarks.speaking, in the repository",
     "recipe bench_codecs": "python -m benchmarks.codecs, in the repository",

@@ -33,9 +33,10 @@ class Ledger:
         try:
             lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
             rows = [json.loads(line) for line in lines]
-            known = rows.pop(0)["identity"] if identity is not None and rows else identity
+            now = json.loads(json.dumps(identity))  # tuples are lists there
+            known = rows.pop(0)["identity"] if identity is not None and rows else now
             self.rows = {self._key(row): row for row in rows}
-            differing = differences(known, json.loads(json.dumps(identity)))
+            differing = differences(known, now)
         except OSError as error:
             raise VoicegraftError(f"cannot read {path}: {error.strerror}; choose another folder") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:

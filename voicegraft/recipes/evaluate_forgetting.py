@@ -28,7 +28,8 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt, sentence_ids
 from voicegraft.data.corpora import book_pieces, chats, readable_sentences, unpack
-from voicegraft.evaluation.reports.plots import draw, need_matplotlib
+from voicegraft.evaluation.reports.document import need_matplotlib
+from voicegraft.evaluation.reports.plots import draw
 from voicegraft.evaluation.reports.summary import environment
 from voicegraft.evaluation.tasks.forgetting import (
     ForgettingReport,

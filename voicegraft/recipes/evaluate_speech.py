@@ -26,9 +26,10 @@ from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import Utterance, read_corpus
-from voicegraft.evaluation.judges.base import Judges, load_judges
+from voicegraft.evaluation.judges.base import Judges
+from voicegraft.evaluation.judges.load import load_judges
 from voicegraft.evaluation.metrics.rates import normalize_transcript
-from voicegraft.evaluation.reports.plots import need_matplotlib
+from voicegraft.evaluation.reports.document import need_matplotlib
 from voicegraft.evaluation.reports.speech_page import write_page
 from voicegraft.evaluation.reports.summary import write_report
 from voicegraft.evaluation.speech import audio_folder

@@ -36,7 +36,9 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
 from voicegraft.data.corpora import book_pieces, chats
-from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges, PocketSphinxChooser, load_judges
+from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges
+from voicegraft.evaluation.judges.load import load_judges
+from voicegraft.evaluation.judges.packages import PocketSphinxChooser
 from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.reports.systems_table import write_table
 from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges.base import JUDGE_RATE, _need, judge_samples
+from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples, need
 from voicegraft.text.units import PHONES
 
 Arc = tuple[int, int, float] | tuple[int, int, float, str]  # from state, to state, probability, name of a word if any
@@ -57,7 +57,7 @@ class GrammarDecoder:
     def __init__(self, beam: float = 1e-150) -> None:
         """beam: what is less likely than the best by more than this factor is given up."""
         # The grammar's own probabilities count as they are.
-        self._decoder: Any = _need("pocketsphinx").Decoder(
+        self._decoder: Any = need("pocketsphinx").Decoder(
             samprate=JUDGE_RATE, loglevel="FATAL", lm=None, lw=1.0, wip=1.0, silprob=0.1,
             beam=beam, pbeam=beam, wbeam=beam, bestpath=False,
         )  # fmt: skip

@@ -1,17 +1,23 @@
-"""Two reports side by side, item by item: differences with intervals, and tests corrected for their number."""
+"""Two evaluations of speech side by side, item by item: differences with intervals, tests corrected for their number.
+
+    voicegraft evaluate compare A/report.json B/report.json --out OUT
+
+Writes OUT/comparison.json, .md and .html. Both must have been judged alike and share items: the same prompts read by two packs,
+by a pack and another system (evaluate speech --audio), or by one pack before and after a change.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.files import write_text
 from voicegraft.evaluation.metrics.measures import BY_NAME, FAULTS, Row
 from voicegraft.evaluation.metrics.rates import Estimate
 from voicegraft.evaluation.metrics.significance import (
@@ -22,7 +28,8 @@ from voicegraft.evaluation.metrics.significance import (
     signed_rank_test,
     swap_test,
 )
-from voicegraft.evaluation.reports.summary import environment, fact_list, markdown_table, with_interval
+from voicegraft.evaluation.reports.document import Document, Facts, Section, Table, interval, p_value, write_document
+from voicegraft.evaluation.reports.summary import environment
 
 SWAP, SIGNED_RANK, MCNEMAR = "approximate randomisation", "Wilcoxon signed rank", "McNemar exact"
 # Ratios of sums are tested as such; scores of single clips, whose size means little, by their ranks.
@@ -31,6 +38,18 @@ _TESTS = {
     "letters_per_sec": SWAP, "rtf": SWAP,
 }  # fmt: skip
 _ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    a: Path  # report.json of voicegraft evaluate speech, or its folder
+    b: Path  # the other
+    out: Path  # folder for the comparison
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = read_options(CompareConfig, argv, __doc__, "voicegraft evaluate compare", positional=("a", "b"))
+    print(write_comparison(config.out, compare(read_report(config.a), read_report(config.b))))
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -139,40 +158,28 @@ def _has(name: str, row: Row) -> bool:
 
 
 def write_comparison(out: Path, comparison: Mapping[str, Any]) -> str:
-    """Writes out/comparison.json and out/comparison.md; returns the latter."""
-    text = to_markdown(comparison)
-    write_text(out / "comparison.json", json.dumps(comparison, indent=1, ensure_ascii=False))
-    write_text(out / "comparison.md", text)
-    return text
-
-
-def to_markdown(comparison: Mapping[str, Any]) -> str:
-    sections = ["# Speech, A against B", fact_list({side.upper(): _who(comparison["about"][side]) for side in "ab"})]
+    """Writes out/comparison.json, .md and .html; returns the Markdown."""
+    columns = ("measure", "A", "B", "B - A [95 %]", "p", "p (Holm)", "verdict", "test")
+    sections = [Section("", [Facts({side.upper(): _who(comparison["about"][side]) for side in "ab"})])]
     for group in comparison["groups"]:
-        sections += [
-            f"## {group['stage']}, {group['voice']}: {group['num_items']} items",
-            markdown_table(
-                ("measure", "A", "B", "B - A [95 %]", "p", "p (Holm)", "verdict", "test"),
-                [_line(name, measure) for name, measure in group["measures"].items()],
-            ),
-        ]
+        table = Table(columns, [_line(name, measure) for name, measure in group["measures"].items()])
+        sections.append(Section(f"{group['stage']}, {group['voice']}: {group['num_items']} items", [table]))
     left = comparison["num_only_a"], comparison["num_only_b"]
-    sections += [
+    note = (
         "Items are paired by stage, voice, id and text"
         + (f"; {left[0]} are only in A and {left[1]} only in B." if any(left) else "; every item is in both.")
         + " Intervals are bootstrapped over items. A verdict is given where p after Holm's correction for all tests on this"
-        f" page is below {_ALPHA}; no verdict does not mean that both are alike.",
-        "## Measured on",
-        fact_list(comparison["environment"]),
-    ]
-    return "\n\n".join(sections) + "\n"
+        f" page is below {_ALPHA}; no verdict does not mean that both are alike."
+    )
+    sections += [Section("How", [note]), Section("Measured on", [Facts(comparison["environment"])])]
+    return write_document(out, "comparison", Document("Speech, A against B", sections), comparison)
 
 
 def _line(name: str, measure: Mapping[str, Any]) -> tuple[str, ...]:
     if "difference" in measure:
         title, digits, better = BY_NAME[name].title, BY_NAME[name].digits, BY_NAME[name].better
         estimate = Estimate(**measure["difference"])
-        change, difference = estimate.value, with_interval(measure["difference"], digits)
+        change, difference = estimate.value, interval(measure["difference"], digits)
     else:
         title, digits, better = name.replace("_", " "), 3, -1
         change = measure["b"] - measure["a"]
@@ -183,12 +190,8 @@ def _line(name: str, measure: Mapping[str, Any]) -> tuple[str, ...]:
         verdict += " is better" if better else ""
     return (
         title, f"{measure['a']:.{digits}f}", f"{measure['b']:.{digits}f}", difference,
-        _p(measure["p"]), _p(measure["p_holm"]), verdict, measure["test"],
+        p_value(measure["p"]), p_value(measure["p_holm"]), verdict, measure["test"],
     )  # fmt: skip
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _who(about: Mapping[str, Any]) -> str:

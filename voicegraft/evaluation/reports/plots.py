@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voicegraft.core.errors import VoicegraftError
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,14 +14,6 @@ if TYPE_CHECKING:
     from voicegraft.evaluation.tasks.forgetting import Compared, ForgettingReport
 
 _BEFORE, _AFTER, _CHANCE, _LOST = "#9aa5b1", "#2563a8", "#222222", "#b3261e"
-
-
-def need_matplotlib() -> None:
-    """Raises VoicegraftError where matplotlib is missing; call it before hours of evaluation."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise VoicegraftError("plots need matplotlib: pip install voicegraft[evaluate]") from error
 
 
 def draw(out: Path, report: ForgettingReport) -> list[str]:

@@ -1,11 +1,10 @@
-"""From per-item rows to a summary per stage and voice, as JSON and Markdown."""
+"""From per-item rows to a summary per stage and voice, as a document."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,20 +13,24 @@ from typing import Any
 import numpy as np
 
 import voicegraft
-from voicegraft.core.files import write_text
 from voicegraft.core.ledger import Row
 from voicegraft.evaluation.metrics.measures import BY_NAME, PROSODY, against, estimates, fault_rates
 from voicegraft.evaluation.metrics.rates import bootstrap_mean
+from voicegraft.evaluation.reports.document import (
+    Document,
+    Facts,
+    Section,
+    Table,
+    decimal,
+    interval,
+    percent,
+    write_document,
+)
 from voicegraft.evaluation.speech.items import STAGES
 
 _PACKAGES = (
     "torch", "transformers", "numpy", "scipy", "pocketsphinx", "jiwer", "speechmos", "onnxruntime", "resemblyzer",
 )  # fmt: skip
-_COLUMNS = (
-    "stage", "voice", "clips", "WER [95 %]", "CER [95 %]", "MOS [95 %]", "sig", "bak", "P.808", "same voice [95 %]",
-    "other voice", "RTF", "first audio ms (median, p95)", "words/s", "letters/s", "ran away",
-)  # fmt: skip
-_PROSODY_COLUMNS = ("stage", "voice", *(f"{BY_NAME[name].title} [95 %]" for name in PROSODY), "longest pauses s (p95)")
 
 
 def environment(packages: Sequence[str] = _PACKAGES) -> dict[str, Any]:
@@ -127,56 +130,128 @@ def write_report(out: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> di
 
     about: what was evaluated, JSON-ready, such as the pack and its fingerprint.
     """
-    report = {
-        "about": dict(about),
-        "environment": environment(),
-        "summary": summarize(rows),
-        "rows": list(rows),
-    }
-    write_text(out / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
-    write_text(out / "report.md", to_markdown(report))
+    report = {"about": dict(about), "environment": environment(), "summary": summarize(rows), "rows": list(rows)}
+    worst = [
+        (row["stage"], row["voice"], row["id"], f"{row['word_errors']}/{row['num_words']}", _ending(row), row["reference"],
+         row["heard"])
+        for row in worst_items(rows)
+    ]  # fmt: skip
+    columns = ("stage", "voice", "item", "errors", "ending", "text", "heard")
+    *found, measured_on = summary_sections(report)
+    sections = [*found, Section("Worst items", [Table(columns, worst, "No item has an error.")]), measured_on]
+    write_document(out, "report", Document("Speech evaluation", sections), report, page=False)
     return report
 
 
-def to_markdown(report: Mapping[str, Any]) -> str:
-    """The summary as tables, then the worst items, then what was evaluated and where."""
-    summaries = report["summary"]
-    recorded = {s["voice"]: s for s in summaries if s["stage"] == "recordings"}
-    worst = [
-        (row["stage"], row["voice"], row["id"], f"{row['word_errors']}/{row['num_words']}", _ending(row),
-         row["reference"], row["heard"])
-        for row in worst_items(report["rows"])
-    ]  # fmt: skip
-    worst_columns = ("stage", "voice", "item", "errors", "ending", "text", "heard")
-    protocol = report["about"].get("protocol")
-    facts = {**report["about"], "protocol": protocol and protocol["name"], **report["environment"]}
-    predictor = report["about"].get("judges", {}).get("mos", "dnsmos")
+def summary_sections(report: Mapping[str, Any]) -> list[Section]:
+    """Tables by stage and voice, and at the end what was evaluated and where; parts that the report lacks are left out."""
+    about, summary = dict(report.get("about") or {}), list(report.get("summary") or ())
+    test_set, predictor = about.get("protocol"), (about.get("judges") or {}).get("mos", "dnsmos")
+    about["protocol"] = test_set and test_set["name"]
     sections = [
-        "# Speech evaluation",
-        markdown_table(_COLUMNS, [_table_row(summary, recorded.get(summary["voice"])) for summary in summaries]),
-        f"MOS is predicted ({predictor}); voices are compared by the cosine with the mean embedding of the"
-        " recordings held back from training; a percentage after a speaking rate is how far it lies from the"
-        " recordings'.",
-        *_protocol_section(report),
-        "## Melody and pauses",
-        markdown_table(_PROSODY_COLUMNS, list(map(_prosody_row, summaries))),
-        "In round brackets: the difference to the recordings, and after D the distance (Wasserstein) between the values of"
-        " single clips, of single pauses for their durations. Pauses are silences of 0.15 s or more inside a clip.",
-        "## Faults",
-        *_fault_section(summaries),
-        "## Worst items",
-        markdown_table(worst_columns, worst) if worst else "No item has an error.",
-        "## Measured on",
-        fact_list(facts),
+        Section(
+            "",
+            [
+                _table(summary, _MAIN),
+                f"MOS is predicted ({predictor}); voices are compared by the cosine with the mean embedding of the recordings"
+                " held back from training; a percentage after a speaking rate is how far it lies from the recordings'.",
+            ],
+        )
     ]
-    return "\n\n".join(sections) + "\n"
+    if test_set:
+        sections.append(Section(f"As {test_set['name']}", [_table(summary, _TEST_SET), test_set["note"]]))
+    note = (
+        "Pauses are silences of 0.15 s or more inside a clip. In round brackets: the difference to the recordings, and after D"
+        " the distance (Wasserstein) between the values of single clips, of single pauses for their durations."
+    )
+    return [
+        *sections,
+        Section("Melody and pauses", [_table(summary, _PROSODY), note]),
+        Section("Faults", _fault_parts(summary)),
+        Section("Measured on", [Facts({**about, **(report.get("environment") or {})})]),
+    ]
 
 
-def with_interval(estimate: Mapping[str, float] | None, digits: int) -> str:
-    """`value [low, high]`, or a dash for what was not measured."""
-    if estimate is None:
-        return "-"
-    return "{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]".format(**{**estimate, "d": digits})
+Summary = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Summary, Summary], str]]  # title -> cell of a summary, given its voice's recordings
+
+
+def _table(summaries: Sequence[Summary], columns: Columns) -> Table:
+    human = {one.get("voice"): one for one in summaries if one.get("stage") == STAGES[0]}
+    cells = (
+        [str(one.get("stage") or ""), str(one.get("voice") or "")]
+        + [cell(one, human.get(one.get("voice"), {})) for cell in columns.values()]
+        for one in summaries
+    )
+    return Table(["stage", "voice", *columns], list(cells), "There is no summary.")
+
+
+def _estimate(name: str) -> Callable[[Summary, Summary], str]:
+    return lambda one, _: interval((one.get("estimates") or {}).get(name), BY_NAME[name].digits)
+
+
+def _opinion(key: str) -> Callable[[Summary, Summary], str]:
+    return lambda one, _: decimal(((one.get("mos") or {}).get(key) or {}).get("value"), 2)
+
+
+def _speaking_rate(name: str) -> Callable[[Summary, Summary], str]:
+    def cell(one: Summary, human: Summary) -> str:
+        value, known = one.get(name), human.get(name)
+        if value is None or not known or one is human:
+            return decimal(value, 2)
+        return f"{value:.2f} ({100 * (value / known - 1):+.0f} %)"
+
+    return cell
+
+
+def _melody(name: str) -> Callable[[Summary, Summary], str]:
+    def cell(one: Summary, human: Summary) -> str:
+        text, beside = _estimate(name)(one, human), (one.get("against_recordings") or {}).get(name)
+        if not beside:
+            return text
+        digits = BY_NAME[name].digits
+        difference = round(beside["difference"], digits) + 0.0  # no "-0"
+        return f"{text} ({difference:+.{digits}f}, D {decimal(beside['distance'], digits)})"
+
+    return cell
+
+
+def _other_voices(one: Summary, _: Summary) -> str:
+    alike = one.get("similarity") or {}
+    return ", ".join(f"{value:.3f} ({name})" for name, value in alike.items() if name != one.get("voice")) or "-"
+
+
+def _first_audio(one: Summary, _: Summary) -> str:
+    first = one.get("first_audio_ms")
+    return f"{first['median']:.0f}, {first['p95']:.0f}" if first else "-"
+
+
+def _clips(one: Summary, _: Summary) -> str:
+    return str(one.get("num_clips", "-"))
+
+
+_MAIN: Columns = {
+    "clips": _clips,
+    **{f"{title} [95 %]": _estimate(name) for title, name in (("WER", "wer"), ("CER", "cer"), ("MOS", "mos"))},
+    **{title: _opinion(key) for title, key in (("sig", "sig"), ("bak", "bak"), ("P.808", "p808"))},
+    "same voice [95 %]": _estimate("similarity"),
+    "other voice": _other_voices,
+    "RTF [95 %]": _estimate("rtf"),
+    "first audio ms (median, p95)": _first_audio,
+    "words/s": _speaking_rate("words_per_sec"),
+    "letters/s": _speaking_rate("letters_per_sec"),
+    "ran away": lambda one, _: f"{one.get('num_ran_away', '-')}/{one.get('num_clips', '-')}",
+}
+_TEST_SET: Columns = {
+    "clips": _clips,
+    "WER, mean over clips [95 %]": _estimate("wer_per_item"),
+    "WER, all words [95 %]": _estimate("wer"),
+    "voice of the prompt [95 %]": _estimate("prompt_similarity"),
+}
+_PROSODY: Columns = {
+    **{f"{BY_NAME[name].title} [95 %]": _melody(name) for name in PROSODY},
+    "longest pauses s (p95)": lambda one, _: decimal(one.get("pause_p95_sec"), 2),
+}
 
 
 def _ending(row: Row) -> str:
@@ -184,106 +259,27 @@ def _ending(row: Row) -> str:
     return ", ".join([row["status"], *ran_away, *(fault for fault in row["faults"] if fault != "runaway")])
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _fault_parts(summaries: Sequence[Summary]) -> list[Table | str]:
+    kinds = list(dict.fromkeys(kind for one in summaries for kind in one.get("faults") or ()))
 
+    def share(num: Any, num_clips: Any, estimate: Mapping[str, float] | None) -> str:
+        return f"{num}/{num_clips}: {percent(estimate)}" if estimate else "-"
 
-def _table_row(summary: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> tuple[str, ...]:
-    def rate(name: str) -> str:
-        value, human = summary[name], recorded[name] if recorded else None
-        if value is None or not human or summary["stage"] == "recordings":
-            return _number(value, 2)
-        return f"{value:.2f} ({100 * (value / human - 1):+.0f} %)"
+    def count(kind: str) -> Callable[[Summary, Summary], str]:
+        def cell(one: Summary, _: Summary) -> str:
+            fault = (one.get("faults") or {}).get(kind) or {}
+            return share(fault.get("num"), fault.get("num_clips", one.get("num_clips")), fault)
 
-    mos, alike, measured = summary["mos"], summary["similarity"], summary["estimates"]
-    others = [f"{value:.3f} ({name})" for name, value in alike.items() if name != summary["voice"]]
-    first = summary["first_audio_ms"]
-    return (
-        summary["stage"], summary["voice"], str(summary["num_clips"]), with_interval(summary["wer"], 3),
-        with_interval(measured.get("cer"), 3), with_interval(mos.get("ovrl"), 2),
-        *(_number(mos[key]["value"] if key in mos else None, 2) for key in ("sig", "bak", "p808")),
-        with_interval(measured.get("similarity"), 3), ", ".join(others) or "-", _number(summary["rtf"], 3),
-        f"{first['median']:.0f}, {first['p95']:.0f}" if first else "-",
-        rate("words_per_sec"), rate("letters_per_sec"), f"{summary['num_ran_away']}/{summary['num_clips']}",
-    )  # fmt: skip
+        return cell
 
+    def ran_away(one: Summary, _: Summary) -> str:
+        return share(one.get("num_ran_away"), one.get("num_clips"), (one.get("estimates") or {}).get("ran_away"))
 
-def _prosody_row(summary: Mapping[str, Any]) -> list[str]:
-    against_human = summary["against_recordings"] or {}
-
-    def cell(name: str) -> str:
-        digits = BY_NAME[name].digits
-        text = with_interval(summary["estimates"].get(name), digits)
-        if name not in against_human:
-            return text
-        beside = against_human[name]
-        difference = round(beside["difference"], digits) + 0.0  # no "-0"
-        return f"{text} ({difference:+.{digits}f}, D {_number(beside['distance'], digits)})"
-
-    return [summary["stage"], summary["voice"], *map(cell, PROSODY), _number(summary["pause_p95_sec"], 2)]
-
-
-def _fault_section(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
-    kinds = list(dict.fromkeys(kind for summary in summaries for kind in summary["faults"]))
-
-    def share(num: int, num_clips: int, estimate: Mapping[str, float]) -> str:
-        percent = {name: 100 * estimate[name] for name in ("value", "low", "high")}
-        return "{}/{}: {value:.1f} % [{low:.1f}, {high:.1f}]".format(num, num_clips, **percent)
-
-    def cell(summary: Mapping[str, Any], kind: str) -> str:
-        fault = summary["faults"].get(kind)
-        return share(fault["num"], fault["num_clips"], fault) if fault else "-"
-
-    rows = [
-        (s["stage"], s["voice"], share(s["num_ran_away"], s["num_clips"], s["estimates"]["ran_away"]),
-         *(cell(s, kind) for kind in kinds), str(s["num_retries"]))
-        for s in summaries
-    ]  # fmt: skip
     note = (
         "Shares of clips with Wilson's 95 % interval. Ran away: the status is not ok, or the clip is too long for its text;"
         " runaway is the latter alone. A retry is an attempt that the speaker threw away itself, and no failure."
     )
     if not set(kinds) - {"runaway"}:
         note += " Nobody listened for repeats, skips and truncations."
-    return [markdown_table(("stage", "voice", "ran away", *kinds, "retries"), rows), note]
-
-
-def _protocol_section(report: Mapping[str, Any]) -> list[str]:
-    protocol = report["about"].get("protocol")
-    if protocol is None:
-        return []
-    rows = [
-        (s["stage"], s["voice"], str(s["num_clips"]),
-         *(with_interval(s["estimates"].get(name), 3) for name in ("wer_per_item", "wer", "prompt_similarity")))
-        for s in report["summary"]
-    ]  # fmt: skip
-    columns = (
-        "stage",
-        "voice",
-        "clips",
-        "WER, mean over clips [95 %]",
-        "WER, all words [95 %]",
-        "voice of the prompt [95 %]",
-    )
-    return [f"## As {protocol['name']}", markdown_table(columns, rows), protocol["note"]]
-
-
-def fact_list(facts: Mapping[str, Any]) -> str:
-    """Facts as a list in Markdown, without those that are None."""
-    return "\n".join(f"- {name}: {fact(value)}" for name, value in facts.items() if value is not None)
-
-
-def fact(value: Any) -> str:
-    """A JSON value in words; what is not known is left out."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {fact(part)}" for name, part in value.items() if part is not None)
-    return ", ".join(map(fact, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, with whatever its cells hold."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    return "\n".join(map(line, (columns, ["---"] * len(columns), *rows)))
+    columns = {"ran away": ran_away, **{kind: count(kind) for kind in kinds}}
+    return [_table(summaries, {**columns, "retries": lambda one, _: str(one.get("num_retries", "-"))}), note]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicegraft.core.files import write_text
-from voicegraft.evaluation.reports.summary import environment, fact_list, markdown_table
+from voicegraft.evaluation.reports.document import fact_list, markdown_table
+from voicegraft.evaluation.reports.summary import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from voicegraft.core.files import write_text
-from voicegraft.evaluation.reports.summary import fact_list, markdown_table
+from voicegraft.evaluation.reports.document import fact_list, markdown_table
 
 _SURE = 1.645  # standard deviations above chance: one-sided 95 %
 

@@ -9,8 +9,8 @@ from scipy import stats
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker
-from voicegraft.recipes import evaluate_trust, trust_stages
-from voicegraft.recipes.trust_stages import STAGES, TrustConfig
+from voicegraft.recipes import evaluate_robustness, robustness_stages
+from voicegraft.recipes.robustness_stages import STAGES, RobustnessConfig
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def pocket() -> Speaker:
 @pytest.fixture(scope="module")
 def report(pocket: Speaker, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All stages, as short as they can be, in two shards, the second of which was interrupted once."""
-    out = tmp_path_factory.mktemp("trust")
+    out = tmp_path_factory.mktemp("robustness")
     clip = {
         "audio": "a.wav",
         "text": "We see two owls in the house.",
@@ -30,13 +30,13 @@ def report(pocket: Speaker, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "split": "val",
     }
     (out / "manifest.jsonl").write_text(json.dumps(clip) + "\n")
-    config = TrustConfig(out / "report", limit=2, recordings=out, minutes=0.08)
-    evaluate_trust.evaluate_trust(replace(config, shard=(0, 2)), ("suite", "planted"), pocket)
-    second = replace(config, shard=(1, 2))
-    evaluate_trust.evaluate_trust(second, ("suite",), pocket)
+    config = RobustnessConfig(out / "report", limit=2, recordings=out, minutes=0.08)
+    evaluate_robustness.evaluate_robustness(replace(config, shard="0/2", stages=("suite", "fault-injection")), pocket)
+    second = replace(config, shard="1/2", stages=STAGES)
+    evaluate_robustness.evaluate_robustness(replace(second, stages=("suite",)), pocket)
     rows = (config.out / "rows-1-of-2.jsonl").read_bytes()
     (config.out / "rows-1-of-2.jsonl").write_bytes(rows[:-20])
-    found = evaluate_trust.evaluate_trust(second, STAGES, pocket)
+    found = evaluate_robustness.evaluate_robustness(second, pocket)
     assert (config.out / "rows-1-of-2.jsonl").read_bytes().startswith(rows)
     assert json.loads((config.out / "report.json").read_text()) == json.loads(json.dumps(found))
     return {**found, "markdown": (config.out / "report.md").read_text()}
@@ -49,9 +49,9 @@ def test_every_utterance_is_judged_with_and_without_the_guard(report: dict[str, 
     assert suite["with"]["runaway"]["value"] == 0.0 and "| runaway | 0.00 % [0.00, 65.76]" in report["markdown"]
 
 
-def test_each_planted_fault_is_caught_and_mended(report: dict[str, Any]) -> None:
-    assert [row["num"] for row in report["planted"]] == [2, 2, 2, 2]
-    for row in report["planted"]:
+def test_each_injected_fault_is_caught_and_mended(report: dict[str, Any]) -> None:
+    assert [row["num"] for row in report["fault injection"]] == [2, 2, 2, 2]
+    for row in report["fault injection"]:
         assert row["caught"]["value"] == row["mended"]["value"] == 1.0 and row["alarms before"]["value"] == 0.0, row
         assert row["late_frames"][2] < 60
 
@@ -64,29 +64,35 @@ def test_cost_times_and_the_long_text_are_told(report: dict[str, Any]) -> None:
     assert long["words expected and said"][0] == long["words expected and said"][1] > 0
 
 
-def planted(kind: str, **fields: Any) -> dict[str, Any]:
+def injected(kind: str, **fields: Any) -> dict[str, Any]:
     return {"kind": kind, "caught": True, "alarm_before": False, "mended": True, "late": 8, "told_as": "skip", **fields}
 
 
 def test_rates_have_wilsons_intervals() -> None:
-    rows = [planted("loop") for _ in range(9)] + [planted("loop", caught=False, late=None, told_as=None, mended=False)]
-    (summary,) = evaluate_trust.summarize_planted(rows)
+    rows = [injected("loop") for _ in range(9)] + [
+        injected("loop", caught=False, late=None, told_as=None, mended=False)
+    ]
+    (summary,) = evaluate_robustness.summarize_faults(rows)
     truth = stats.binomtest(9, 10).proportion_ci(method="wilson")
     assert (summary["caught"]["low"], summary["caught"]["high"]) == pytest.approx((truth.low, truth.high))
     assert summary["late_frames"] == [8.0, 8.0, 8.0] and summary["told_as"] == {"skip": 9, None: 1}
-    assert evaluate_trust.summarize_suite([]) is None
+    assert evaluate_robustness.summarize_suite([]) is None
 
 
 def test_what_does_not_fit_is_an_error(pocket: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TrustConfig(tmp_path)
+    config = RobustnessConfig(tmp_path)
     for shard in ("1/1", "a/b", "3", "-1/2"):
-        with pytest.raises(VoicegraftError, match="expected --shard I/N"):
-            evaluate_trust._shard(shard)
+        with pytest.raises(VoicegraftError, match="expected a shard I/N"):
+            evaluate_robustness.main(["--out", str(tmp_path), "--shard", shard])
+    with pytest.raises(VoicegraftError, match="stage planted is called fault-injection now"):
+        evaluate_robustness.main(["--out", str(tmp_path), "--stages", "suite", "planted"])
+    with pytest.raises(VoicegraftError, match="no stage 'song'; choose among suite, fault-injection"):
+        evaluate_robustness.main(["--out", str(tmp_path), "--stages", "song"])
     with pytest.raises(VoicegraftError, match="needs --recordings"):
-        trust_stages.timestamps(config, pocket, "kathleen")
+        robustness_stages.timestamps(config, pocket, "kathleen")
     (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "Go.", "speaker": "eve", "duration": 1.0}\n')
     with pytest.raises(VoicegraftError, match="no recording of the voice 'kathleen'"):
-        trust_stages.timestamps(replace(config, recordings=tmp_path), pocket, "kathleen")
+        robustness_stages.timestamps(replace(config, recordings=tmp_path), pocket, "kathleen")
     monkeypatch.setattr(pocket, "pack", replace(pocket.pack, monitor=None))
     with pytest.raises(VoicegraftError, match="has no monitor"):
-        evaluate_trust.evaluate_trust(config, STAGES, pocket)
+        evaluate_robustness.evaluate_robustness(config, pocket)

@@ -1,4 +1,4 @@
-"""The measurements of ``evaluate trust``, one function each."""
+"""The measurements of ``evaluate robustness``, one function each."""
 
 from __future__ import annotations
 
@@ -28,21 +28,38 @@ from voicegraft.inference.speaker import Speaker, Speech
 from voicegraft.text.frontend import spoken_text
 from voicegraft.text.units import words_of
 
-STAGES = ("suite", "planted", "cost", "timestamps", "long")
-NUM_PLANTED = 150  # sentences of each kind
+STAGES = ("suite", "fault-injection", "cost", "timestamps", "long")
+NUM_INJECTED = 150  # sentences of each kind of fault
 NUM_TIMED = 50
-PLAIN = 8  # words that a sentence needs for a clause to be left out of it
+MIN_WORDS = 8  # that a sentence needs for a clause to be left out of it
 
 
 @dataclass(frozen=True)
-class TrustConfig:
-    out: Path
-    voice: str | None = None
-    limit: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    recordings: Path | None = None
-    minutes: float = 20.0
+class RobustnessConfig:
+    out: Path  # folder for the report
+    pack: Path | None = None  # voice pack; none: the pocket pack
+    voice: str | None = None  # a voice of the pack; none: its default
+    stages: tuple[str, ...] = STAGES[:3]  # of suite, fault-injection, cost, timestamps, long
+    limit: int | None = None  # of utterances, and of injected faults of each kind
+    shard: str = "0/1"  # I/N: every N-th utterance from the I-th on
+    recordings: Path | None = None  # folder with manifest.jsonl: texts for timestamps
+    minutes: float = 20.0  # of the long text
     keep_audio: bool = False  # of every utterance of the suite, not only of those that somebody complained of
+
+    def __post_init__(self) -> None:
+        if "planted" in self.stages:
+            raise ValueError("the stage planted is called fault-injection now")
+        if unknown := [stage for stage in self.stages if stage not in STAGES]:
+            raise ValueError(f"there is no stage {unknown[0]!r}; choose among {', '.join(STAGES)}")
+        number, _, count = self.shard.partition("/")
+        if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+            raise ValueError(f"expected a shard I/N with I from 0 to N - 1, got {self.shard!r}")
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """The number of this shard, and how many there are."""
+        number, _, count = self.shard.partition("/")
+        return int(number), int(count)
 
 
 def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:
@@ -51,7 +68,7 @@ def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:
     return replace(options, guard=replace(options.guard, mode=mode))
 
 
-def suite(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
+def suite(config: RobustnessConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
     """A row for every utterance of the suite; what anybody complained of is kept as sound under ``out/audio``."""
     judge = FaultJudge()
     for item in _share_of(load_suite()[: config.limit], config, "suite", ledger, voice, lambda item: item.id):
@@ -70,15 +87,15 @@ def suite(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -> 
         ledger.add(row)
 
 
-def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
-    """A row for every planted fault."""
+def fault_injection(config: RobustnessConfig, speaker: Speaker, voice: str, ledger: Ledger) -> None:
+    """A row for every fault that is put into what the decoder says."""
     monitor = speaker.pack.monitor
     assert monitor is not None
     options = speaker.pack.header.options
-    plain = [item for item in load_suite() if item.kind == "statement" and len(words_of(item.text)) >= PLAIN]
-    number = min(config.limit or NUM_PLANTED, NUM_PLANTED)
-    todo = [(kind, plain[n % len(plain)], n) for kind in KINDS for n in range(number)]
-    for kind, item, n in _share_of(todo, config, "planted", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
+    statements = [item for item in load_suite() if item.kind == "statement" and len(words_of(item.text)) >= MIN_WORDS]
+    number = min(config.limit or NUM_INJECTED, NUM_INJECTED)
+    todo = [(kind, statements[n % len(statements)], n) for kind in KINDS for n in range(number)]
+    for kind, item, n in _share_of(todo, config, "fault-injection", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         random_numbers = np.random.default_rng(n)
         text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0]
         double = KINDS[kind](speaker.pack.lm, text, voice, options, random_numbers, draw=random.Random(f"{kind} {n}"))
@@ -90,12 +107,12 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -
         sound = again.push(handed, ended=True) is None
         ledger.add(
             {
-                "stage": "planted",
+                "stage": "fault-injection",
                 "voice": voice,
                 "id": f"{kind} {n}",
                 "kind": kind,
                 "text": item.text,
-                "planted_at": at,
+                "injected_at": at,
                 "caught": first is not None and at is not None and first.seen_at >= at,
                 "alarm_before": first is not None and (at is None or first.seen_at < at),
                 "late": None if first is None or at is None else first.seen_at - at,
@@ -106,19 +123,19 @@ def planted(config: TrustConfig, speaker: Speaker, voice: str, ledger: Ledger) -
         )
 
 
-def cost(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+def cost(config: RobustnessConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
     """Seconds with the guard on and off, in turns over the same sentences."""
-    plain = [item for item in load_suite() if item.kind == "statement"][: config.limit or 40]
+    statements = [item for item in load_suite() if item.kind == "statement"][: config.limit or 40]
     taken: dict[str, list[tuple[float, float, float]]] = {"off": [], "on": []}
-    speaker.say(plain[0].text, voice)
-    for number, item in enumerate(plain):
+    speaker.say(statements[0].text, voice)
+    for number, item in enumerate(statements):
         for mode in sorted(taken, reverse=bool(number % 2)):
             said = speaker.say(item.text, voice, options=with_guard(speaker, mode))
             taken[mode].append((said.wall_sec / said.duration_sec, said.first_audio_sec, said.report.num_retries))
     rtf = {mode: np.array([row[0] for row in rows]) for mode, rows in taken.items()}
     first = {mode: np.array([row[1] for row in rows]) for mode, rows in taken.items()}
     return {
-        "sentences": len(plain),
+        "sentences": len(statements),
         "RTF off": round(float(np.median(rtf["off"])), 3),
         "RTF on": round(float(np.median(rtf["on"])), 3),
         "RTF, median of the ratios": round(float(np.median(rtf["on"] / rtf["off"])), 3),
@@ -129,7 +146,7 @@ def cost(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
     }
 
 
-def timestamps(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+def timestamps(config: RobustnessConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
     """Word times against pocketsphinx's forced alignment, on texts of recordings that are spoken anew."""
     if config.recordings is None:
         raise VoicegraftError("the stage timestamps needs --recordings FOLDER: the texts that its words are timed in")
@@ -161,7 +178,7 @@ def timestamps(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, A
     }
 
 
-def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
+def long_text(config: RobustnessConfig, speaker: Speaker, voice: str) -> dict[str, Any]:
     """One stream of many minutes: memory by the minute, jumps between samples at all seams, words said."""
     lines = [item.text for item in load_suite() if item.kind in ("statement", "question", "number", "dialogue")]
     wanted = said_words = 0
@@ -215,12 +232,12 @@ def long_text(config: TrustConfig, speaker: Speaker, voice: str) -> dict[str, An
 
 
 def _share_of(
-    items: list[Any], config: TrustConfig, stage: str, ledger: Ledger, voice: str, name: Any
+    items: list[Any], config: RobustnessConfig, stage: str, ledger: Ledger, voice: str, name: Any
 ) -> Iterator[Any]:
     """What this shard has still to do, with progress."""
     from tqdm import tqdm
 
-    number, count = config.shard
+    number, count = config.part
     todo = [item for item in items[number::count] if (stage, voice, name(item)) not in ledger.rows]
     yield from tqdm(todo, desc=stage, unit="utterance")
 
