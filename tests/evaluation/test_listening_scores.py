@@ -204,6 +204,7 @@ def test_rules_and_nobody_left(
     off = [f"--rule={name}=off" for name in ("anchor", "reference", "same")]
     assert cli.main([*arguments, *off]) == 0
     assert "none was excluded" in capsys.readouterr().out
+    assert cli.main([*arguments[:-1], "--rule", "fast=off", "--rule", "same=off", bad]) == 0  # the file is no rule
     assert cli.main([*arguments, "--rule", "mood=1"]) == 2
     (tmp_path / "x.json").write_text("{}")
     assert cli.main([*arguments[:-1], str(tmp_path / "x.json")]) == 2

@@ -103,7 +103,7 @@ def read_options(
         if key.default != "":  # else a nested dataclass, whose keys follow
             name = names.get(field, field)
             keys[name] = key
-            _add(parser, key, name, field in positional)
+            _add(parser, key, name, field in positional, bool(positional))
     data: dict[str, Any] = {}
     for name, given in vars(parser.parse_args(arguments)).items():
         *outer, last = keys[name].name.split(".")
@@ -114,7 +114,7 @@ def read_options(
     return from_dict(cls, data, origin="command line")
 
 
-def _add(parser: argparse.ArgumentParser, key: Key, name: str, is_positional: bool) -> None:
+def _add(parser: argparse.ArgumentParser, key: Key, name: str, is_positional: bool, beside_positional: bool) -> None:
     many, required = _is_many(key.hint), key.default is None
     about = key.comment
     if key.default not in (None, "null", "false", "[]", "''"):
@@ -125,7 +125,8 @@ def _add(parser: argparse.ArgumentParser, key: Key, name: str, is_positional: bo
     elif key.hint is bool:
         parser.add_argument(_option(name), dest=name, action="store_true", **options)
     else:
-        options |= {"nargs": "+", "action": "extend"} if many else {}
+        # An option of several values would take what is given without an option too; there it is given once for each.
+        options |= ({"action": "append"} if beside_positional else {"nargs": "+", "action": "extend"}) if many else {}
         parser.add_argument(_option(name), dest=name, metavar=_metavar(key.hint), required=required, **options)
 
 
