@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from voicegraft.fusion.backbone import load_backbone
-from voicegraft.fusion.decoders.folded import StepDecoder
+from voicegraft.fusion.decoders.folded import FoldedModel
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, Expert, LoraSettings, attach_lora
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
@@ -128,11 +128,11 @@ class DecodeEngines:
     def by_step_decoder(self) -> dict[str, Engine]:
         """One stream at a time; the mixture is folded into a copy of the weights."""
         head = cast(nn.Module, self.case.bare.get_output_embeddings())
-        bare = StepDecoder(self.case.bare.base_model)
+        bare = FoldedModel(self.case.bare.base_model)
         return {"backbone": lambda: merged(bare, self.both, head), "both, folded in": self._folded(head)}
 
-    def fold(self) -> StepDecoder:
-        return StepDecoder(self.both.backbone.base_model, self.both.merged(GATES))
+    def fold(self) -> FoldedModel:
+        return FoldedModel(self.both.backbone.base_model, self.both.merged(GATES))
 
     def _folded(self, head: nn.Module) -> Engine:
         decoder = self.fold()
@@ -163,10 +163,10 @@ def fused(mole: MoLE, gates: str | Tensor | Routing) -> Step:
     return step
 
 
-def merged(decoder: StepDecoder, mole: MoLE, head: nn.Module) -> Step:
+def merged(decoder: FoldedModel, mole: MoLE, head: nn.Module) -> Step:
     state = decoder.start()
     embed = mole.backbone.get_input_embeddings()
-    return lambda ids: head(decoder(embed(ids), state))
+    return lambda ids: head(decoder([embed(ids)[0]], [state])[0][None])
 
 
 def xlora(case: Case) -> PeftModel:

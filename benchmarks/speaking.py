@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from voicegraft.core.runtime import single_thread
-from voicegraft.inference.sentence import SentenceTokens
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.speaker import Speaker
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.recipes.command import recipe_config
@@ -78,7 +78,7 @@ def _stages(speaker: Speaker, text: str, seed: int) -> dict[str, float]:
     pack, options, voice = speaker.pack, speaker.pack.header.options, speaker.default_voice
     random = np.random.default_rng(seed)
     started = time.perf_counter()
-    tokens = list(SentenceTokens(pack.lm, text, voice, options, random))
+    tokens = list(sentence_tokens(pack.lm, text, voice, options, random))
     spoken = time.perf_counter()
     frames = list(acoustic_frames(pack.acoustic, tokens, voice, options, random))
     coded = time.perf_counter()
@@ -94,7 +94,7 @@ def _steps(speaker: Speaker, rounds: int) -> tuple[float, float]:
     num_ours, num_stock, ours, stock = 0, 0, 0.0, 0.0
     for seed in range(rounds):
         for text in SENTENCES:
-            tokens = SentenceTokens(pack.lm, text, voice, pack.header.options, np.random.default_rng(seed))
+            tokens = sentence_tokens(pack.lm, text, voice, pack.header.options, np.random.default_rng(seed))
             started = time.perf_counter()
             num_codes = len(list(tokens))
             ours += time.perf_counter() - started

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from voicegraft.inference.plain import sentence_tokens
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 

@@ -23,6 +23,8 @@ from voicegraft.data.recordings import write_speech
 from voicegraft.data.sequences import WordSpelling
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.decoders.folded import FoldedDecoder
+from voicegraft.fusion.decoders.transformers import TransformersDecoder
 from voicegraft.fusion.experts import Expert, LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.mole import MoLE
@@ -142,6 +144,12 @@ def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: Any) ->
         training.save(Path(folder), {})
         expert = Expert.load(Path(folder) / "speech")
     return SpeechLM(MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.rows).eval()
+
+
+def decode_through(lm: SpeechLM, folded: bool) -> SpeechLM:
+    """The model on one of the decoders, whatever would be chosen."""
+    lm.decoder = (FoldedDecoder if folded else TransformersDecoder)(lm.mole)
+    return lm
 
 
 def taught_router(lm: SpeechLM) -> Router:

@@ -6,14 +6,13 @@ import torch
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import LengthBuckets, collate
+from voicegraft.data.layouts import MAX_ELAPSED, unit_window
 from voicegraft.data.sequences import (
     IGNORE,
-    MAX_ELAPSED,
     SpeechSequence,
     WordSpelling,
     plain_sequence,
     speech_sequence,
-    unit_window,
 )
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.data.windows import Window
@@ -57,7 +56,7 @@ def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
 def test_a_window_has_a_row_for_every_kind_at_every_place() -> None:
     window = Window(before=1, after=2, num_kinds=3)
     assert window.width == 4 and window.num_rows == 13 and window.none == (0, 0, 0, 0)
-    assert window.rows([2, 0]) == [[0, 3 + 3, 6 + 1, 0], [3, 3 + 1, 0, 0]]
+    assert window.rows([2, 0]) == [(0, 3 + 3, 6 + 1, 0), (3, 3 + 1, 0, 0)]
     shown = {row for kind in range(3) for rows in window.rows([kind] * 4) for row in rows}
     assert shown == set(range(13))
 
@@ -98,9 +97,9 @@ def test_a_sequence_by_hand() -> None:
     assert s.text.tolist() == [r[0] for r in rows]
     assert s.token.tolist() == [r[1] for r in rows]
     assert s.target.tolist() == [r[2] for r in rows]
-    assert s.units.tolist() == [list(AROUND.none) if r[3] is None else around[r[3]] for r in rows]
+    assert s.units.tolist() == [list(AROUND.none if r[3] is None else around[r[3]]) for r in rows]
     assert s.elapsed.tolist() == [r[4] for r in rows]
-    assert s.letters.tolist() == [list(LETTER_WINDOW.none) if r[5] is None else shown[r[5]] for r in rows]
+    assert s.letters.tolist() == [list(LETTER_WINDOW.none if r[5] is None else shown[r[5]]) for r in rows]
     assert (s.voice == VOCABULARY.voice_id("ann")).all()
 
 

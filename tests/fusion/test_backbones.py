@@ -26,6 +26,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.chat import answered_questions, collate_answers, filler_id
 from voicegraft.fusion.backbone import BackboneSettings, backbone_fingerprint, load_backbone
+from voicegraft.fusion.decoders.folded import FoldedDecoder
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining, TextExpertTraining
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -176,9 +177,8 @@ def test_a_small_model_in_half_precision_is_merged_too(llama: Path, tmp_path: Pa
     steps = []
     for dtype, merged in (("float32", False), ("bfloat16", False), ("bfloat16", True)):
         lm = SpeechLM.load(llama, tmp_path, settings=BackboneSettings(dtype))
-        if merged:
-            lm.merge_for_speed()
-        assert lm.merges == merged
+        assert isinstance(lm.decoder, FoldedDecoder)
+        tiny.decode_through(lm, folded=merged)
         text = lm.embed_text(IDS[:1])
         with torch.inference_mode():
             state = lm.begin(text[:, :6], text[:, 6:7])
@@ -192,8 +192,7 @@ def test_nothing_is_folded_into_four_bits(llama: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     tiny.trained_expert(load_backbone(llama)[0]).save(tmp_path, {})
     lm = SpeechLM.load(llama, tmp_path, settings=SETTINGS["4bit"])
-    lm.merge_for_speed()
-    assert not lm.merges
+    assert not isinstance(lm.decoder, FoldedDecoder)
 
 
 def test_four_bits_without_their_package_are_a_clear_error(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 from tests import tiny
 from tests.fusion.test_speech_lm import FAMILIES, IDS, random_backbone
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.decoders.folded import FoldedDecoder
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 
@@ -143,9 +144,9 @@ def test_a_sequence_is_spoken_under_the_gates_of_its_prompt(kind: RouterSettings
     """Through transformers or a merged copy: what the fused layers compute, with the router deciding."""
     lm = routed(kind)
     assert lm.router is not None
-    if merged:
-        lm.merge_for_speed()
-        assert lm.merges == (kind.granularity == "segment")
+    assert isinstance(lm.decoder, FoldedDecoder) == (kind.granularity == "segment")
+    if not merged:
+        tiny.decode_through(lm, folded=False)
     rows = lm.rows.token(torch.randint(0, 20, (1, 8), generator=torch.Generator().manual_seed(3)))
     embeddings = torch.cat([lm.embed_text(IDS[:1, :6]), rows], 1)
     prompt = (torch.arange(14) <= 6)[None]
@@ -222,9 +223,9 @@ def test_a_router_is_loaded_for_its_experts_only(tmp_path: Path) -> None:
 @torch.inference_mode()
 def test_few_mixtures_are_kept_and_experts_alone_always() -> None:
     lm = tiny.speech_lm(tiny.llama())
-    lm.merge_for_speed()
-    alone = [lm.merged_decoder(expert) for expert in lm.mole.names]
-    mixtures = [lm.merged_decoder(torch.tensor([share, 1 - share])) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
-    assert [lm.merged_decoder(expert) for expert in lm.mole.names] == alone
-    assert lm.merged_decoder(torch.tensor([0.6, 0.4])) is mixtures[-1]
-    assert lm.merged_decoder(torch.tensor([0.1, 0.9])) is not mixtures[0]
+    decoder = FoldedDecoder(lm.mole)
+    alone = [decoder.folded(expert) for expert in lm.mole.names]
+    mixtures = [decoder.folded(torch.tensor([share, 1 - share])) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert [decoder.folded(expert) for expert in lm.mole.names] == alone
+    assert decoder.folded(torch.tensor([0.6, 0.4])) is mixtures[-1]
+    assert decoder.folded(torch.tensor([0.1, 0.9])) is not mixtures[0]

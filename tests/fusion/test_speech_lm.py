@@ -17,7 +17,8 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.sequences import speech_sequence
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
-from voicegraft.fusion.decoders.folded import StepDecoder
+from voicegraft.fusion.decoders.folded import FoldedDecoder, FoldedModel
+from voicegraft.fusion.decoders.transformers import TransformersDecoder
 from voicegraft.fusion.speech_lm import SpeechLM
 
 SIZES: dict[str, Any] = {
@@ -47,7 +48,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi": ("Phi", {"num_key_value_heads": 4}),
     "phi3": ("Phi3", {}),
 }
-MERGED = ("llama", "mistral")  # families with a StepDecoder
+MERGED = ("llama", "mistral")  # families that are folded
 
 
 def random_backbone(family: str, **sizes: int) -> PreTrainedModel:
@@ -136,7 +137,7 @@ def test_cached_steps_with_the_expert_are_the_full_forward(case: Case) -> None:
     rows = case.lm.rows.token(torch.randint(0, 20, (1, 14), generator=torch.Generator().manual_seed(3)))
     embeddings = torch.cat([case.lm.embed_text(IDS[:1, :6]), rows], 1)
     full = case.lm.hidden(embeddings)
-    steps = in_steps(case.lm, embeddings, *[1] * 5, 3, 1, 4)
+    steps = in_steps(tiny.decode_through(copy.deepcopy(case.lm), folded=False), embeddings, *[1] * 5, 3, 1, 4)
     torch.testing.assert_close(steps, full[:, 7:], atol=2e-4, rtol=1e-3)
 
 
@@ -152,11 +153,10 @@ def test_the_fingerprint_is_the_backbones_own(case: Case) -> None:
 @torch.inference_mode()
 def test_a_merged_copy_agrees_and_leaves_text_alone(case: Case) -> None:
     lm = copy.deepcopy(case.lm)
-    lm.merge_for_speed()
     family = case.untouched.config.model_type
     config = case.untouched.config
     plain = not getattr(config, "sliding_window", None) and config.rope_parameters.get("rope_type") == "default"
-    assert lm.merges == (family in MERGED and plain)
+    assert isinstance(lm.decoder, FoldedDecoder if family in MERGED and plain else TransformersDecoder)
     assert torch.equal(lm.text_logits(IDS), case.untouched(input_ids=IDS).logits)
     embeddings = lm.embed_text(IDS[:1])
     full = case.lm.hidden(embeddings)
@@ -168,14 +168,13 @@ def test_the_fast_copy_outgrows_its_buffers() -> None:
     lm = tiny.speech_lm(tiny.llama())
     embeddings = torch.randn(1, 700, 32, generator=torch.Generator().manual_seed(0))
     full = lm.hidden(embeddings)
-    lm.merge_for_speed()
     steps = in_steps(lm, embeddings, 243, 1, 1, 10, 1, 260, 177)
     torch.testing.assert_close(steps, full[:, 7:], atol=2e-4, rtol=1e-3)
 
 
 def test_scaled_rotary_embeddings_are_left_to_transformers() -> None:
-    assert not StepDecoder.supports(random_backbone("llama3").base_model)
-    assert StepDecoder.supports(tiny.llama().base_model)
+    assert not FoldedModel.supports(random_backbone("llama3").base_model)
+    assert FoldedModel.supports(tiny.llama().base_model)
 
 
 def test_text_begins_with_the_begin_token_if_there_is_one() -> None:
@@ -282,8 +281,7 @@ def test_the_expert_acts_in_speaking_where_it_did_in_training(activated: bool, m
     """On the whole sequence, or from the voice's marker on, while the text before keeps the backbone's keys and values."""
     training = tiny.trained_expert(tiny.llama(), activated=activated)
     lm = tiny.speech_lm(tiny.llama(), activated=activated)
-    if merged:
-        lm.merge_for_speed()
+    tiny.decode_through(lm, folded=merged)
     text = "We see."
     units = tiny.LEXICON.units(text)
     assert units is not None
@@ -302,5 +300,5 @@ def test_the_expert_acts_in_speaking_where_it_did_in_training(activated: bool, m
         keys = DynamicCache()
         lm.backbone.base_model(inputs_embeds=prompt, past_key_values=keys, use_cache=True)
     wanted = keys.layers[1].keys
-    held = state.cache.buffer[1, 0][None, :, :begin] if merged else state.cache.layers[1].keys[:, :, :begin]
+    held = state.buffer[1, 0][None, :, :begin] if merged else state.cache.layers[1].keys[:, :, :begin]
     torch.testing.assert_close(held, wanted, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,6 @@
+import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,11 +9,12 @@ from tests import tiny
 from tests.guarding import SENTENCE as SHORT
 from tests.guarding import Scripted, oracle, said
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.evaluation.speech.fault_injection import FaultyMachine
 from voicegraft.guard.guarded import HOLD_AFTER, GuardedTokens, GuardPolicy
 from voicegraft.guard.monitor import NOISE, REPEAT, RUNAWAY, SKIP, Monitor
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import Pack
 from voicegraft.inference.sampling import Sampling
-from voicegraft.inference.sentence import SentenceTokens
 
 # Long enough for the look-ahead to have grown.
 PHONES_BEFORE = "dh ax | k w ih k | b r aw n | d ao g | jh ah m p t | ow v er | hh er | f eh n s"
@@ -121,33 +124,28 @@ GREEDY = replace(tiny.OPTIONS, semantic=Sampling(0.0, 1.0), length_spread=0.0)
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_going_back_to_a_unit_says_the_same_again(pack: Pack, merged: bool) -> None:
-    fast, pack.lm._fast = pack.lm._fast, merged
-    try:
-        if merged:
-            pack.lm.merge_for_speed()
-        whole = SentenceTokens(pack.lm, TEXT, "ann", GREEDY)
-        tokens = list(whole)
-        spoken = list(whole.spoken)
-        for unit in (len(whole.units) - 3, 3, 0):
-            frame = spoken[unit].start_frame
-            again = SentenceTokens(pack.lm, TEXT, "ann", GREEDY)
-            source = iter(again)
-            for _ in range(min(frame + 2, len(tokens))):
-                next(source)
-            next(source, None)
-            again.rewind(frame, unit)
-            assert tokens[:frame] + list(again) == tokens
-            assert again.spoken == spoken
-    finally:
-        pack.lm._fast = fast
+    lm = tiny.decode_through(pack.lm, merged)
+    whole = sentence_tokens(lm, TEXT, "ann", GREEDY)
+    tokens = list(whole)
+    spoken = list(whole.spoken)
+    for unit in (len(whole.units) - 3, 3, 0):
+        frame = spoken[unit].start_frame
+        again = sentence_tokens(lm, TEXT, "ann", GREEDY)
+        source = iter(again)
+        for _ in range(min(frame + 2, len(tokens))):
+            next(source)
+        next(source, None)
+        again.rewind(frame, unit)
+        assert tokens[:frame] + list(again) == tokens
+        assert again.spoken == spoken
 
 
 def test_going_back_may_change_the_temperature_and_the_unit(pack: Pack) -> None:
-    tokens = SentenceTokens(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0))
+    tokens = sentence_tokens(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0))
     first = list(tokens)
     tokens.rewind(5, 7, temperature=0.0)
     later = list(tokens)
-    assert tokens.options.semantic.temperature == 0.0 and later
+    assert tokens.machine.options.semantic.temperature == 0.0 and later
     assert [s.unit for s in tokens.spoken][-len(tokens.units[7:]) :] == tokens.units[7:]
     assert sum(s.num_frames for s in tokens.spoken) == 5 + len(later) and len(first) > 5
 
@@ -156,15 +154,15 @@ def test_going_back_may_change_the_temperature_and_the_unit(pack: Pack) -> None:
 def test_after_going_back_every_unit_was_said_once_and_in_order(pack: Pack, frame: int, unit: int) -> None:
     """Also where the guard and the model disagree about how far speech had come."""
 
-    class Lost(SentenceTokens):
+    class Lost(FaultyMachine):
         def unit_after(self, number: int) -> int:
-            return 2 if number == 6 else number + 1
+            return 2 if number == 6 and not self.cured else number + 1
 
-    tokens = Lost(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0))
+    lost = partial(Lost, draw=random.Random(0))
+    tokens = sentence_tokens(pack.lm, TEXT, "ann", tiny.OPTIONS, np.random.default_rng(0), machine=lost)
     source = iter(tokens)
     for _ in range(20):
         next(source)
-    tokens.unit_after = lambda number: number + 1  # type: ignore[method-assign]
     tokens.rewind(frame, unit)
     num_tokens = frame + len(list(tokens))
     assert [s.unit for s in tokens.spoken] == tokens.units

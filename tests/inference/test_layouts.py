@@ -1,6 +1,7 @@
 """Speaking obeys the layout that training taught, for every layout and number of frames per step."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from torch import Tensor
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
+from voicegraft.data.layouts import Feed, Position
 from voicegraft.data.sequences import IGNORE, plain_sequence, speech_sequence
 from voicegraft.fusion.speech_embedding import RowsConfig
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.inference.plain import LEAST_FRAMES, PlainTokens, sentence_tokens
+from voicegraft.inference.engine import SentenceTokens, sentence_tokens
+from voicegraft.inference.plain import LEAST_FRAMES, PlainMachine
 from voicegraft.inference.sampling import Sampling
-from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
+from voicegraft.inference.sentence import GuidedMachine, SpeakOptions
 from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
 
 TEXT = "The owl sees."
@@ -42,9 +45,7 @@ def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
         lm.rows.head.weight.normal_(std=0.15 if lm.rows.head.bias is not None else 0.5, generator=generator)
         if lm.rows.head.bias is not None:
             lm.rows.head.bias[ADVANCE] = 2.0
-    if merged:
-        lm.merge_for_speed()
-    return lm
+    return tiny.decode_through(lm, merged)
 
 
 def slot_logits(lm: SpeechLM, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -59,27 +60,54 @@ def slot_logits(lm: SpeechLM, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]
     return torch.stack(logits, 1), targets
 
 
+def listened(tokens: SentenceTokens) -> list[Feed]:
+    """What the machine will have asked for in the end."""
+    asked: list[Feed] = []
+    take = tokens.machine.take
+
+    def keep(logits: np.ndarray) -> None:
+        if isinstance(tokens.machine.request, Feed):
+            asked.append(tokens.machine.request)
+        take(logits)
+
+    tokens.machine.take = keep  # type: ignore[method-assign]
+    return asked
+
+
+def columns(positions: Sequence[Position], size: int) -> dict[str, list[Any]]:
+    """The fields of a training sequence at these positions."""
+    groups = [[*p.tokens, *[-1] * (size - len(p.tokens))] for p in positions]
+    own = {name: [getattr(p, name) for p in positions] for name in ("text", "voice", "elapsed")}
+    wide = {name: [list(getattr(p, name)) for p in positions] for name in ("units", "letters")}
+    return {**own, **wide, "token": [group[0] for group in groups], "more": [group[1:] for group in groups]}
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("options", GUIDED, ids=name)
 def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[str, Any], merged: bool) -> None:
-    lm = model(options, merged)
-    tokens = SentenceTokens(lm, TEXT, "ann", GREEDY)
+    lm, size = model(options, merged), options["frames_per_step"]
+    tokens = sentence_tokens(lm, TEXT, "ann", GREEDY)
+    asked = listened(tokens)
     codes = list(tokens)
     assert len(set(codes)) > 3 and len({s.num_frames for s in tokens.spoken}) > 2
     counts = np.array([s.num_frames for s in tokens.spoken])
-    size = options["frames_per_step"]
-    sequence = speech_sequence(
-        lm.vocabulary, lm.text_ids(TEXT), [], "ann", tokens.units, np.array(codes), counts, frames_per_step=size
-    )
-    # What was thought stands between the sentence and SAY: take it from what was read.
-    assert tokens._state is not None
-    batch = collate([sequence], torch.device("cpu"))
-    text = lm.embed_text(batch["text"].clamp(min=0))
-    rows = lm.rows.inputs(batch, text)
-    begin = len(lm.text_ids(TEXT)) + 1
-    thought = torch.cat(tokens._thought, 1)
-    hidden = lm.hidden(torch.cat([rows[:, :begin], thought, rows[:, begin:]], 1))[0, begin + thought.shape[1] :]
+    said = np.array(codes), counts
+    bare = speech_sequence(lm.vocabulary, lm.text_ids(TEXT), [], "ann", tokens.units, *said, frames_per_step=size)
+    # What was spelt stands between the sentence and SAY; what was read ahead in vain is left out.
+    read: list[Position] = []
+    for feed in asked:
+        del read[len(read) - feed.crop :]
+        read += [*feed.positions, *feed.ahead]
+    speaking = [p for p in read if any(p.units)]
+    prompt = tokens.machine.prompt
+    made, wanted = columns([*prompt, *speaking], size), {n: a.tolist() for n, a in vars(bare).items()}
+    assert made == {field: wanted[field] for field in made}
+    state = lm.start(prompt)
+    lm.advance([state], [Feed(read[: len(read) - len(speaking)])])
+    batch, begin = collate([bare], torch.device("cpu")), len(prompt)
+    rows = lm.rows.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))[:, begin:]
+    hidden = lm.hidden(rows, state.decoding)[0]
     targets = torch.cat([batch["target"][0, begin:, None], batch["more_target"][0, begin:]], -1)
     drawn = []
     for slot in range(size):
@@ -87,9 +115,9 @@ def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[st
             hidden = lm.rows.after(hidden, targets[:, slot - 1].clamp(min=0))
         first = lm.vocabulary.first_code
         drawn.append(lm.rows.logits(hidden)[:, first:].argmax(-1) + first)
-    wanted = targets >= lm.vocabulary.first_code
-    assert int(wanted.sum()) == len(codes)
-    assert torch.equal(torch.stack(drawn, 1)[wanted], targets[wanted].long())
+    is_code = targets >= lm.vocabulary.first_code
+    assert int(is_code.sum()) == len(codes)
+    assert torch.equal(torch.stack(drawn, 1)[is_code], targets[is_code].long())
 
 
 @torch.inference_mode()
@@ -97,16 +125,16 @@ def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[st
 @pytest.mark.parametrize("options", PLAIN, ids=name)
 def test_plain_speech_is_the_training_sequences_greedy_continuation(options: dict[str, Any], merged: bool) -> None:
     lm = model(options, merged)
-    tokens = PlainTokens(lm, TEXT, "ann", GREEDY)
+    tokens = sentence_tokens(lm, TEXT, "ann", GREEDY)
+    asked = listened(tokens)
     codes = list(tokens)
     assert len(set(codes)) > 1
     vocabulary, size = lm.vocabulary, options["frames_per_step"]
-    said = vocabulary.stream(codes)
-    if vocabulary.num_runs:  # the model may say a code twice in a row: the layout as it was drawn
-        again = PlainTokens(lm, TEXT, "ann", GREEDY)
-        said = list(zip(range(2 * tokens.budget), again._tokens(again.begin()), strict=False))  # type: ignore[assignment]
-        said = [token for _, token in said]  # type: ignore[misc,has-type]
+    positions = [p for feed in asked for p in feed.positions]
+    said = [token for p in positions[1:] for token in p.tokens]  # nothing was read of the last group
     sequence = plain_sequence(vocabulary, lm.text_ids(TEXT), "ann", said, size)
+    made, expected = columns([*tokens.machine.prompt, *positions], size), vars(sequence)
+    assert made == {field: expected[field][: len(made["text"])].tolist() for field in made}
     logits, targets = slot_logits(lm, collate([sequence], torch.device("cpu")))
     wanted = (targets != IGNORE) & (targets >= vocabulary.first_code)
     allowed = logits[wanted].clone()
@@ -116,22 +144,23 @@ def test_plain_speech_is_the_training_sequences_greedy_continuation(options: dic
     allowed[~length, vocabulary.first_run :] = -torch.inf
     assert torch.equal(allowed.argmax(-1), targets[wanted].long())
     num_frames = int((targets[wanted][length] - vocabulary.first_run + 1).sum()) if vocabulary.num_runs else len(said)
-    assert min(num_frames, tokens.budget) == len(codes)
+    most = (vocabulary.num_runs or 1) * size  # that the last group may hold
+    assert num_frames <= len(codes) <= min(num_frames + most, cast(PlainMachine, tokens.machine).budget)
 
 
 def test_plain_speech_ends_with_the_models_end_or_the_budget() -> None:
     lm = model(PLAIN[0])
-    free = PlainTokens(lm, TEXT, "ann", GREEDY)
+    free = sentence_tokens(lm, TEXT, "ann", GREEDY)
     codes = list(free)
-    assert free.cut and len(codes) == free.budget == LEAST_FRAMES + 10 * 12
+    assert free.machine.cut and len(codes) == cast(PlainMachine, free.machine).budget == LEAST_FRAMES + 10 * 12
     with torch.no_grad():
         lm.rows.head.weight[ADVANCE] = 0.0  # a logit of 0 is likelier than what is drawn once all others are below
         lm.rows.head.weight[lm.vocabulary.first_code :] *= -1
     random = SpeakOptions(semantic=Sampling(1.0, 1.0))
-    ended = [PlainTokens(lm, TEXT, "ann", random, np.random.default_rng(seed)) for seed in range(8)]
+    ended = [sentence_tokens(lm, TEXT, "ann", random, np.random.default_rng(seed)) for seed in range(8)]
     lengths = [len(list(tokens)) for tokens in ended]
-    assert min(lengths) >= 1 and not all(tokens.cut for tokens in ended)
-    one = PlainTokens(lm, TEXT, "ann", random, np.random.default_rng(0))
+    assert min(lengths) >= 1 and not all(tokens.machine.cut for tokens in ended)
+    one = sentence_tokens(lm, TEXT, "ann", random, np.random.default_rng(0))
     assert len(list(one)) == lengths[0]
 
 
@@ -139,12 +168,12 @@ def test_plain_speech_ends_with_the_models_end_or_the_budget() -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_going_back_says_the_same_again_whatever_the_size_of_the_steps(size: int, merged: bool) -> None:
     lm = model({"frames_per_step": size}, merged)
-    whole = SentenceTokens(lm, TEXT, "ann", GREEDY)
+    whole = sentence_tokens(lm, TEXT, "ann", GREEDY)
     tokens, spoken = list(whole), list(whole.spoken)
     for unit in (len(whole.units) - 3, 3, 0):
         frame = spoken[unit].start_frame
         for further in (1, 2, 5):  # in the middle of a group and at its end
-            again = SentenceTokens(lm, TEXT, "ann", GREEDY)
+            again = sentence_tokens(lm, TEXT, "ann", GREEDY)
             source = iter(again)
             for _ in range(min(frame + further, len(tokens))):
                 next(source)
@@ -157,7 +186,7 @@ def test_going_back_says_the_same_again_whatever_the_size_of_the_steps(size: int
 def test_the_expert_says_in_which_layout_it_speaks(options: dict[str, Any]) -> None:
     lm = model(options)
     tokens = sentence_tokens(lm, TEXT, "ann", GREEDY)
-    assert isinstance(tokens, PlainTokens if options["layout"] == "plain" else SentenceTokens)
+    assert isinstance(tokens.machine, PlainMachine if options["layout"] == "plain" else GuidedMachine)
     assert (lm.rows.head.bias is None) == (options["layout"] == "plain")
 
 

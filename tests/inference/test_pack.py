@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,8 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import PARTS, Pack, PackHeader, open_pack, read_header, weight_bytes, write_pack
-from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.inference.speaker import Speaker
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer
@@ -151,8 +152,8 @@ def test_the_packs_router_chooses_and_is_not_needed(pack_folder: Path, tmp_path:
     pack = open_pack(pack_folder)
     assert pack.lm.router is not None
     for text in tiny.SENTENCES:
-        state = SentenceTokens(pack.lm, text, "ann", tiny.OPTIONS).begin()
-        assert state.gates == "speech"
+        state = pack.lm.start(sentence_tokens(pack.lm, text, "ann", tiny.OPTIONS).machine.prompt)
+        assert state.decoding.gates == "speech"
         prompt = pack.lm.embed_text(torch.tensor([pack.lm.text_ids(text)]))
         assert pack.lm.router.segment_gates(prompt) == "text"
     shutil.copytree(pack_folder, tmp_path / "pack")
@@ -160,8 +161,7 @@ def test_the_packs_router_chooses_and_is_not_needed(pack_folder: Path, tmp_path:
     without = open_pack(tmp_path / "pack")
     assert without.lm.router is None and without.lm.writing() == "text"
     said = [
-        list(SentenceTokens(p.lm, "We see.", "ann", tiny.OPTIONS, torch.Generator().manual_seed(0)))
-        for p in (pack, without)
+        list(sentence_tokens(p.lm, "We see.", "ann", tiny.OPTIONS, np.random.default_rng(0))) for p in (pack, without)
     ]
     assert said[0] == said[1] and said[0]
 

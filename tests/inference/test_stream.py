@@ -10,9 +10,10 @@ import torch
 from tests import tiny
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import Pack
 from voicegraft.inference.sampling import Sampling
-from voicegraft.inference.sentence import MOST_PHONES, SentenceTokens, SpeakOptions
+from voicegraft.inference.sentence import MOST_PHONES, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.text.units import BOUNDARIES, START, words_of
 from voicegraft.tokenizers.vocabulary import ADVANCE
@@ -29,7 +30,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 
 def test_what_is_said_is_the_words_in_order(pack: Pack) -> None:
-    tokens = SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator())
+    tokens = sentence_tokens(pack.lm, TEXT, "ann", OPTIONS, generator())
     codes = list(tokens)
     assert codes and min(codes) >= 0 and max(codes) < 27
     assert tokens.units[0] == START and START not in tokens.units[1:]
@@ -45,13 +46,13 @@ def test_what_is_said_is_the_words_in_order(pack: Pack) -> None:
 
 
 def test_the_same_seed_says_the_same(pack: Pack) -> None:
-    one, same, other = (list(SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator(s))) for s in (1, 1, 2))
+    one, same, other = (list(sentence_tokens(pack.lm, TEXT, "ann", OPTIONS, generator(s))) for s in (1, 1, 2))
     assert one == same != other
 
 
 def test_the_likeliest_codes_and_lengths_need_no_seed(pack: Pack) -> None:
     options = replace(OPTIONS, semantic=Sampling(0.0, 1.0), length_spread=0.0)
-    one, other = (list(SentenceTokens(pack.lm, TEXT, "ann", options, generator(s))) for s in (1, 2))
+    one, other = (list(sentence_tokens(pack.lm, TEXT, "ann", options, generator(s))) for s in (1, 2))
     assert one == other
 
 
@@ -71,24 +72,17 @@ def test_the_merged_copy_says_the_same_as_the_expert(pack: Pack, eagerness: floa
     """Also where letters make several phones, and what was begun too early is taken back."""
     options = replace(OPTIONS, semantic=Sampling(0.0, 1.0))
     said = []
-    fast, pack.lm._fast = pack.lm._fast, False
-    try:
-        with wanting_to_go_on(pack, eagerness):
-            for merged in (False, True):
-                if merged:
-                    pack.lm.merge_for_speed()
-                    assert pack.lm.merges
-                tokens = SentenceTokens(pack.lm, TEXT, "ann", options, generator())
-                said.append((list(tokens), tokens.units))
-    finally:
-        pack.lm._fast = fast
+    with wanting_to_go_on(pack, eagerness):
+        for merged in (False, True):
+            tokens = sentence_tokens(tiny.decode_through(pack.lm, merged), TEXT, "ann", options, generator())
+            said.append((list(tokens), tokens.units))
     assert said[0] == said[1]
 
 
 def test_units_last_as_long_as_the_model_says_whatever_the_temperature_of_the_codes(pack: Pack) -> None:
     for temperature in (0.1, 2.0):
         options = replace(OPTIONS, max_unit_frames=40, semantic=Sampling(temperature, 1.0), length_spread=1.0)
-        spoken = [SentenceTokens(pack.lm, TEXT, "ann", options, generator(seed)) for seed in range(6)]
+        spoken = [sentence_tokens(pack.lm, TEXT, "ann", options, generator(seed)) for seed in range(6)]
         mean = np.mean([len(list(tokens)) / len(tokens.units) for tokens in spoken])
         # Going on has logit 4 against 27 codes around 0: about two chances in three.
         assert 0.6 < mean < 1.8
@@ -96,7 +90,7 @@ def test_units_last_as_long_as_the_model_says_whatever_the_temperature_of_the_co
 
 def test_a_slower_pace_takes_longer(pack: Pack) -> None:
     lengths = [
-        len(list(SentenceTokens(pack.lm, TEXT, "ann", replace(OPTIONS, pace=pace), generator())))
+        len(list(sentence_tokens(pack.lm, TEXT, "ann", replace(OPTIONS, pace=pace), generator())))
         for pace in (3.0, 0.0, -3.0)
     ]
     assert lengths == sorted(lengths) and lengths[0] < lengths[2]
@@ -113,7 +107,7 @@ def test_a_unit_lasts_as_long_as_the_middle_of_the_models_distribution(pack: Pac
 
         def lengths(spread: float, seed: int) -> list[int]:
             some = replace(options, length_spread=spread)
-            tokens = SentenceTokens(pack.lm, "We go.", "ann", some, generator(seed))
+            tokens = sentence_tokens(pack.lm, "We go.", "ann", some, generator(seed))
             list(tokens)
             return [s.num_frames for s in tokens.spoken if s.unit not in (START, *BOUNDARIES)]
 
@@ -129,9 +123,9 @@ def test_a_unit_lasts_as_long_as_the_middle_of_the_models_distribution(pack: Pac
 
 def test_every_sentence_ends_even_if_the_model_never_wants_to(pack: Pack) -> None:
     with wanting_to_go_on(pack, -1e9):
-        tokens = SentenceTokens(pack.lm, "We go.", "ann", OPTIONS, generator())
+        tokens = sentence_tokens(pack.lm, "We go.", "ann", OPTIONS, generator())
         codes = list(tokens)
-    assert tokens.cut
+    assert tokens.machine.cut
     assert len(tokens.units) == 1 + 2 + MOST_PHONES * 4  # the silence before, two boundaries, four letters
     assert {s.num_frames for s in tokens.spoken} == {OPTIONS.max_unit_frames}
     assert len(codes) == OPTIONS.max_unit_frames * len(tokens.units)
@@ -139,9 +133,9 @@ def test_every_sentence_ends_even_if_the_model_never_wants_to(pack: Pack) -> Non
 
 def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack) -> None:
     with wanting_to_go_on(pack, 1e9):
-        tokens = SentenceTokens(pack.lm, TEXT, "ann", OPTIONS, generator())
+        tokens = sentence_tokens(pack.lm, TEXT, "ann", OPTIONS, generator())
         codes = list(tokens)
-    assert not tokens.cut
+    assert not tokens.machine.cut
     assert len(codes) == len(words_of(TEXT)) == sum(u not in (START, *BOUNDARIES) for u in tokens.units)
 
 

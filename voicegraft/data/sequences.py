@@ -1,43 +1,20 @@
-"""Training sequences of the speech expert: what stands at each position, and what is to be predicted there.
-
-    the sentence <voice> | w1 . hh . ax . l . ow . | w2 . w . er ... | SAY c c c ADVANCE c c c ADVANCE ...
-    for context            thinks, letter by letter                    speaks, unit by unit
-
-Text stands in the backbone's own tokens: the whole sentence first, and then each word again (``w1``) right before it is
-spelt. Spelling and speaking work alike. Each letter's phones follow one another until ADVANCE (``.`` above) goes on to the next
-letter; each unit's semantic codes follow one another until ADVANCE begins the next unit. Every position is told the voice
-and where it is: the letter or the unit with its neighbours, and how many phones or frames it has had so far. So letters
-and units come in order, each once, and the last unit's ADVANCE is the end: alignment, progress and the end hold by
-construction. The units that are spoken are ``^`` (the silence before), and each word's phones and boundary.
-
-In speaking, one position can say several tokens at once (``frames_per_step``): a unit's codes and the ADVANCE that ends it are
-cut into groups of that size, each group is predicted by the position before it, and stands together at the next.
-
-    SAY      (c c)    (c ADVANCE)  (c c)    (ADVANCE) ...        two frames per step
-    -> c c   -> c ADVANCE   -> c c   -> ADVANCE
-
-A plain sequence needs no pronunciation: ``the sentence <voice> | SAY c c c ... ADVANCE``, the utterance as one unit without
-places.
-"""
+"""Training sequences of the speech expert: the positions of a layout (``data.layouts``), and what is to be predicted there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
-from voicegraft.data.windows import Window
+from voicegraft.data.layouts import Position, SpeechLayout, answered
 from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
 
 IGNORE = -100  # target of a position that is not trained
-MAX_ELAPSED = 24  # frames of a unit that are told apart
 
-
-def unit_window(vocabulary: SpeechVocabulary) -> Window:
-    """What is told of the units around the one being said."""
-    return Window(before=2, after=3, num_kinds=len(vocabulary.units))
+Step = TypeVar("Step")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -85,25 +62,22 @@ def speech_sequence(
         codes: semantic codes ``[T]``; None leaves speaking out (a sequence that only trains pronunciation).
         counts: frames of each unit ``[num_units]``, summing to T.
     """
-    window = unit_window(vocabulary)
-    column = _Columns(vocabulary.voice_id(voice), window, frames_per_step)
-    column.text(sentence)
-    column.speech([vocabulary.voice_id(voice)], [])
-    for word in words:
-        column.text(word.ids)
-        for letters, group in zip(letter_windows(word.letters), word.groups, strict=True):
-            made = [vocabulary.first_unit + vocabulary.unit_index[phone] for phone in group]
-            for elapsed, (token, target) in enumerate(zip([ADVANCE, *made], [*made, ADVANCE], strict=True)):
-                column.speech([token], [target], elapsed=elapsed, letters=letters)
+    taught = _Taught(SpeechLayout(vocabulary, voice, frames_per_step), sentence)
+    spelt = [
+        token
+        for word in words
+        for group in word.groups
+        for token in (*(vocabulary.first_unit + vocabulary.unit_index[phone] for phone in group), ADVANCE)
+    ]
+    for step, token in _told(taught.layout.spell((word.ids, word.letters) for word in words), spelt):
+        taught.add(step.positions, [token])
     if codes is not None and counts is not None:
-        around = window.rows([vocabulary.unit_index[unit] for unit in units])
-        frame = 0
-        begin = [SAY]
-        for rows, count in zip(around, counts, strict=True):
-            said = [vocabulary.first_code + int(c) for c in codes[frame : frame + count]]
-            frame += int(count)
-            begin = column.unit(begin, said, rows)
-    return column.sequence()
+        frame, begin = 0, [SAY]
+        for window, count in zip(taught.layout.windows(units), counts.tolist(), strict=True):
+            said = [vocabulary.first_code + code for code in codes[frame : frame + count].tolist()]
+            begin = taught.unit(begin, said, window)
+            frame += count
+    return taught.sequence()
 
 
 def plain_sequence(
@@ -115,69 +89,61 @@ def plain_sequence(
         sentence: backbone ids of the whole sentence.
         said: speech ids of the utterance, its end not included.
     """
-    column = _Columns(vocabulary.voice_id(voice), unit_window(vocabulary), frames_per_step)
-    column.text(sentence)
-    column.speech([vocabulary.voice_id(voice)], [])
-    column.unit([SAY], said, column.window.none)
-    return column.sequence()
+    taught = _Taught(SpeechLayout(vocabulary, voice, frames_per_step), sentence)
+    taught.unit([SAY], said)
+    return taught.sequence()
 
 
-class _Columns:
-    """The fields of a sequence while it grows."""
+def _told(steps: Generator[Step, Answer, object], known: Sequence[Answer]) -> Iterator[tuple[Step, Answer]]:
+    """The steps of a part of a layout, each with what is known to follow."""
+    step = next(steps, None)
+    for follows in known:
+        if step is None:
+            break
+        yield step, follows
+        step = answered(steps, follows)
+    else:
+        if step is None:
+            return
+    raise ValueError("expected as much to follow as the layout has steps")
 
-    def __init__(self, voice: int, window: Window, frames_per_step: int) -> None:
-        self.voice, self.window, self.size = voice, window, frames_per_step
-        self.rows: list[tuple[int, int]] = []  # text, elapsed
-        self.tokens: list[list[int]] = []
-        self.targets: list[list[int]] = []
-        self.units: list[Sequence[int]] = []
-        self.letters: list[Sequence[int]] = []
 
-    def text(self, ids: Sequence[int]) -> None:
-        self.rows += [(i, 0) for i in ids]
-        self.tokens += [self._group([], -1)] * len(ids)
-        self.targets += [self._group([], IGNORE)] * len(ids)
-        self.units += [self.window.none] * len(ids)
-        self.letters += [LETTER_WINDOW.none] * len(ids)
+class _Taught:
+    """A sequence while it grows: positions, and the group that follows each."""
 
-    def speech(
-        self,
-        tokens: Sequence[int],
-        targets: Sequence[int],
-        elapsed: int = 0,
-        units: Sequence[int] | None = None,
-        letters: Sequence[int] = LETTER_WINDOW.none,
-    ) -> None:
-        """One position: the group of tokens that stands there, and the group that follows."""
-        self.rows.append((-1, min(elapsed, MAX_ELAPSED)))
-        self.tokens.append(self._group(tokens, -1))
-        self.targets.append(self._group(targets, IGNORE))
-        self.units.append(self.window.none if units is None else units)
-        self.letters.append(letters)
+    def __init__(self, layout: SpeechLayout, sentence: Sequence[int]) -> None:
+        self.layout = layout
+        self.positions: list[Position] = []
+        self.targets: list[Sequence[int]] = []
+        self.add(layout.prompt(sentence), [])
 
-    def unit(self, begin: Sequence[int], said: Sequence[int], units: Sequence[int]) -> list[int]:
-        """A unit's codes and the ADVANCE that ends it, in groups; returns the last group, which begins the next unit."""
-        stream = [*said, ADVANCE]
-        groups = [stream[i : i + self.size] for i in range(0, len(stream), self.size)]
-        for number, (tokens, targets) in enumerate(zip([begin, *groups], groups, strict=False)):
-            self.speech(tokens, targets, elapsed=number * self.size, units=units)
+    def add(self, positions: Sequence[Position], target: Sequence[int]) -> None:
+        self.positions += positions
+        self.targets += [*[[]] * (len(positions) - 1), target]
+
+    def unit(self, begin: list[int], said: Sequence[int], *window: tuple[int, ...]) -> list[int]:
+        """Adds a unit's codes and its end, in groups; returns the last group, which begins the next unit."""
+        stream, size = [*said, ADVANCE], self.layout.frames_per_step
+        groups = [stream[i : i + size] for i in range(0, len(stream), size)]
+        for position, group in _told(self.layout.unit(begin, *window), groups):
+            self.add([position], group)
         return groups[-1]
 
-    def _group(self, tokens: Sequence[int], nothing: int) -> list[int]:
-        return [*tokens, *[nothing] * (self.size - len(tokens))]
-
     def sequence(self) -> SpeechSequence:
-        text, elapsed = np.asarray(self.rows, dtype=np.int32).T
-        token, target = (np.asarray(groups, dtype=np.int32) for groups in (self.tokens, self.targets))
-        units, letters = (np.asarray(rows, dtype=np.int16) for rows in (self.units, self.letters))
+        voice, text, tokens, units, elapsed, letters = zip(*self.positions, strict=True)
+        token, target = self._filled(tokens, -1), self._filled(self.targets, IGNORE)
         return SpeechSequence(
-            text=text,
+            text=np.array(text, np.int32),
             token=token[:, 0],
-            voice=np.full_like(text, self.voice),
-            units=units,
-            elapsed=elapsed,
-            letters=letters,
+            voice=np.array(voice, np.int32),
+            units=np.array(units, np.int16),
+            elapsed=np.array(elapsed, np.int32),
+            letters=np.array(letters, np.int16),
             target=target[:, 0],
             more=token[:, 1:],
             more_target=target[:, 1:],
         )
+
+    def _filled(self, groups: Sequence[Sequence[int]], nothing: int) -> np.ndarray:
+        size = self.layout.frames_per_step
+        return np.array([[*group, *[nothing] * (size - len(group))] for group in groups], np.int32)

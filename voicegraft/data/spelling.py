@@ -71,6 +71,6 @@ NUM_LETTERS = 2 * len(LETTERS)  # capitals count: they tell an initialism
 LETTER_WINDOW = Window(before=3, after=4, num_kinds=NUM_LETTERS)
 
 
-def letter_windows(letters: str) -> list[list[int]]:
+def letter_windows(letters: str) -> list[tuple[int, ...]]:
     """For each letter of a word the rows of itself and its neighbours (see ``Window``)."""
     return LETTER_WINDOW.rows([LETTERS.index(c.lower()) + (len(LETTERS) if c.isupper() else 0) for c in letters])

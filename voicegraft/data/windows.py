@@ -26,11 +26,11 @@ class Window:
     def none(self) -> tuple[int, ...]:
         return (0,) * self.width
 
-    def rows(self, kinds: Sequence[int]) -> list[list[int]]:
+    def rows(self, kinds: Sequence[int]) -> list[tuple[int, ...]]:
         """For each item the rows ``[width]`` of its window; 0 beyond the ends."""
         padded = [None] * self.before + list(kinds) + [None] * self.after
         windows = (padded[i : i + self.width] for i in range(len(kinds)))
         return [
-            [0 if kind is None else 1 + place * self.num_kinds + kind for place, kind in enumerate(window)]
+            tuple(0 if kind is None else 1 + place * self.num_kinds + kind for place, kind in enumerate(window))
             for window in windows
         ]

@@ -7,7 +7,7 @@ head turns the hidden state and a drawn token into the hidden state of the token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.data.sequences import IGNORE, MAX_ELAPSED, unit_window
+from voicegraft.data.layouts import MAX_ELAPSED, unit_window
+from voicegraft.data.sequences import IGNORE
 from voicegraft.data.spelling import LETTER_WINDOW
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
@@ -96,30 +97,27 @@ class SpeechRows(nn.Module):
                 self.token.weight[codes] = code_rows(self.config.width, std)
                 self.head.weight[codes] = code_rows(self.config.width, std)
 
-    def where(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
-        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.sequences``) -> what tells a place ``[..., D]``."""
-        if self.config.layout == "plain":
-            return self.token.weight.new_zeros(())
+    def position_features(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
+        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.layouts``) -> what tells a guided position its place
+        ``[..., D]``."""
         rows = self.units(units).sum(-2) + self.elapsed(elapsed) + self.letters(letters).sum(-2) + self.token(voice)
         return rows + self.place(rows)
 
-    def group(self, tokens: Sequence[int] | Tensor) -> Tensor:
-        """Tokens of one group -> their row ``[D]``."""
-        ids = torch.as_tensor(tokens, device=self.token.weight.device)
-        rows = self.token(ids)
-        return rows[0] + sum(slot(row) for slot, row in zip(self.slots, rows[1:], strict=False))
-
-    def inputs(self, batch: Mapping[str, Tensor], text: Tensor) -> Tensor:
+    def inputs(self, batch: Mapping[str, Tensor], text: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Embeddings ``[B, L, D]`` of a batch of ``data.sequences`` fields ``[B, L]``, in the backbone's type.
 
         Args:
             text: the backbone's embeddings of ``batch["text"]`` ``[B, L, D]``; what they hold at speech positions is ignored.
+                None where there are speech positions only; then the embeddings are in the type of these weights.
+            features: position features ``[B, L, D]`` of the guided layout, if they are known already.
         """
-        places = (batch[name] for name in ("voice", "units", "elapsed", "letters"))
-        rows = self.token(batch["token"].clamp(min=0)) + self.where(*places)
+        rows = self.token(batch["token"].clamp(min=0))
+        if self.config.layout == "guided":
+            fields = ("voice", "units", "elapsed", "letters")
+            rows = rows + (self.position_features(*(batch[n] for n in fields)) if features is None else features)
         for slot, ids in zip(self.slots, batch["more"].unbind(-1), strict=True):
             rows = rows + slot(self.token(ids.clamp(min=0))) * (ids >= 0)[..., None]
-        return torch.where((batch["token"] >= 0)[..., None], rows.to(text.dtype), text)
+        return rows if text is None else torch.where((batch["token"] >= 0)[..., None], rows.to(text.dtype), text)
 
     def after(self, hidden: Tensor, token: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` and the tokens drawn from them ``[...]`` -> those of the next tokens of the group."""

@@ -8,35 +8,42 @@ vocabulary only. Rows are float32 whatever the backbone computes in: what enters
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import load_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode, sentence_ids
+from voicegraft.data.layouts import MAX_ELAPSED, Feed, Position
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
-from voicegraft.fusion.decoders.folded import StepDecoder
+from voicegraft.fusion.decoders.base import Decoder, SequenceGates
+from voicegraft.fusion.decoders.choice import open_decoder
 from voicegraft.fusion.experts import SPEECH, TEXT, Belongs, Expert
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router
 from voicegraft.fusion.speech_embedding import RowsConfig, SpeechRows
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
-_MERGED = 4  # mixtures whose merged copies are kept
+_AT_ONCE = 8  # phones or frames whose position features are worked out together
+_KEPT_PLACES = 16  # whose position features are kept with a sequence
 
 
 @dataclass
-class LmState:
-    """One sequence that is being spoken: its cache, and the gates that hold for it."""
+class SpeechState:
+    """What is kept of one sequence that is being spoken."""
 
-    cache: Any
-    gates: str | Tensor | Routing
-    decoder: StepDecoder | None = None  # of these gates; then the cache is this decoder's
+    decoding: Any  # the decoder's state
+    hidden: Tensor | None = None  # [1, D] that the last logits came from
+    # Of places that came last (units, letters, phones or frames // _AT_ONCE): position features [_AT_ONCE, D].
+    features: dict[tuple[Sequence[int], Sequence[int], int], Tensor] = field(default_factory=dict)
 
 
 class SpeechLM(nn.Module):
@@ -53,17 +60,15 @@ class SpeechLM(nn.Module):
         self.rows = rows
         self.router = router
         self.fixed: str | Tensor | None = None  # gates for everything, whatever router and task say; for comparisons
-        self._fast = False
-        self._decoders: dict[str, StepDecoder] = {}
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """What speaking runs on: opened when it is needed first, on the device where the model is by then."""
+        return open_decoder(self.mole, self._routes_tokens)
 
     @property
     def vocabulary(self) -> SpeechVocabulary:
         return self.rows.config.vocabulary
-
-    @property
-    def merges(self) -> bool:
-        """Whether positions can be taken back: decoding runs on merged copies."""
-        return self._fast and not self._routes_tokens
 
     def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """Text ids ``[B, T]`` -> the text expert's logits ``[B, T, V]``; of the identity: the untouched backbone's."""
@@ -88,8 +93,16 @@ class SpeechLM(nn.Module):
         """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
         return self.backbone.get_input_embeddings()(ids)
 
-    def begin(self, text: Tensor, marker: Tensor) -> LmState:
-        """Begins a sequence to be spoken: one stream, one state. The prompt is the segment that the router sees.
+    def speaking(self, prompt: Tensor) -> SequenceGates:
+        """The gates for a sequence to be spoken, whose prompt, the segment that the router sees, is ``[1, T, D]``."""
+        if self.fixed is not None:
+            return self.fixed
+        if self.router is None:
+            return SPEECH
+        return self.router.start() if self._routes_tokens else self.router.segment_gates(prompt)
+
+    def begin(self, text: Tensor, marker: Tensor) -> Any:
+        """Begins a sequence to be spoken: returns the decoder's state after its prompt.
 
         Args:
             text: embeddings ``[1, T, D]`` of the sentence in its context.
@@ -97,72 +110,101 @@ class SpeechLM(nn.Module):
                 sequences (``RowsConfig.activated``), from the beginning.
         """
         prompt = torch.cat([text, marker], 1)
-        state = self._start(prompt)
+        state = self.decoder.start(self.speaking(prompt))
         if self.rows.config.activated and not self._routes_tokens:
-            self._run(text, state, TEXT)
-            self.hidden(marker, state)
-        else:
-            self.hidden(prompt, state)
+            self.decoder.step([text[0]], [state], TEXT)
+            prompt = marker
+        self.decoder.step([prompt[0]], [state])
         return state
 
-    def hidden(self, embeddings: Tensor, state: LmState | None = None) -> Tensor:
-        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]``, in the backbone's type; a state is extended.
+    def hidden(self, embeddings: Tensor, state: Any = None) -> Tensor:
+        """Embeddings ``[B, T, D]`` -> last hidden states ``[B, T, D]``, in the backbone's type.
 
-        Without a state the speech expert acts everywhere, on a batch of whole sequences.
+        Without a state the speech expert acts everywhere, on a batch of whole sequences; one sequence's state is extended.
         """
-        if state is None:
-            with self.mole.gated(SPEECH):
-                embeddings = embeddings.to(self.backbone.dtype)
-                return self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        return self._run(embeddings, state, state.gates)
-
-    def take_back(self, state: LmState, num_positions: int) -> None:
-        """Removes the last positions, where ``merges``."""
-        state.cache.length -= num_positions
-
-    def merge_for_speed(self) -> None:
-        """From here on, sequences whose gates stay the same run on copies of the backbone with the experts folded in.
-
-        For small models: every mixture is a copy of the weights. The backbone itself stays as it is. Architectures without such
-        a layout (see ``StepDecoder.supports``) go on through transformers.
-        """
-        self._fast = StepDecoder.supports(self.backbone.base_model)
-        if self._fast:
-            self.merged_decoder(SPEECH)
-
-    def _start(self, prompt: Tensor) -> LmState:
-        gates: str | Tensor | Routing
-        if self.fixed is not None:
-            gates = self.fixed
-        elif self.router is None:
-            gates = SPEECH
-        elif self._routes_tokens:
-            return LmState(DynamicCache(), self.router.start())
-        else:
-            gates = self.router.segment_gates(prompt)
-        if not self._fast:
-            return LmState(DynamicCache(), gates if isinstance(gates, str) else _every_layer(gates))
-        decoder = self.merged_decoder(gates)
-        return LmState(decoder.start(), gates, decoder)
-
-    def _run(self, embeddings: Tensor, state: LmState, gates: str | Tensor | Routing) -> Tensor:
-        if state.decoder is not None:
-            decoder = state.decoder if gates is state.gates else self.merged_decoder(gates)  # type: ignore[arg-type]
-            return decoder(embeddings, state.cache)
-        with self.mole.gated(gates):
-            inner = self.backbone.base_model
+        if state is not None:
+            return self.decoder.step([embeddings[0]], [state])[0][None]
+        with self.mole.gated(SPEECH):
             embeddings = embeddings.to(self.backbone.dtype)
-            return inner(inputs_embeds=embeddings, past_key_values=state.cache, use_cache=True).last_hidden_state
+            return self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
 
-    def merged_decoder(self, gates: str | Tensor) -> StepDecoder:
-        """A copy of the backbone with the experts folded in at gates ``[E]`` or ``[num_layers, E]``, or of one expert."""
-        key = gates if isinstance(gates, str) else str([round(g, 3) for g in gates.flatten().tolist()])
-        if key not in self._decoders:
-            mixtures = [k for k in self._decoders if k not in self.mole.names]
-            if len(mixtures) >= _MERGED:  # the oldest goes; experts alone stay
-                del self._decoders[mixtures[0]]
-            self._decoders[key] = StepDecoder(self.backbone.base_model, self.mole.merged(gates))
-        return self._decoders[key]
+    # For the engine: positions in, logits out, in arrays.
+
+    @torch.inference_mode()
+    def start(self, prompt: Sequence[Position]) -> SpeechState:
+        """Reads the prompt of a sentence, which ends with the voice's marker."""
+        state = SpeechState(None)
+        (embedded,) = self._embedded([state], [prompt])
+        state.decoding = self.begin(embedded[None, :-1], embedded[None, -1:])
+        return state
+
+    @torch.inference_mode()
+    def advance(self, states: Sequence[SpeechState], feeds: Sequence[Feed]) -> list[np.ndarray]:
+        """One step of many sequences -> the logits after each one's positions ``[1, V]``; two rows where it was read ahead."""
+        read = []
+        for state, feed in zip(states, feeds, strict=True):
+            if feed.crop:
+                self.decoder.crop(state.decoding, feed.crop)
+            read.append([*feed.positions, *(feed.ahead if state.decoding.crops else ())])
+        found = self.decoder.step(self._embedded(states, read), [state.decoding for state in states])
+        wanted = []
+        for state, feed, hidden in zip(states, feeds, found, strict=True):
+            own = len(feed.positions)
+            state.hidden = hidden[own - 1 : own]
+            wanted.append(state.hidden if len(hidden) == own else torch.cat([state.hidden, hidden[-1:]]))
+        return self._logits(wanted)
+
+    @torch.inference_mode()
+    def follow(self, states: Sequence[SpeechState], tokens: Sequence[int]) -> list[np.ndarray]:
+        """The tokens that were just drawn -> the logits of the next tokens of their groups, each ``[1, V]``."""
+        drawn = torch.tensor(tokens, device=self.rows.token.weight.device)
+        hidden = self.rows.after(torch.cat([state.hidden for state in states]), drawn)  # type: ignore[misc]
+        for state, row in zip(states, hidden.split(1), strict=True):
+            state.hidden = row
+        return self._logits(hidden.split(1))
+
+    def _logits(self, hidden: Sequence[Tensor]) -> list[np.ndarray]:
+        """In one product, on the CPU."""
+        logits = self.rows.logits(torch.cat(list(hidden))).cpu().numpy()
+        return np.split(logits, np.cumsum([len(rows) for rows in hidden])[:-1])
+
+    def _embedded(self, states: Sequence[SpeechState], read: Sequence[Sequence[Position]]) -> list[Tensor]:
+        """The embeddings ``[T, D]`` of each sequence's positions, as training makes them (``SpeechRows.inputs``)."""
+        positions = [position for each in read for position in each]
+        device, size = self.rows.token.weight.device, self.rows.config.frames_per_step
+        tokens = [[*p.tokens, *[-1] * (size - len(p.tokens))] for p in positions]
+        ids = torch.tensor(tokens, device=device)
+        text = None
+        if any(p.text >= 0 for p in positions):
+            text = self.embed_text(torch.tensor([max(0, p.text) for p in positions], device=device))
+        features = self._features(states, read) if self.rows.config.layout == "guided" else None
+        embedded = self.rows.inputs({"token": ids[:, 0], "more": ids[:, 1:]}, text, features).to(self.backbone.dtype)
+        return list(embedded.split([len(each) for each in read]))
+
+    def _features(self, states: Sequence[SpeechState], read: Sequence[Sequence[Position]]) -> Tensor:
+        """Position features ``[T, D]``; what will be asked for while a place lasts is worked out with what is, and kept."""
+        asked = [
+            (state, p, (p.units, p.letters, p.elapsed // _AT_ONCE))
+            for state, own in zip(states, read, strict=True)
+            for p in own
+        ]
+        for state in states:
+            if len(state.features) > _KEPT_PLACES:
+                state.features.clear()
+        new = {(id(state), key): (state, p, key) for state, p, key in asked if key not in state.features}
+        if new:
+            device = self.rows.token.weight.device
+            places = [p for _, p, _ in new.values()]
+            voice, units, letters = (
+                torch.tensor([getattr(p, name) for p in places], device=device)[:, None]
+                for name in ("voice", "units", "letters")
+            )
+            first = torch.tensor([key[2] * _AT_ONCE for _, _, key in new.values()], device=device)[:, None]
+            elapsed = (first + torch.arange(_AT_ONCE, device=device)).clamp(max=MAX_ELAPSED)
+            tables = self.rows.position_features(voice, units, elapsed, letters)  # [places, _AT_ONCE, D]
+            for (state, _, key), table in zip(new.values(), tables, strict=True):
+                state.features[key] = table
+        return torch.stack([state.features[key][p.elapsed % _AT_ONCE] for state, p, key in asked])
 
     @property
     def _routes_tokens(self) -> bool:
@@ -206,18 +248,3 @@ class SpeechLM(nn.Module):
         mole = MoLE(backbone, experts)
         router = None if router_folder is None else Router.load(router_folder, mole, belongs.backbone)
         return SpeechLM(mole, tokenizer, rows, router).eval().requires_grad_(False)
-
-
-def _every_layer(gates: Tensor) -> Tensor | Routing:
-    """Weights ``[E]`` as they are, ``[num_layers, E]`` as a routing."""
-    return gates if gates.ndim == 1 else FixedRouting(gates)
-
-
-@dataclass(frozen=True)
-class FixedRouting:
-    """Gates ``[num_layers, E]`` that stay the same at all positions."""
-
-    gates: Tensor
-
-    def at(self, layer: int, hidden: Tensor) -> Tensor:
-        return self.gates[layer]

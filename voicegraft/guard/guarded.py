@@ -56,8 +56,11 @@ class SpokenUnit:
 class RewindableTokens(Protocol):
     """What the guard asks of a model that says one sentence."""
 
-    units: list[str]  # known when the first token is
-    spoken: list[SpokenUnit]  # grows with the tokens
+    @property
+    def units(self) -> list[str]: ...  # known when the first token is
+
+    @property
+    def spoken(self) -> list[SpokenUnit]: ...  # grows with the tokens
 
     def __iter__(self) -> Iterator[int]: ...
 

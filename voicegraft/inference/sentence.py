@@ -1,17 +1,18 @@
-"""One sentence from text to semantic tokens: the backbone with its speech expert spells it and says its units in order."""
+"""One sentence from text to semantic tokens, as a machine without a model: it asks for logits and says what they mean.
+
+``SentenceMachine`` is what every layout has; ``GuidedMachine`` spells a sentence and says its units in order. The engine
+(``inference.engine``) answers what machines ask for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from voicegraft.data.sequences import MAX_ELAPSED, unit_window
-from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
-from voicegraft.fusion.speech_lm import LmState, SpeechLM
+from voicegraft.data.layouts import Feed, SpeechLayout, Spelling, answered
 from voicegraft.guard.guarded import GuardPolicy, SpokenUnit
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.text.units import BOUNDARIES, START, words_of
@@ -19,6 +20,8 @@ from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
 
 PUSH_PER_FRAME = 0.5  # added to the logit of going on, per frame beyond SpeakOptions.long_unit_frames
 MOST_PHONES = 8  # of a letter: the name of W has seven
+
+Asking = Generator[Feed | int, np.ndarray, None]
 
 
 @dataclass(frozen=True)
@@ -42,80 +45,82 @@ class SpeakOptions:
 
 
 @dataclass(frozen=True)
-class _Letter:
-    begin: Tensor  # [1, T, D] what goes before it, if anything, and the token that begins it
-    places: Tensor  # [MOST_PHONES + 1, D]
-    boundary: str  # of its word
-    closes_word: bool
+class Sentence:
+    """What is to be said, in letters and in the backbone's tokens."""
+
+    text: str
+    ids: Sequence[int]  # of the whole sentence
+    word_ids: Sequence[Sequence[int]] = ()  # of each word (``text.units.words_of``), for layouts that spell
+
+
+class SentenceMachine(ABC):
+    """Says one sentence. ``request`` is what is asked of the model next: the logits after some positions, or, as the token
+    that was drawn last, those of the next token of its group; None when the sentence is over. ``take`` brings the answer.
+
+    Every sentence ends, by a budget if need be: then ``cut`` is set.
+    """
+
+    request: Feed | int | None
+
+    def __init__(
+        self,
+        layout: SpeechLayout,
+        sentence: Sentence,
+        voice: str,
+        options: SpeakOptions,
+        random: np.random.Generator | None = None,
+    ):
+        self.layout, self.sentence, self.voice, self.options = layout, sentence, voice, options
+        self.random = random or np.random.default_rng()
+        self.prompt = layout.prompt(sentence.ids)  # to be read before the first request
+        self.codes: list[int] = []  # said so far
+        self.units: list[str] = []  # that the text is said in, once they are known; none in a layout that has no units
+        self.spoken: list[SpokenUnit] = []  # those that were said
+        self.cut = False
+        self._continue(self._run())
+
+    def take(self, logits: np.ndarray) -> None:
+        """The logits ``[N, V]`` that were asked for: one row, or a second one after ``Feed.ahead``."""
+        self.request = answered(self._asking, logits)
+
+    def rewind(self, num_frames: int, unit: int, temperature: float | None = None) -> None:
+        """Forgets all but the first ``num_frames`` codes, and goes on with the beginning of ``unit``, in layouts with units."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _run(self) -> Asking:
+        """Says the whole sentence."""
+
+    def _continue(self, asking: Asking) -> None:
+        self._asking = asking
+        self.request = next(asking, None)
 
 
 @dataclass(frozen=True)
 class _Read:
     """A position of speaking that the model has read."""
 
-    num_frames: int  # tokens said before it; all of them have been read with it
+    num_frames: int  # codes said before it; all of them have been read with it
     unit: int  # number
     begins_unit: bool
-    row: Tensor  # [1, 1, D]
 
 
-class SentenceTokens:
-    """Semantic tokens of one sentence; iterating runs the model.
+class GuidedMachine(SentenceMachine):
+    """Spells the sentence, the likeliest phones, and says its units in order, each once.
 
-    The number of units is bounded by the text and the frames of a unit are bounded too, so every sentence ends.
-    ``cut`` tells whether a bound had to be used. ``rewind`` goes back, to say something again.
+    The number of units is bounded by the text and the frames of a unit are bounded too.
     """
 
-    def __init__(
-        self, lm: SpeechLM, text: str, voice: str, options: SpeakOptions, random: np.random.Generator | None = None
-    ):
-        self.lm, self.options, self.random = lm, options, random or np.random.default_rng()
-        self.text, self.voice = text, voice
-        self.units: list[str] = []
-        self.spoken: list[SpokenUnit] = []
-        self.cut = False
-        self._state: LmState | None = None
-        self._thought: list[Tensor] = []  # what the model has read since its prompt, to spell ...
-        self._read: list[_Read] = []  # ... and to say
-        self._said: list[int] = []  # numbers of the units in ``spoken``
-        self._tokens: list[int] = []  # speech ids of all codes said
-        self._next_unit = 0
-
-    @property
-    def num_said(self) -> int:
-        """Tokens said so far."""
-        return len(self._tokens)
-
-    @torch.inference_mode()
-    def __iter__(self) -> Iterator[int]:
-        """Says the sentence, or goes on after what was said before."""
-        self.spell()
-        while self._next_unit < len(self.units):
-            number = self._next_unit
-            self._next_unit = number + 1
-            yield from self._say(number)
-            self._next_unit = self.unit_after(number)
-
-    @torch.inference_mode()
-    def spell(self) -> list[str]:
-        """The units that the text is said in; nothing of it is said yet."""
-        if self._state is None:
-            self._state = self.begin()
-            self.units = self._think(self._state)
-        return self.units
-
-    def unit_after(self, number: int) -> int:
-        """Which unit follows: the next. (A decoder that loses its place is made by overriding this.)"""
-        return number + 1
+    _read: list[_Read]
+    _said: list[int]  # numbers of the units in ``spoken``
 
     def rewind(self, num_frames: int, unit: int, temperature: float | None = None) -> None:
-        """Forgets all but the first ``num_frames`` tokens; iterating goes on with the beginning of ``unit``.
+        """Forgets all but the first ``num_frames`` codes, and goes on with the beginning of ``unit``.
 
         Args:
             num_frames: fewer than have been said, unless the sentence has ended.
             temperature: of the semantic tokens from here on.
         """
-        assert self._state is not None
         keep = 0
         for read in self._read:
             # Of what was read after the last token that stays: that token itself, and units that were empty.
@@ -123,17 +128,12 @@ class SentenceTokens:
             if read.num_frames > num_frames or not (read.num_frames < num_frames or token or read.unit < unit):
                 break
             keep += 1
-        if self.lm.merges:
-            self.lm.take_back(self._state, len(self._read) - keep)
-        else:
-            self._state = self.begin()
-            self.lm.hidden(torch.cat([*self._thought, *(read.row for read in self._read[:keep])], 1), self._state)
-        del self._read[keep:]
+        crop = len(self._read) - keep + (self.request.crop if isinstance(self.request, Feed) else 0)
+        del self._read[keep:], self.codes[num_frames:]
         self._settle(num_frames, unit)
-        del self._tokens[num_frames:]
-        self._next_unit = unit
         if temperature is not None:
             self.options = replace(self.options, semantic=replace(self.options.semantic, temperature=temperature))
+        self._continue(self._say(unit, crop))
 
     def _settle(self, num_frames: int, unit: int) -> None:
         """Takes it that the units before ``unit`` were said in ``num_frames`` frames, each once, whatever was tried."""
@@ -149,55 +149,80 @@ class SentenceTokens:
         if self.spoken:
             self.spoken[-1].num_frames = num_frames - self.spoken[-1].start_frame
 
-    def _say(self, number: int) -> Iterator[int]:
-        """The tokens of one unit."""
-        vocabulary = self.lm.vocabulary
-        unit = self.units[number]
-        spoken = SpokenUnit(unit, len(self._tokens))
-        self.spoken.append(spoken)
-        self._said.append(number)
-        silent = unit == START or unit in BOUNDARIES
-        places = self._places(MAX_ELAPSED, units=self._around(number))
-        # A unit begins in the group that ends the one before.
-        group = [*self._tokens[self._read[-1].num_frames :], ADVANCE] if self._read else [SAY]
-        lasts, limit = 1.0, self._length_quantile()
-        begins = True
-        while True:
-            row = self._at(group, places, spoken.num_frames)
-            self._read.append(_Read(len(self._tokens), number, begins, row))
-            hidden = self.lm.hidden(row, self._state)[:, -1]
-            group, begins = [], False
-            for slot in range(self.lm.rows.config.frames_per_step):
-                if slot:
-                    hidden = self.lm.rows.after(hidden, torch.tensor([group[-1]], device=self._device))
-                logits = self.lm.rows.logits(hidden)[0].cpu().numpy()
-                if spoken.num_frames >= self.options.max_unit_frames:
-                    self.cut = True
-                    return
-                # A phone lasts a frame at least; a boundary may last none.
-                if silent or spoken.num_frames:
-                    lasts *= 1 - self._chance_of_going_on(logits, spoken.num_frames)
+    def _run(self) -> Asking:
+        self._read, self._said = [], []
+        yield from self._spell()
+        yield from self._say(0)
+
+    def _spell(self) -> Asking:
+        """Finds the units, letter by letter.
+
+        Most letters make one phone or none, so a phone and the beginning of the next letter may be read together, and the
+        latter is forgotten if the letter makes more. It saves a step for most letters.
+        """
+        vocabulary, words = self.layout.vocabulary, words_of(self.sentence.text)
+        boundaries = iter(word.boundary for word in words)
+        steps = self.layout.spell(zip(self.sentence.word_ids, (word.letters for word in words), strict=True))
+        phones = [n for n, unit in enumerate(vocabulary.units) if unit not in (START, *BOUNDARIES)]
+        candidates = np.array([ADVANCE, *(vocabulary.first_unit + n for n in phones)])
+        units, crop = [START], 0
+        known: np.ndarray | None = None  # the logits of this step, where it was read ahead
+        step = next(steps, None)
+        while step is not None:
+            logits = (yield Feed(step.positions, step.ahead, crop)) if known is None else known[None]
+            ahead = logits[1] if len(logits) > 1 else None
+            token = int(candidates[self._allowed(logits[0][candidates], step, units).argmax()])
+            known, crop = (ahead, 0) if token == ADVANCE else (None, 0 if ahead is None else len(step.ahead))
+            if token != ADVANCE:
+                units.append(vocabulary.units[token - vocabulary.first_unit])
+            elif step.closes_word:
+                units.append(next(boundaries))  # the text tells
+            step = answered(steps, token)
+        self.units = units
+
+    def _allowed(self, logits: np.ndarray, step: Spelling, units: Sequence[str]) -> np.ndarray:
+        """Letters may be silent, but not all letters of a word, and a letter has so many phones at most."""
+        if step.positions[-1].elapsed == MOST_PHONES:
+            self.cut = True
+            return logits[:1]
+        if step.closes_word and units[-1] in (START, *BOUNDARIES):
+            logits[0] = -np.inf
+        return logits
+
+    def _order(self, unit: int) -> Iterable[int]:
+        """The numbers of the units to be said, from this one on; asked for one by one."""
+        return range(unit, len(self.units))
+
+    def _say(self, first: int, crop: int = 0) -> Asking:
+        """Says units from the first one on, after what has been read."""
+        first_code, windows = self.layout.vocabulary.first_code, self.layout.windows(self.units)
+        for number in self._order(first):
+            spoken = SpokenUnit(self.units[number], len(self.codes))
+            # A unit begins in the group that ends the one before.
+            said = [first_code + code for code in self.codes[self._read[-1].num_frames :]] if self._read else []
+            steps = self.layout.unit([*said, ADVANCE] if self._read else [SAY], windows[number])
+            lasts, limit = 1.0, self._length_quantile()
+            position, begins = next(steps, None), True
+            while position is not None:
+                logits = yield Feed([position], crop=crop)
+                if begins:
+                    self.spoken.append(spoken)
+                    self._said.append(number)
+                self._read.append(_Read(len(self.codes), number, begins))
+                crop, begins = 0, False
+                group: list[int] = []
+                while len(group) < self.layout.frames_per_step:
+                    if group:
+                        logits = yield group[-1]
+                    lasts *= self._chance_of_staying(logits[0], spoken)
                     if lasts <= limit:
-                        return
-                code = draw(logits[vocabulary.first_code :], self.options.semantic, self.random)
-                group.append(vocabulary.first_code + code)
-                self._tokens.append(group[-1])
-                spoken.num_frames += 1
-                yield code
-
-    def _around(self, number: int) -> Sequence[int]:
-        """The unit with its neighbours, as rows of the window."""
-        vocabulary = self.lm.vocabulary
-        window = unit_window(vocabulary)
-        first = max(0, number - window.before)
-        near = self.units[first : number + window.after + 1]
-        return window.rows([vocabulary.unit_index[unit] for unit in near])[number - first]
-
-    def begin(self) -> LmState:
-        """Runs the prompt, on which the router decides: the sentence and the voice that is to say it."""
-        lm = self.lm
-        marker = self._at([lm.vocabulary.voice_id(self.voice)], self._places(0), 0)
-        return lm.begin(self._text(lm.text_ids(self.text)), marker)
+                        group.append(ADVANCE)
+                        break
+                    code = draw(logits[0, first_code:], self.options.semantic, self.random)
+                    group.append(first_code + code)
+                    self.codes.append(code)
+                    spoken.num_frames += 1
+                position = answered(steps, group)
 
     def _length_quantile(self) -> float:
         """The unit ends when the model's probability that it lasts on has fallen to this.
@@ -205,98 +230,21 @@ class SentenceTokens:
         Drawing at every frame would be a draw from the whole distribution of lengths, and the model's has all the variety of
         speech without all of its reasons: such speech is jerky. The middle of the distribution is what listeners follow.
         """
-        spread = self.options.length_spread
-        return 0.5 + spread * (self.random.random() - 0.5)
+        return max(0.0, 0.5 + self.options.length_spread * (self.random.random() - 0.5))
 
-    def _chance_of_going_on(self, logits: np.ndarray, num_frames: int) -> float:
-        """That the next unit begins now, at temperature 1: a lower one would shorten every unit, since ADVANCE is one
+    def _chance_of_staying(self, logits: np.ndarray, spoken: SpokenUnit) -> float:
+        """That the next unit does not begin now, at temperature 1: a lower one would shorten every unit, since ADVANCE is one
         token and competes with the sum of many codes.
 
         A unit that lasts longer than speech does is pushed on, harder with every frame: at such lengths the model has seen
         nothing.
         """
-        first = self.lm.vocabulary.first_code
-        stay = np.logaddexp.reduce(logits[first:])
-        push = PUSH_PER_FRAME * max(0, num_frames - self.options.long_unit_frames)
-        return float(
-            0.5 + 0.5 * np.tanh((logits[ADVANCE] + self.options.pace + push - stay) / 2)
-        )  # the logistic function
-
-    def _think(self, state: LmState) -> list[str]:
-        """Spells the words letter by letter, the likeliest phones; leaves the sequence just before SAY.
-
-        Most letters make one phone or none, so where positions can be taken back, a phone and the beginning of the next letter
-        go through the model together, and the latter is taken back if the letter makes more. It saves a step for most letters.
-        """
-        lm, vocabulary = self.lm, self.lm.vocabulary
-        first, last = vocabulary.first_unit, vocabulary.first_code
-        allowed = torch.full((vocabulary.size,), -torch.inf, device=self._device)
-        allowed[first:last] = 0.0
-        for mark in (START, *BOUNDARIES):
-            allowed[first + vocabulary.unit_index[mark]] = -torch.inf
-        units = [START]
-        letters = self._letters()
-        begun: Tensor | None = None  # the hidden state at the beginning of a letter, when it is known already
-        for n, letter in enumerate(letters):
-            self._thought.append(letter.begin)
-            hidden = lm.hidden(letter.begin, state)[:, -1] if begun is None else begun
-            begun, count = None, 0
-            ahead = None if not lm.merges or n + 1 == len(letters) else letters[n + 1].begin
-            while True:
-                # Letters may be silent, but not all letters of a word.
-                allowed[ADVANCE] = -torch.inf if letter.closes_word and units[-1] in (START, *BOUNDARIES) else 0.0
-                token = int((lm.rows.logits(hidden)[0] + allowed).argmax())
-                if token == ADVANCE:
-                    break
-                if begun is not None and ahead is not None:
-                    lm.take_back(state, ahead.shape[1])
-                    begun = None
-                units.append(vocabulary.units[token - first])
-                count += 1
-                said = self._at([token], letter.places, count)
-                self._thought.append(said)
-                if ahead is None or count == MOST_PHONES:
-                    hidden = lm.hidden(said, state)[:, -1]
-                else:
-                    out = lm.hidden(torch.cat([said, ahead], 1), state)
-                    hidden, begun = out[:, 0], out[:, -1]
-                if count == MOST_PHONES:
-                    self.cut = True
-                    break
-            if letter.closes_word:
-                units.append(letter.boundary)  # the text tells
-        return units
-
-    def _letters(self) -> list[_Letter]:
-        """All letters of the text, the first of a word with the word before it."""
-        letters = []
-        for word in words_of(self.text):
-            before = [self._text(self.lm.word_ids(word.written))]
-            for place, window in enumerate(letter_windows(word.letters), start=1):
-                places = self._places(MOST_PHONES, letters=window)
-                begin = torch.cat([*before, self._at([ADVANCE], places, 0)], 1)
-                letters.append(_Letter(begin, places, word.boundary, place == len(word.letters)))
-                before = []
-        return letters
-
-    @property
-    def _device(self) -> torch.device:
-        return self.lm.rows.token.weight.device
-
-    def _text(self, ids: list[int]) -> Tensor:
-        return self.lm.embed_text(torch.tensor([ids], device=self._device))
-
-    def _places(
-        self, last: int, units: Sequence[int] | None = None, letters: Sequence[int] = LETTER_WINDOW.none
-    ) -> Tensor:
-        """What tells the places of one unit or letter after 0 to ``last`` frames or phones, ``[last + 1, D]``."""
-        vocabulary, device = self.lm.vocabulary, self._device
-        near = torch.tensor(unit_window(vocabulary).none if units is None else units, device=device)
-        elapsed = torch.arange(last + 1, device=device)
-        voice = torch.tensor(vocabulary.voice_id(self.voice), device=device)
-        return self.lm.rows.where(voice, near, elapsed, torch.tensor(letters, device=device))
-
-    def _at(self, group: Sequence[int], places: Tensor, elapsed: int) -> Tensor:
-        """A group's embedding ``[1, 1, D]`` at one of the places, in the backbone's type."""
-        row = self.lm.rows.group(group) + places[min(elapsed, len(places) - 1)]
-        return row[None, None].to(self.lm.backbone.dtype)
+        if spoken.num_frames >= self.options.max_unit_frames:
+            self.cut = True
+            return 0.0
+        if not spoken.num_frames and spoken.unit not in (START, *BOUNDARIES):
+            return 1.0  # a phone lasts a frame at least; a boundary may last none
+        push = PUSH_PER_FRAME * max(0, spoken.num_frames - self.options.long_unit_frames)
+        stay = np.logaddexp.reduce(logits[self.layout.vocabulary.first_code :])
+        # The logistic function, which does not overflow as a hyperbolic tangent.
+        return float(0.5 - 0.5 * np.tanh((logits[ADVANCE] + self.options.pace + push - stay) / 2))

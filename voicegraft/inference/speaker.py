@@ -26,10 +26,10 @@ from voicegraft.core.messages import Question
 from voicegraft.core.runtime import pick_device
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.guard.guarded import GuardedTokens
+from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
-from voicegraft.inference.plain import PlainTokens, sentence_tokens
 from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_words
-from voicegraft.inference.sentence import SentenceTokens, SpeakOptions
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.inference.writer import Writer, Writing, WritingOptions, WritingReport
 from voicegraft.text.spoken_form import SpokenForm
@@ -37,7 +37,6 @@ from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 
 SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
-MERGE_BELOW = 200_000_000  # parameters; smaller models get a merged copy for speed
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class _Listeners:
 
 
 # What says a piece of a sentence, what watches it, and where it starts, in seconds.
-_Part = tuple[SentenceTokens | PlainTokens, GuardedTokens | None, float]
+_Part = tuple[SentenceTokens, GuardedTokens | None, float]
 
 
 class AnswerStream(SpeechStream):
@@ -167,8 +166,6 @@ class Speaker(Loadable):
         self.writer = Writer(pack.lm)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             cast(nn.Module, model).to(device)
-        if sum(p.numel() for p in pack.lm.parameters()) < MERGE_BELOW:
-            pack.lm.merge_for_speed()  # copies the weights where they are by now
 
     @staticmethod
     def load(
@@ -359,16 +356,18 @@ class Speaker(Loadable):
             num_samples += len(chunk)
             yield chunk
 
-    def _guarded(self, tokens: SentenceTokens | PlainTokens) -> GuardedTokens | None:
-        monitor, policy = self.pack.monitor, tokens.options.guard
-        if monitor is None or policy.mode == "off" or isinstance(tokens, PlainTokens):
+    def _guarded(self, tokens: SentenceTokens) -> GuardedTokens | None:
+        monitor, policy = self.pack.monitor, tokens.machine.options.guard
+        if monitor is None or policy.mode == "off" or self.pack.lm.rows.config.layout != "guided":
             return None  # without a pronunciation there is nothing to watch it by
-        return GuardedTokens(tokens, monitor, tokens.voice, policy)
+        return GuardedTokens(tokens, monitor, tokens.machine.voice, policy)
 
     def _spoken(self, form: SpokenForm, parts: list[_Part], end_sec: float) -> SpokenSentence:
         guards = [guarded for _, guarded, _ in parts if guarded is not None]
         failed = any(guarded.failed for guarded in guards)
-        said = [(tokens.text, guarded.spoken if guarded else tokens.spoken, start) for tokens, guarded, start in parts]
+        said = [
+            (t.machine.sentence.text, guarded.spoken if guarded else t.spoken, start) for t, guarded, start in parts
+        ]
         spans = self.pack.frontend.word_spans(form.written, form.text)
         return SpokenSentence(
             form.written,
@@ -376,7 +375,7 @@ class Speaker(Loadable):
             parts[0][2],
             end_sec,
             spoken_words(spans, said, self.pack.token_sec),
-            "failed" if failed else "cut" if any(tokens.cut for tokens, _, _ in parts) else "ok",
+            "failed" if failed else "cut" if any(tokens.machine.cut for tokens, _, _ in parts) else "ok",
             tuple(fault for guarded in guards for fault in guarded.faults),
             tuple(fault for guarded in guards for fault in guarded.unmended),
             sum(guarded.num_retries for guarded in guards),

@@ -28,8 +28,8 @@ from voicegraft.data.corpora import book_paragraphs, readable_sentences
 from voicegraft.data.lexicon import Lexicon, read_dictionary
 from voicegraft.data.manifest import Utterance, write_manifest
 from voicegraft.data.prepared import DONE, Clip, PreparedSpeech
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
-from voicegraft.inference.sentence import SentenceTokens
 from voicegraft.recipes.command import recipe_config
 from voicegraft.text.frontend import Frontend, spoken_text
 from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS, phones_by_word, words_of
@@ -65,7 +65,6 @@ def align(config: AlignConfig) -> None:
         raise VoicegraftError(
             f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"
         )
-    pack.lm.merge_for_speed()
     speech.clips = [
         replace(clip, utterance=replace(clip.utterance, text=spoken_text(pack.frontend, clip.utterance.text)))
         for clip in tqdm(speech.clips, desc="spoken forms", unit="text", mininterval=2)
@@ -115,7 +114,7 @@ def pronounce(pack: Pack, words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for start in tqdm(range(0, len(words), WORDS_AT_ONCE), desc="pronunciations", unit="list", mininterval=2):
         some = words[start : start + WORDS_AT_ONCE]
         text = " ".join(some).capitalize() + "."
-        units = SentenceTokens(pack.lm, text, pack.acoustic.config.voices[0], pack.header.options).spell()
+        units = sentence_tokens(pack.lm, text, pack.acoustic.config.voices[0], pack.header.options).spell()
         entries.update(zip(some, phones_by_word(units), strict=True))
     return entries
 

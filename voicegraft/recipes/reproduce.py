@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import DynamicCache
 
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.config import to_dict
@@ -45,10 +44,11 @@ from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_row
 from voicegraft.evaluation.tasks import spoken_qa
 from voicegraft.evaluation.tasks.harness import local_tasks, need_harness, run_task
 from voicegraft.evaluation.tasks.routing import confusion
+from voicegraft.fusion.decoders.folded import FoldedDecoder
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
-from voicegraft.inference.plain import sentence_tokens
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import recipe_config
 from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
@@ -257,8 +257,9 @@ class Bench:
     def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
         lm, options = speaker.pack.lm, speaker.pack.header.options
-        forms = (form for text in prompts for form in speaker.pack.frontend.sentences([text]))
-        gates = [sentence_tokens(lm, text, self.voice, options).begin().gates for form in forms for text in form.parts]
+        said = (part for text in prompts for form in speaker.pack.frontend.sentences([text]) for part in form.parts)
+        begins = [sentence_tokens(lm, text, self.voice, options).machine.prompt for text in said]
+        gates = [lm.start(begin).decoding.gates for begin in begins]
         if any(gate != SPEECH for gate in gates if isinstance(gate, str)) or not all(isinstance(g, str) for g in gates):
             return identity
         weights = {
@@ -313,22 +314,15 @@ def decode_cost(lm: SpeechLM, turns: int = 15, turn_steps: int = 8, rounds: int 
     config = lm.rows.config
     x = torch.randn(1, 1, config.width, device=lm.rows.token.weight.device) * lm.rows.token.weight.std()
     text = lm.embed_text(torch.tensor([lm.text_ids("The river ran slowly past the old mill.")], device=x.device))
-    lm.merge_for_speed()
 
     def ours() -> Callable[[], object]:
         state = lm.begin(text, x)
         return lambda: lm.hidden(x, state)
 
     def bare() -> Callable[[], object]:
-        if lm.merges:
-            decoder = lm.merged_decoder(torch.zeros(len(lm.mole.names)))
-            cache = decoder.start()
-            decoder(torch.cat([text, x], 1), cache)
-            return lambda: decoder(x, cache)
-        past = DynamicCache()
-        inner = lm.backbone.base_model
-        inner(inputs_embeds=torch.cat([text, x], 1), past_key_values=past, use_cache=True)
-        return lambda: inner(inputs_embeds=x, past_key_values=past, use_cache=True)
+        state = lm.decoder.start(None)
+        lm.decoder.step([torch.cat([text, x], 1)[0]], [state])
+        return lambda: lm.decoder.step([x[0]], [state])
 
     def seconds(step: Callable[[], object]) -> float:
         started = time.process_time()
@@ -345,7 +339,7 @@ def decode_cost(lm: SpeechLM, turns: int = 15, turn_steps: int = 8, rounds: int 
     return {
         "ratio": statistics.median(own / other for own, other in took),
         "step_ms": 1000 * statistics.median(own for own, _ in took),
-        "engine": "merged copy" if lm.merges else "fused layers",
+        "engine": "merged copy" if isinstance(lm.decoder, FoldedDecoder) else "fused layers",
     }
 
 

@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from voicegraft.data.manifest import read_manifest
 from voicegraft.evaluation.judges.faults import FaultJudge
 from voicegraft.evaluation.judges.word_alignment import AlignmentError, ForcedAligner
 from voicegraft.evaluation.metrics.rates import duration_budget_sec
-from voicegraft.evaluation.speech.fault_injection import KINDS
+from voicegraft.evaluation.speech.fault_injection import KINDS, FaultyMachine
 from voicegraft.evaluation.speech.robustness_suite import load_suite
 from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.guard.monitor import Monitor
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.report import SpokenSentence
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker, Speech
@@ -98,11 +100,12 @@ def fault_injection(config: RobustnessConfig, speaker: Speaker, voice: str, ledg
     for kind, item, n in _share_of(todo, config, "fault-injection", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         random_numbers = np.random.default_rng(n)
         text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0]
-        double = KINDS[kind](speaker.pack.lm, text, voice, options, random_numbers, draw=random.Random(f"{kind} {n}"))
+        machine = partial(KINDS[kind], draw=random.Random(f"{kind} {n}"))
+        double = sentence_tokens(speaker.pack.lm, text, voice, options, random_numbers, machine=machine)
         guarded = GuardedTokens(double, monitor, voice, options.guard)
         handed = list(guarded)
         first = guarded.faults[0] if guarded.faults else None
-        at = double.planted_at
+        at = cast(FaultyMachine, double.machine).fault_at
         again = Monitor(monitor, double.units, voice, options.guard.sensitivity)
         sound = again.push(handed, ended=True) is None
         ledger.add(

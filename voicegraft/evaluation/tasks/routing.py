@@ -11,8 +11,8 @@ from torch import Tensor
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.mole import Routing
 from voicegraft.fusion.router import RouterState
-from voicegraft.fusion.speech_lm import FixedRouting, SpeechLM
-from voicegraft.inference.plain import sentence_tokens
+from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 
 
@@ -38,8 +38,8 @@ def confusion(lm: SpeechLM, texts: Sequence[list[int]], sentences: Sequence[tupl
             lm.backbone.base_model(input_ids=torch.tensor([ids], device=lm.rows.token.weight.device), use_cache=False)
         counts[TEXT][_chosen(lm, gates, slice(1 if len(ids) > 1 else 0, None))] += 1
     for sentence, voice in sentences:
-        state = sentence_tokens(lm, sentence, voice, SpeakOptions()).begin()
-        counts[SPEECH][_chosen(lm, state.gates, slice(-1, None))] += 1
+        state = lm.start(sentence_tokens(lm, sentence, voice, SpeakOptions()).machine.prompt)
+        counts[SPEECH][_chosen(lm, state.decoding.gates, slice(-1, None))] += 1
     totals = {task: sum(row.values()) for task, row in counts.items()}
     return {
         "decided_by": _decided_by(lm),
@@ -61,8 +61,6 @@ def _chosen(lm: SpeechLM, gates: str | Tensor | Routing, positions: slice) -> st
         return gates
     if isinstance(gates, RouterState):
         weights = _mean(_gates_of(gates, positions))
-    elif isinstance(gates, FixedRouting):
-        weights = _mean([gates.gates])
     else:
         assert isinstance(gates, Tensor)
         weights = _mean([gates])
