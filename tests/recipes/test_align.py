@@ -94,6 +94,6 @@ def test_a_pack_that_cannot_align_is_refused(tmp_path: Path) -> None:
     shutil.copytree(DEFAULT_PACK, tmp_path / "pack")
     shutil.rmtree(tmp_path / "pack" / "monitor")
     with pytest.raises(VoicegraftError, match="has no monitor or does not spell, so it cannot align"):
-        align(AlignConfig(str(tmp_path), pack=str(tmp_path / "pack")))
+        align(AlignConfig(str(tmp_path), teacher=str(tmp_path / "pack")))
     with pytest.raises(VoicegraftError, match=r"expected plain text at .*nowhere \(align.text\)"):
         align(AlignConfig(str(tmp_path), text=str(tmp_path / "nowhere")))

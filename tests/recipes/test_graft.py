@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,9 +21,12 @@ from voicegraft.audio.io import write_audio
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.guard.guarded import GuardPolicy
+from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import graft as road
-from voicegraft.recipes.graft import GraftConfig, graft, main
+from voicegraft.recipes.graft import graft, main
+from voicegraft.recipes.graft_config import GraftConfig
+from voicegraft.recipes.stages import remember
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOP = {"steps": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1, "validate_every": 2, "precision": "no"}
@@ -167,7 +171,7 @@ def test_the_plan_alone_does_nothing(
     main([str(config), "--plan"])
     shown = capsys.readouterr().out.splitlines()
     stages = ["prepare", "align", "semantic", "codec", "tokens", "monitor", "acoustic", "expert"]
-    assert [line.split()[0] for line in shown[2:-1]] == [*stages, "sentences", "router", "pack"]
+    assert [line.split()[0] for line in shown[2:-1]] == [*stages, "router", "pack"]
     assert all(line.endswith("to do") for line in shown[2:-1])
     assert shown[-1].startswith("to do") and shown[-1].endswith("MB free")
     assert not (tmp_path / "work" / "speech").exists()
@@ -215,9 +219,8 @@ def test_a_work_folder_that_was_begun_otherwise_is_refused(
     monkeypatch.setattr(road, "align", lambda _: None)
     with pytest.raises(VoicegraftError, match="stage align stopped"):
         graft(load_config(GraftConfig, path))
-    graft(
-        load_config(GraftConfig, path, ["speech.lora.rank=3", "workers=2"]), only_plan=True
-    )  # not begun: free to change
+    free = ["speech.lora.rank=3", "workers=2", "speech.work=x"]  # not begun, of no consequence, or the graft's own
+    graft(load_config(GraftConfig, path, [*free, "plan=true"]))
     with pytest.raises(VoicegraftError, match="begun with another corpus and has done prepare with it"):
         graft(load_config(GraftConfig, path, ["corpus.val_share=0.5"]))
 
@@ -226,16 +229,61 @@ def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
     tmp_path: Path, recordings: Path, qwen: Path
 ) -> None:
     work = tmp_path / "work"
-    config = load_config(GraftConfig, written(tmp_path / "graft.yaml", work, recordings, qwen))
-    work.mkdir()
-    road._remember(config, work)
+    config = load_config(GraftConfig, written(tmp_path / "graft.yaml", work, recordings, qwen), ["plan=true"])
+    graft(config)
     before = json.loads((work / "graft.json").read_text())
     assert before.pop("frontend") == "english"
     (work / "graft.json").write_text(json.dumps(before))
     (work / "cost.json").write_text(json.dumps({"expert": {"minutes": 1.0, "done": True}}))
-    road._remember(config, work)
+    graft(config)
+    other = dataclasses.replace(config, frontend="verbatim")
     with pytest.raises(VoicegraftError, match="begun with another frontend and has done expert with it"):
-        road._remember(dataclasses.replace(config, frontend="verbatim"), work)
+        remember(work, road._stages(other, work), other, road._settings)
+
+
+def test_a_configuration_that_an_older_version_noted_still_counts(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
+    monkeypatch.setattr(road, "align", lambda _: None)
+    with pytest.raises(VoicegraftError, match="stage align stopped"):
+        graft(load_config(GraftConfig, path))
+    noted = tmp_path / "work" / "graft.json"
+    old = json.loads(noted.read_text())
+    kept = {key: old[key] for key in ("backbone", "corpora", "corpus", "semantic", "codec", "speech")}
+    kept["align"] = {"work": "runs/mine", "pack": "", "num_words": 4000}  # as they were called, and where they lay
+    noted.write_text(json.dumps(kept))
+    with pytest.raises(VoicegraftError, match="stage align stopped"):
+        graft(load_config(GraftConfig, path))
+    noted.write_text(json.dumps({**kept, "corpus": {**kept["corpus"], "shard_size": 3}}))
+    with pytest.raises(VoicegraftError, match="begun with another corpus"):
+        graft(load_config(GraftConfig, path))
+
+
+def test_a_teacher_lends_its_tokenizers(tmp_path: Path, recordings: Path, qwen: Path) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(DEFAULT_PACK, teacher)
+    (teacher / "semantic" / "mark").write_text("mine")
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, teacher=str(teacher))
+    config = load_config(GraftConfig, path)
+    stages = {stage.name: stage for stage in road._stages(config, tmp_path / "work")}
+    for name in ("semantic", "codec"):
+        assert "teacher" in stages[name].depends
+        stages[name].run()
+    assert (tmp_path / "work" / "semantic" / "mark").read_text() == "mine"
+    assert (tmp_path / "work" / "codec" / "config.json").is_file()
+
+
+def test_every_stage_says_what_it_depends_on_with_keys_that_there_are(
+    tmp_path: Path, recordings: Path, qwen: Path
+) -> None:
+    for kind in ({}, parts("own codec", tmp_path)):
+        path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, **kind)
+        stages = road._stages(load_config(GraftConfig, path), tmp_path / "work")
+        names = {field.name for field in dataclasses.fields(GraftConfig)}
+        assert {key for stage in stages for key in stage.depends} <= names
+        trained = [stage for stage in stages if stage.together]
+        assert trained and all(stage.depends for stage in trained)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +300,9 @@ def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
         ("frontend=verbatim", "the guided layout spells words in English phones and needs frontend: english"),
         ("frontend=klingon", "expected the frontend to be one of english, verbatim, got 'klingon'"),
         ("seech.layout=plain", "did you mean 'speech'"),
+        ("teacher=nowhere/at/all", "there is no such folder"),
+        ("teacher={qwen}", "found no pack.json"),
+        ("align.pack=other", "align.pack: unknown key; it is called 'teacher' now"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_done(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.hub import resolve
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, readable_sentences
 from voicegraft.data.lexicon import Lexicon, read_dictionary
@@ -41,8 +43,10 @@ WORDS_AT_ONCE = 8  # as in the lists that experts learn to pronounce from
 
 @dataclass(frozen=True)
 class AlignConfig:
+    RENAMED: ClassVar[dict[str, str]] = {"pack": "teacher"}
+
     work: str = "runs/mine"
-    pack: str = ""  # that pronounces and aligns; empty: the pocket pack (English)
+    teacher: str = ""  # pack that pronounces and aligns; empty: the pocket pack (English)
     dictionary: str = ""  # pronouncing dictionary in CMUdict's format; the pack pronounces what it lacks
     text: str = ""  # file or folder of plain text, whose sentences are pronounced too: the more, the better
     num_sentences: int = 40_000  # of it, at most
@@ -54,13 +58,18 @@ def main(argv: list[str] | None = None) -> None:
     align(recipe_config(AlignConfig, __doc__, argv))
 
 
+def teacher_folder(teacher: str) -> Path:
+    """A pack by folder or Hub name; empty: the pocket pack."""
+    return resolve(teacher) if teacher else DEFAULT_PACK
+
+
 def align(config: AlignConfig) -> None:
     work = Path(config.work)
     out = work / "alignments" / "round0"
     if (out / DONE).is_file():
         return
     speech = PreparedSpeech(work)
-    pack = open_pack(Path(config.pack) if config.pack else DEFAULT_PACK)
+    pack = open_pack(teacher_folder(config.teacher))
     if pack.monitor is None or pack.lm.rows.config.layout != "guided":
         raise VoicegraftError(
             f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"

@@ -10,15 +10,14 @@ on where it was interrupted; what each cost is in ``work/cost.json``.
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
@@ -26,113 +25,50 @@ from voicegraft.core.files import write_text
 from voicegraft.core.hub import HUB, resolve
 from voicegraft.core.processes import is_main_process
 from voicegraft.core.runtime import single_thread
-from voicegraft.data.checks import Limits
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import shard_folders
 from voicegraft.encoders import speech_encoder as encoders
 from voicegraft.encoders.hub_models import config_of
 from voicegraft.export.card import pack_card
-from voicegraft.inference.pack import DEFAULT_PACK, PackHeader, read_header, weight_bytes, write_pack
-from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.recipes.align import AlignConfig, align
+from voicegraft.inference.pack import PackHeader, read_header, weight_bytes, write_pack
+from voicegraft.recipes.align import align, teacher_folder
 from voicegraft.recipes.command import commit, recipe_config
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
-from voicegraft.recipes.graft_plan import Estimates, show_plan
+from voicegraft.recipes.graft_config import GraftConfig
+from voicegraft.recipes.graft_scale import Scale, parameters
 from voicegraft.recipes.prepare import PrepareConfig, prepare
-from voicegraft.recipes.stages import Stage, costs, run_stages
+from voicegraft.recipes.stages import Stage, costs, remember, run_stages, show_plan
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
-from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
-from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
-from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
-from voicegraft.recipes.train_router import TrainRouterConfig, train_router
-from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
-from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
+from voicegraft.recipes.train_acoustic import train_acoustic
+from voicegraft.recipes.train_codec import train_codec
+from voicegraft.recipes.train_monitor import train_monitor
+from voicegraft.recipes.train_router import train_router
+from voicegraft.recipes.train_speech import train_speech
+from voicegraft.recipes.train_vocoder import train_vocoder
 from voicegraft.text.frontend import need_spelling, open_frontend, spoken_text
 from voicegraft.tokenizers import codec_families
 from voicegraft.tokenizers.hf_codec import HfCodec
 from voicegraft.train.engine import main_first
 
-
-@dataclass(frozen=True)
-class CorpusChoice:
-    layout: str | None = None  # of all corpora; empty: found out
-    audio_root: Path | None = None  # where files that a manifest names may lie
-    speaker: str | None = None  # of all recordings; empty: as the corpus says, else its name
-    sample_rate: int = 24_000  # Hz
-    val_share: float = 0.02  # of the texts that are held back
-    shard_size: int = 1000  # recordings
-    limits: Limits = field(default_factory=Limits)
+# Hours of audio per hour on one core of the machine that the pocket pack was made on (docs/measured/graft.md).
+PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED = 200, 40, 60
+ENCODER_PARAMETERS = 95e6  # HuBERT-base and the like
+FRAME_RATE = 50  # Hz, of tokens
+RULED = ("work", "device", "backbone", "frontend")  # keys of the parts' configurations that the graft's own overrule
 
 
-@dataclass(frozen=True)
-class SemanticChoice:
-    encoder: str = (
-        ""  # HuBERT, WavLM, w2v-BERT 2.0 or Whisper by folder or Hub name; empty: the pocket pack's tokenizer
-    )
-    layer: int = 0  # of the encoder ...
-    vocab_size: int = 2000  # ... and units of the k-means on it
-    steps: int = 1000  # of the k-means
-
-
-@dataclass(frozen=True)
-class CodecChoice:
-    model: str = (
-        ""  # Mimi, DAC or EnCodec by folder or Hub name; empty: the pocket pack's; train: one of your recordings
-    )
-    num_codebooks: int | None = None  # of a model; empty: all
-    codec: TrainCodecConfig = field(default_factory=TrainCodecConfig)  # these two for "train"
-    vocoder: TrainVocoderConfig = field(default_factory=TrainVocoderConfig)
-
-
-@dataclass(frozen=True)
-class EvaluateChoice:
-    prompts: str = ""  # text file, one per line; empty: texts of recordings that were held back
-    limit: int = 20  # prompts
-
-
-@dataclass(frozen=True)
-class GraftConfig:
-    backbone: str  # folder of a causal LM, or its name on the Hugging Face Hub
-    corpora: tuple[str, ...]  # recordings with their texts, in any layout that `voicegraft prepare` knows
-    work: str = "runs/mine"  # receives everything in between
-    out: str = "runs/mine/pack"  # the pack
-    name: str = "mine"
-    licence: str = ""  # of the pack, for its card ...
-    language: tuple[str, ...] = ("en",)  # ... and what it speaks
-    frontend: str = "english"  # how written text is read; verbatim: as it stands, for the plain layout in any language
-    default_voice: str = ""  # empty: the first
-    copy_backbone: bool | None = (
-        None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
-    )
-    workers: int = 1  # processes that prepare and tokenise
-    device: str = "auto"
-    corpus: CorpusChoice = field(default_factory=CorpusChoice)
-    align: AlignConfig = field(default_factory=AlignConfig)  # for the guided layout
-    semantic: SemanticChoice = field(default_factory=SemanticChoice)
-    codec: CodecChoice = field(default_factory=CodecChoice)
-    monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
-    acoustic: TrainAcousticConfig = field(default_factory=TrainAcousticConfig)
-    speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
-    router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
-    options: SpeakOptions = field(default_factory=SpeakOptions)
-    evaluate: EvaluateChoice | None = None  # empty: not; needs the extra "evaluate"
-
-
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     single_thread()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    only_plan = "--plan" in argv
-    config = recipe_config(GraftConfig, __doc__, [a for a in argv if a != "--plan"])
-    graft(config, only_plan)
+    graft(recipe_config(GraftConfig, __doc__, argv))
 
 
-def graft(config: GraftConfig, only_plan: bool = False) -> None:
+def graft(config: GraftConfig) -> None:
     """Raises VoicegraftError: something is missing or was done otherwise before, or a stage was interrupted."""
-    work = Path(config.work)
     # What is missing is to show before hours are spent.
     need_spelling(config.frontend, config.speech.layout)
     resolve(config.backbone)
+    read_header(teacher_folder(config.teacher))
     if config.evaluate is not None and find_spec("pocketsphinx") is None:
         raise VoicegraftError(
             "the judges of evaluate are not installed: pip install voicegraft[evaluate], or leave evaluate out"
@@ -141,61 +77,155 @@ def graft(config: GraftConfig, only_plan: bool = False) -> None:
         config_of(config.semantic.encoder, encoders.WANTED, encoders.FAMILIES)
     if config.codec.model not in ("", "train"):
         config_of(config.codec.model, "codec", codec_families.FAMILIES)
+    walk(config, _stages)
+    if not config.plan and is_main_process():
+        print(f'now: voicegraft speak "Hello." --pack {config.out}')
+
+
+def walk(config: GraftConfig, stages_of: Callable[[GraftConfig, Path], list[Stage]]) -> None:
+    """Shows the plan and, unless only that is asked for, carries it out."""
+    work = Path(config.work)
     with main_first():
-        stages = _stages(config, work)
+        stages = stages_of(config, work)
         if is_main_process():
-            _remember(config, work)
+            remember(work, stages, config, _settings)
             show_plan(config.name, work, stages)
-    if only_plan:
+    if config.plan:
         return
     run_stages(work, stages)
-    if not is_main_process():
-        return
-    minutes = sum(entry["minutes"] for entry in costs(work).values())
-    print(
-        f"{config.out}: {sum(weight_bytes(Path(config.out)).values()) / 1e6:.0f} MB of weights, {minutes:.0f} minutes"
-    )
-    print(f'now: voicegraft speak "Hello." --pack {config.out}')
+    if is_main_process():
+        minutes = sum(entry["minutes"] for entry in costs(work).values())
+        size = sum(weight_bytes(Path(config.out)).values()) / 1e6
+        print(f"{config.out}: {size:.1f} MB of weights, {minutes:.0f} minutes")
 
 
 def _stages(config: GraftConfig, work: Path) -> list[Stage]:
+    scale, guided, encoder = Scale.of(config, work), config.speech.layout == "guided", config.semantic.encoder
+    fitting = 2 * ENCODER_PARAMETERS * FRAME_RATE * 8 * 32 * config.semantic.steps  # clips of 8 s, 32 a step
+    prepares = Stage(
+        "prepare",
+        lambda: _prepare(config, work),
+        "decode, check and level the recordings",
+        result="speech",
+        depends=("corpora", "corpus"),
+        minutes=60 * scale.hours / PREPARE_SPEED / config.workers,
+        megabytes=scale.hours * 3600 * config.corpus.sample_rate * 2 / 1e6,
+    )
+    aligns = Stage(
+        "align",
+        lambda: align(replace(config.align, work=str(work), teacher=config.align.teacher or config.teacher)),
+        "time each sound",
+        result="alignments/round0/done",
+        depends=("align", "teacher"),
+        minutes=60 * scale.hours / ALIGN_SPEED,
+    )
+    units = Stage(
+        "semantic",
+        lambda: _semantic(config, work),
+        "the semantic tokenizer",
+        depends=("semantic", "teacher"),
+        minutes=scale.minutes(fitting) if encoder else 0.0,
+    )
+    reads = Stage("sentences", lambda: _sentences(config, work), "texts for the router", result="sentences.txt")
+    made_up = config.router and replace(  # a graft has no corpora of other questions
+        config.router, questions=replace(config.router.questions, dialogue=0, trivia=0, yes_or_no=0)
+    )
+    gathers = Stage(
+        "pack",
+        lambda: _pack(config, work),
+        "gather the parts",
+        result=str(Path(config.out).absolute()),
+        minutes=0.1,
+        megabytes=(2 * scale.parameters if config.copy_backbone is not False else 0) / 1e6 + 30,
+        always=True,
+    )
+    measures = Stage("evaluation", lambda: _evaluate(config, work), "measure the pack", result="evaluation/report.md")
+    return [
+        prepares,
+        *([aligns] if guided else []),
+        units,
+        *([reads] if config.router and not guided else []),  # else the alignment writes them
+        *model_stages(replace(config, router=made_up), work, scale),
+        gathers,
+        *([measures] if config.evaluate else []),
+    ]
+
+
+def model_stages(config: GraftConfig, work: Path, scale: Scale) -> list[Stage]:
+    """From speech, its alignment and a semantic tokenizer to the trained parts, for a graft as for the pocket pack."""
     here: dict[str, Any] = {"work": str(work), "device": config.device}  # of every recipe that trains
     backbone = {"backbone": str(config.backbone), "frontend": config.frontend}
-    guided, trains_codec = config.speech.layout == "guided", config.codec.model == "train"
-    stages = [Stage("prepare", lambda: _prepare(config, work), "speech", "decode, check and level the recordings")]
+    trains_codec, router, tokens_at = config.codec.model == "train", config.router, 60 / POCKET_TOKENS_SPEED
+    if config.semantic.encoder:
+        tokens_at = scale.minutes(2 * ENCODER_PARAMETERS * FRAME_RATE * 3600) / 2  # minutes an hour of audio
+    acoustic, speech = parameters(lambda: AcousticLM(config.acoustic.model)), config.speech
+    lora = 0.02 * scale.parameters * speech.lora.rank / 16
+    crops = config.acoustic.batch_size * config.acoustic.crop_frames * sum(r.steps for r in config.acoustic.rounds)
+    positions = speech.batch_positions * sum(one.loop.steps for one in speech.rounds)
 
-    def add(name: str, run: Callable[[], object], about: str, result: str = "", together: bool = False) -> None:
-        stages.append(Stage(name, run, result, about, together=together))
+    def train(
+        name: str, recipe: Callable[[Any], object], settings: Any, about: str, *depends: str, **told: Any
+    ) -> Stage:
+        """``told``: the estimates, and values of the recipe's configuration."""
+        estimates = {key: told.pop(key, None) for key in ("minutes", "megabytes")}
+        return Stage(
+            name, lambda: recipe(replace(settings, **here, **told)), about, depends=depends, together=True, **estimates
+        )
 
-    def train(name: str, recipe: Callable[[Any], object], settings: Any, about: str, **more: str) -> None:
-        add(name, lambda: recipe(replace(settings, **here, **more)), about, together=True)
-
-    if guided:
-        add("align", lambda: align(replace(config.align, work=str(work))), "time each sound", "alignments/round0/done")
-    add("semantic", lambda: _semantic(config, work), "the semantic tokenizer")
+    makes_codec = Stage("codec", lambda: _codec(config, work), "the acoustic tokenizer", depends=("codec", "teacher"))
+    stages = [
+        train("codec", train_codec, config.codec.codec, "train the acoustic tokenizer", "codec")
+        if trains_codec
+        else makes_codec,
+        Stage(
+            "tokens",
+            lambda: tokenize(TokenizeConfig(str(work), workers=config.workers, device=config.device)),
+            "tokenise the recordings",
+            minutes=2 * scale.hours * tokens_at / config.workers,
+            megabytes=scale.hours * 3600 * FRAME_RATE * 2 * 9 / 1e6,
+        ),
+    ]
     if trains_codec:
-        train("codec", train_codec, config.codec.codec, "train the acoustic tokenizer")
-    else:
-        add("codec", lambda: _codec(config, work), "the acoustic tokenizer")
-    made = TokenizeConfig(str(work), workers=config.workers, device=config.device)
-    add("tokens", lambda: tokenize(made), "tokenise the recordings")
-    if trains_codec:
-        train("vocoder", train_vocoder, config.codec.vocoder, "train the vocoder")
-    if guided:
-        train("monitor", train_monitor, config.monitor, "train what watches speech")
-    train("acoustic", train_acoustic, config.acoustic, "train the acoustic LM")
-    train("expert", train_speech, config.speech, "train the speech expert", **backbone)
-    if config.router is not None:
-        add("sentences", lambda: _sentences(config, work), "texts for the router", "sentences.txt")
-        # Questions that are made up: a graft has no corpora of others.
-        asked = replace(config.router.questions, dialogue=0, trivia=0, yes_or_no=0)
-        train("router", train_router, replace(config.router, questions=asked), "train the router", **backbone)
-    out = str(Path(config.out).absolute())
-    stages.append(Stage("pack", lambda: _pack(config, work), out, "gather the parts", always=True))
-    if config.evaluate is not None:
-        add("evaluation", lambda: _evaluate(config, work), "measure the pack", "evaluation/report.md")
-    estimate = Estimates.of(config, work)
-    return [estimate.fill(stage) for stage in stages]
+        stages.append(train("vocoder", train_vocoder, config.codec.vocoder, "train the vocoder", "codec"))
+    if speech.layout == "guided":
+        watching = scale.minutes(6 * 2e5 * config.monitor.batch_size * config.monitor.loop.steps)
+        about = "train what watches speech"
+        stages.append(train("monitor", train_monitor, config.monitor, about, "monitor", minutes=watching))
+    stages += [
+        train(
+            "acoustic",
+            train_acoustic,
+            config.acoustic,
+            "train the acoustic LM",
+            "acoustic",
+            minutes=scale.minutes(6 * acoustic * crops),
+            megabytes=acoustic * 13 / 1e6,  # the weights, and a checkpoint with two moments in float32
+        ),
+        train(
+            "expert",
+            train_speech,
+            speech,
+            "train the speech expert",
+            *("backbone", "frontend", "speech"),
+            minutes=scale.minutes(positions * (4 * scale.parameters + 6 * lora)),
+            megabytes=lora * 14 / 1e6,
+            **backbone,
+        ),
+    ]
+    if router is not None:
+        routing = scale.minutes(router.loop.steps * 2 * router.batch_positions * 4 * scale.parameters)
+        depends = ("backbone", "frontend", "router")
+        stages.append(train("router", train_router, router, "train the router", *depends, minutes=routing, **backbone))
+    return stages
+
+
+def _settings(config: GraftConfig) -> dict[str, Any]:
+    """What of a configuration makes a difference to what comes out."""
+
+    def own(part: Any) -> Any:
+        return {key: own(value) for key, value in part.items() if key not in RULED} if isinstance(part, dict) else part
+
+    return {key: own(value) for key, value in to_dict(config).items()}
 
 
 def _prepare(config: GraftConfig, work: Path) -> None:
@@ -222,7 +252,7 @@ def _semantic(config: GraftConfig, work: Path) -> None:
     if c.encoder:
         fit_units(FitUnitsConfig(c.encoder, c.layer, str(work), c.vocab_size, steps=c.steps, device=config.device))
     else:
-        _copy(DEFAULT_PACK / "semantic", work / "semantic")
+        _copy(teacher_folder(config.teacher) / "semantic", work / "semantic")
 
 
 def _codec(config: GraftConfig, work: Path) -> None:
@@ -230,8 +260,9 @@ def _codec(config: GraftConfig, work: Path) -> None:
     if c.model:
         HfCodec.from_model(c.model, c.num_codebooks).save(work / "codec", {"model": c.model})
     else:
-        _copy(DEFAULT_PACK / "vocoder", work / "vocoder")
-        _copy(DEFAULT_PACK / "codec", work / "codec")
+        for name in ("vocoder", "codec"):
+            if (teacher_folder(config.teacher) / name).is_dir():  # a codec of another family has no vocoder beside it
+                _copy(teacher_folder(config.teacher) / name, work / name)
 
 
 def _sentences(config: GraftConfig, work: Path) -> None:
@@ -302,39 +333,6 @@ def _tell_scores(config: GraftConfig, work: Path, header: PackHeader) -> None:
 def _copy(source: Path, target: Path, marker: str = "config.json") -> None:
     with atomic_folder(target, marker) as draft:
         shutil.copytree(source, draft, dirs_exist_ok=True)
-
-
-def _remember(config: GraftConfig, work: Path) -> None:
-    """Notes the configuration; refuses one with which a stage that is done would have come out otherwise."""
-    path = work / "graft.json"
-    now = {key: value for key, value in to_dict(config).items() if key in _DEPENDS}
-    if path.is_file():
-        before: dict[str, Any] = {"frontend": "english", **json.loads(path.read_text(encoding="utf-8"))}
-        done = {name for name, entry in costs(work).items() if entry["done"]}
-        for key, stages in _DEPENDS.items():
-            if before.get(key) != now[key] and done & set(stages):
-                spoilt = sorted(done & set(stages))
-                raise VoicegraftError(
-                    f"{work} was begun with another {key} and has done {', '.join(spoilt)} with it: use another work folder, "
-                    f"or restore {key} (the old one is in {path})"
-                )
-    write_text(path, json.dumps(now, indent=2))
-
-
-# Part of the configuration -> the stages that it makes. The others may change between two runs in one work folder.
-_DEPENDS: dict[str, tuple[str, ...]] = {
-    "backbone": ("expert", "router"),
-    "corpora": ("prepare",),
-    "frontend": ("expert", "router"),
-    "corpus": ("prepare",),
-    "align": ("align",),
-    "semantic": ("semantic",),
-    "codec": ("codec",),
-    "monitor": ("monitor",),
-    "acoustic": ("acoustic",),
-    "speech": ("expert",),
-    "router": ("router",),
-}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Raw data -> the evaluated pocket pack, in one command.
+"""Raw data -> the evaluated pocket pack, in one command: a graft whose data, backbone and tokenizers are made here too.
 
     voicegraft recipe pocket data=DATA work=runs/pocket out=voicegraft/packs/pocket
+    voicegraft recipe pocket data=DATA --plan    # says what would be done, and stops
 
 Every stage is skipped when its result is there, and goes on from its last checkpoint when it was interrupted. The cost of
 each stage goes to ``work/cost.json``. The pack's card gets the scores that the evaluation just measured.
@@ -9,8 +10,9 @@ each stage goes to ``work/cost.json``. The pack's card gets the scores that the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,24 +20,26 @@ from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
-from voicegraft.inference.pack import PackHeader, weight_bytes, write_pack
+from voicegraft.inference.pack import PackHeader, write_pack
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.recipes.command import commit, recipe_config
+from voicegraft.recipes.command import CONFIGS, commit, recipe_config
 from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
+from voicegraft.recipes.graft import model_stages, walk
+from voicegraft.recipes.graft_config import CodecChoice, GraftConfig
+from voicegraft.recipes.graft_scale import Scale, measured_speed
 from voicegraft.recipes.pocket.prepare import PreparePocketConfig, prepare_pocket
-from voicegraft.recipes.stages import Stage, costs, run_stages
-from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
-from voicegraft.recipes.train_acoustic import TrainAcousticConfig, train_acoustic
+from voicegraft.recipes.stages import Stage, costs
+from voicegraft.recipes.train_acoustic import TrainAcousticConfig
 from voicegraft.recipes.train_backbone import BackboneConfig, train_backbone
-from voicegraft.recipes.train_codec import TrainCodecConfig, train_codec
-from voicegraft.recipes.train_monitor import TrainMonitorConfig, train_monitor
-from voicegraft.recipes.train_router import TrainRouterConfig, train_router
+from voicegraft.recipes.train_codec import TrainCodecConfig
+from voicegraft.recipes.train_monitor import TrainMonitorConfig
+from voicegraft.recipes.train_router import TrainRouterConfig
 from voicegraft.recipes.train_semantic import TrainSemanticConfig, train_semantic
-from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
-from voicegraft.recipes.train_vocoder import TrainVocoderConfig, train_vocoder
+from voicegraft.recipes.train_speech import TrainSpeechConfig
+from voicegraft.recipes.train_vocoder import TrainVocoderConfig
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "pocket"
+HOURS, PARAMETERS = 14.5, 4.7e6  # of speech, and of the backbone: both are made on the way
 T = TypeVar("T")
 
 
@@ -44,6 +48,7 @@ class PocketConfig:
     data: str = "data"  # folder with the raw corpora (docs/data.md)
     work: str = "runs/pocket"  # receives everything in between
     out: str = "voicegraft/packs/pocket"  # the pack
+    plan: bool = False  # only says what would be done (--plan)
     default_voice: str = "kathleen"
     options: SpeakOptions = field(default_factory=SpeakOptions)
     prompts: str = "prompts/harvard_001-360.txt"  # evaluation prompts, inside data
@@ -51,68 +56,100 @@ class PocketConfig:
     evaluate: bool = True  # needs the extra "evaluate"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     single_thread()
     pocket(recipe_config(PocketConfig, __doc__, argv))
 
 
 def pocket(config: PocketConfig) -> None:
-    data, work = Path(config.data), Path(config.work)
+    """Raises VoicegraftError: a stage was interrupted or done otherwise before, or the pack forgets."""
+    walk(as_graft(config), partial(_stages, config))
 
-    def settings(cls: type[T], name: str) -> T:
-        overrides = [f"work={work}"]
-        if cls in (PreparePocketConfig, BackboneConfig):
-            overrides.append(f"data={data}")
-        path = CONFIGS / f"{name}.yaml"
-        return load_config(cls, path if path.is_file() else None, overrides)
 
-    stages: list[tuple[str, Callable[[], object]]] = [
-        ("speech", lambda: prepare_pocket(settings(PreparePocketConfig, "prepare_pocket"))),
-        ("backbone", lambda: train_backbone(settings(BackboneConfig, "backbone"))),
-        ("semantic", lambda: train_semantic(settings(TrainSemanticConfig, "semantic"))),
-        ("codec", lambda: train_codec(settings(TrainCodecConfig, "codec"))),
-        ("tokens", lambda: tokenize(settings(TokenizeConfig, "tokenize"))),
-        ("monitor", lambda: train_monitor(settings(TrainMonitorConfig, "monitor"))),
-        ("vocoder", lambda: train_vocoder(settings(TrainVocoderConfig, "vocoder"))),
-        ("acoustic", lambda: train_acoustic(settings(TrainAcousticConfig, "acoustic"))),
-        ("expert", lambda: train_speech(settings(TrainSpeechConfig, "speech"))),
-        ("router", lambda: train_router(settings(TrainRouterConfig, "router"))),
+def as_graft(config: PocketConfig) -> GraftConfig:
+    """The pocket pack as a graft: its parts are configured by the files in ``configs/pocket``."""
+    return GraftConfig(
+        backbone=str(Path(config.work) / "backbone"),
+        corpora=(),
+        plan=config.plan,
+        work=config.work,
+        out=config.out,
+        name="pocket",
+        default_voice=config.default_voice,
+        codec=CodecChoice(
+            "train", codec=_read(TrainCodecConfig, "codec"), vocoder=_read(TrainVocoderConfig, "vocoder")
+        ),
+        monitor=_read(TrainMonitorConfig, "monitor"),
+        acoustic=_read(TrainAcousticConfig, "acoustic"),
+        speech=_read(TrainSpeechConfig, "speech"),
+        router=_read(TrainRouterConfig, "router"),
+        options=config.options,
+    )
+
+
+def _read(cls: type[T], name: str, *overrides: str) -> T:
+    return load_config(cls, CONFIGS / "pocket" / f"{name}.yaml", overrides)
+
+
+def _stages(config: PocketConfig, graft: GraftConfig, work: Path) -> list[Stage]:
+    made, data = f"work={work}", f"data={config.data}"
+
+    def prepares() -> None:
+        prepare_pocket(_read(PreparePocketConfig, "prepare_pocket", made, data))
+
+    def trains_backbone() -> None:
+        train_backbone(_read(BackboneConfig, "backbone", made, data))
+
+    def trains_units() -> None:
+        train_semantic(_read(TrainSemanticConfig, "semantic", made))
+
+    out = str(Path(config.out).absolute())
+    stages = [
+        Stage("speech", prepares, "corpora, synthetic speech, words", minutes=13),
+        Stage("backbone", trains_backbone, "train the text LLM", together=True, minutes=49),
+        Stage("semantic", trains_units, "train the semantic tokenizer", together=True, minutes=53),
+        *model_stages(graft, work, Scale(HOURS, PARAMETERS, measured_speed(graft.device))),
+        Stage("pack", lambda: _pack(config, work), "gather the parts", result=out, always=True),
     ]
-    run_stages(work, [Stage(name, run) for name, run in stages])
-    out = Path(config.out)
+    if config.evaluate:
+        stages.append(Stage("evaluation", lambda: _evaluate(config, work), "measure the pack", always=True))
+    return stages
+
+
+def _pack(config: PocketConfig, work: Path) -> None:
     header = PackHeader(
         "pocket",
         default_voice=config.default_voice,
         options=config.options,
         provenance={"recipe": "pocket", **commit()},
     )
-    write_pack(out, work, header, card(config, work, None))
-    if config.evaluate:
-        names = load_config(PreparePocketConfig, None).recordings
-        report = evaluate_speech(
-            EvaluateSpeechConfig(
-                out=work / "evaluation",
-                prompts=data / config.prompts,
-                pack=out,
-                recordings=tuple(work / "corpora" / name for name in names),
-                limit=config.num_prompts,
-            )
+    write_pack(Path(config.out), work, header, card(config, work, None))
+
+
+def _evaluate(config: PocketConfig, work: Path) -> None:
+    data, out = Path(config.data), Path(config.out)
+    names = _read(PreparePocketConfig, "prepare_pocket").recordings
+    report = evaluate_speech(
+        EvaluateSpeechConfig(
+            out=work / "evaluation",
+            prompts=data / config.prompts,
+            pack=out,
+            recordings=tuple(work / "corpora" / name for name in names),
+            limit=config.num_prompts,
         )
-        shutil.copy(work / "evaluation" / "report.md", out / "EVALUATION.md")
-        kept = evaluate_forgetting(EvaluateForgettingConfig(work / "forgetting", data, work, pack=out))
-        lines = (work / "forgetting" / "report.md").read_text(encoding="utf-8").splitlines()
-        write_text(out / "FORGETTING.md", "\n".join(line for line in lines if not line.startswith("![")))
-        if not kept.passed:
-            raise VoicegraftError(
-                f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md"
-            )
-        (out / "CARD.md").write_text(card(config, work, report), encoding="utf-8")
-    print(f"{out}: {sum(weight_bytes(out).values()) / 1e6:.1f} MB of weights")
+    )
+    shutil.copy(work / "evaluation" / "report.md", out / "EVALUATION.md")
+    kept = evaluate_forgetting(EvaluateForgettingConfig(work / "forgetting", data, work, pack=out))
+    lines = (work / "forgetting" / "report.md").read_text(encoding="utf-8").splitlines()
+    write_text(out / "FORGETTING.md", "\n".join(line for line in lines if not line.startswith("![")))
+    if not kept.passed:
+        raise VoicegraftError(f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md")
+    (out / "CARD.md").write_text(card(config, work, report), encoding="utf-8")
 
 
 def card(config: PocketConfig, work: Path, report: dict[str, Any] | None) -> str:
     """The pack's card for people: what it is, its data and licences, its recipe, its cost and its scores."""
-    text = (CONFIGS / "CARD.md").read_text(encoding="utf-8")
+    text = (CONFIGS / "pocket" / "CARD.md").read_text(encoding="utf-8")
     minutes = "\n".join(f"| {name} | {entry['minutes']} |" for name, entry in costs(work).items())
     scores = "Not evaluated." if report is None else "See EVALUATION.md for the table, intervals and the worst items."
     return text.format(commit=commit().get("commit", "unknown"), cost=minutes, scores=scores)

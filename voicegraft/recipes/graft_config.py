@@ -1,0 +1,81 @@
+"""What a graft can be told: the parts' own configurations, and the choices that hold for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voicegraft.data.checks import Limits
+from voicegraft.inference.sentence import SpeakOptions
+from voicegraft.recipes.align import AlignConfig
+from voicegraft.recipes.train_acoustic import TrainAcousticConfig
+from voicegraft.recipes.train_codec import TrainCodecConfig
+from voicegraft.recipes.train_monitor import TrainMonitorConfig
+from voicegraft.recipes.train_router import TrainRouterConfig
+from voicegraft.recipes.train_speech import TrainSpeechConfig
+from voicegraft.recipes.train_vocoder import TrainVocoderConfig
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    layout: str | None = None  # of all corpora; empty: found out
+    audio_root: Path | None = None  # where files that a manifest names may lie
+    speaker: str | None = None  # of all recordings; empty: as the corpus says, else its name
+    sample_rate: int = 24_000  # Hz
+    val_share: float = 0.02  # of the texts that are held back
+    shard_size: int = 1000  # recordings
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class SemanticChoice:
+    encoder: str = ""  # HuBERT, WavLM, w2v-BERT 2.0 or Whisper by folder or Hub name; empty: the teacher's
+    layer: int = 0  # of the encoder ...
+    vocab_size: int = 2000  # ... and units of the k-means on it
+    steps: int = 1000  # of the k-means
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    model: str = ""  # Mimi, DAC or EnCodec by folder or Hub name; empty: the teacher's; train: one of your recordings
+    num_codebooks: int | None = None  # of a model; empty: all
+    codec: TrainCodecConfig = field(default_factory=TrainCodecConfig)  # these two for "train"
+    vocoder: TrainVocoderConfig = field(default_factory=TrainVocoderConfig)
+
+
+@dataclass(frozen=True)
+class EvaluateChoice:
+    prompts: str = ""  # text file, one per line; empty: texts of recordings that were held back
+    limit: int = 20  # prompts
+
+
+@dataclass(frozen=True)
+class GraftConfig:
+    backbone: str  # folder of a causal LM, or its name on the Hugging Face Hub
+    corpora: tuple[str, ...]  # recordings with their texts, in any layout that `voicegraft prepare` knows
+    work: str = "runs/mine"  # receives everything in between
+    out: str = "runs/mine/pack"  # the pack
+    plan: bool = False  # only says what would be done (--plan)
+    teacher: str = (
+        ""  # pack that aligns, and lends the tokenizers that are not chosen; empty: the pocket pack (English)
+    )
+    name: str = "mine"
+    licence: str = ""  # of the pack, for its card ...
+    language: tuple[str, ...] = ("en",)  # ... and what it speaks
+    frontend: str = "english"  # how written text is read; verbatim: as it stands, for the plain layout in any language
+    default_voice: str = ""  # empty: the first
+    copy_backbone: bool | None = (
+        None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
+    )
+    workers: int = 1  # processes that prepare and tokenise
+    device: str = "auto"
+    corpus: CorpusChoice = field(default_factory=CorpusChoice)
+    align: AlignConfig = field(default_factory=AlignConfig)  # for the guided layout
+    semantic: SemanticChoice = field(default_factory=SemanticChoice)
+    codec: CodecChoice = field(default_factory=CodecChoice)
+    monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
+    acoustic: TrainAcousticConfig = field(default_factory=TrainAcousticConfig)
+    speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
+    router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
+    options: SpeakOptions = field(default_factory=SpeakOptions)
+    evaluate: EvaluateChoice | None = None  # empty: not; needs the extra "evaluate"
