@@ -5,19 +5,25 @@ voicegraft evaluate text --cases FOLDER [--out FILE.json]
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.text.english.normalize import Normalizer
 
 REQUIRED = ("cardinal", "ordinal", "decimal", "date", "time", "money", "telephone")
 _FILE = re.compile(r"(?:test_cases_)?(\w+)\.txt$")
 _NOT_WORDS = re.compile(r"[^a-z0-9']+")
+
+
+@dataclass(frozen=True)
+class EvaluateTextConfig:
+    cases: Path  # folder that holds test_cases_CATEGORY.txt
+    out: Path | None = None  # file that gets every failure as JSON
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,9 @@ def evaluate_text(cases_dir: Path | str, out: Path | str | None = None) -> dict[
     return shares
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="voicegraft evaluate text", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=Path, required=True, metavar="FOLDER", help="holds test_cases_CATEGORY.txt")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="gets every failure as JSON")
-    given = parser.parse_args(argv)
-    evaluate_text(given.cases, given.out)
+def main(argv: Sequence[str] | None = None) -> None:
+    config = read_options(EvaluateTextConfig, argv, __doc__, "voicegraft evaluate text")
+    evaluate_text(config.cases, config.out)
 
 
 def _cases(folder: Path) -> Iterator[Case]:

@@ -9,10 +9,12 @@ equal to what.
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal
 
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.library_logging import quietly
 from voicegraft.core.runtime import single_thread
@@ -26,29 +28,30 @@ from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its --max-lora-rank takes
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="voicegraft export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--format", choices=("hf", "gguf"), required=True)
-    parser.add_argument("--out", type=Path, required=True, help="a new folder, or FILE.gguf")
-    parser.add_argument("--pack", type=Path, default=DEFAULT_PACK, help="voice pack (default: that of the package)")
-    parser.add_argument("--backbone", type=Path, help="folder of the text LLM, for a pack that does not hold it")
-    parser.add_argument("--text-expert", type=Path, help="hf: PEFT adapter folder that writes, exported as text/")
-    parser.add_argument("--dtype", choices=get_args(GgufType), help="gguf: of matrices (default: f16)")
-    parser.add_argument("--license", default="", help="hf: of the weights, for the card, such as apache-2.0")
-    parser.add_argument("--language", action="append", default=[], help="hf: for the card, such as en")
-    parser.add_argument("--base-model", default="", help="hf: the backbone's name on the Hub, for the card")
-    parser.add_argument("--dataset", action="append", default=[], help="hf: a corpus on the Hub, for the card")
-    options = parser.parse_args(argv)
+@dataclass(frozen=True)
+class ExportConfig:
+    format: Literal["hf", "gguf"]  # a checkpoint of transformers, or one file for llama.cpp
+    out: Path  # a new folder, or FILE.gguf
+    pack: Path = DEFAULT_PACK  # voice pack
+    backbone: Path | None = None  # folder of the text LLM, for a pack that does not hold it
+    text_expert: Path | None = None  # hf: PEFT adapter folder that writes, exported as text/
+    dtype: GgufType | None = None  # gguf: of matrices (default: f16)
+    license: str = ""  # hf: of the weights, for the card, such as apache-2.0
+    language: tuple[str, ...] = ()  # hf: for the card, such as en
+    base_model: str = ""  # hf: the backbone's name on the Hub, for the card
+    dataset: tuple[str, ...] = ()  # hf: corpora on the Hub, for the card
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config = read_options(ExportConfig, argv, __doc__, "voicegraft export")
     single_thread()
     with quietly():
-        export(options)
+        export(config)
 
 
-def export(options: argparse.Namespace) -> None:
+def export(options: ExportConfig) -> None:
     """Raises VoicegraftError: no such pack, a place that is taken, or a model that the format cannot hold."""
-    out: Path = options.out
+    out = options.out
     if options.format == "gguf":
         if out.suffix != ".gguf":
             raise VoicegraftError(f"expected --out FILE.gguf, got {out}")
