@@ -229,22 +229,8 @@ def _settings(config: GraftConfig) -> dict[str, Any]:
 
 
 def _prepare(config: GraftConfig, work: Path) -> None:
-    c = config.corpus
-    prepare(
-        PrepareConfig(
-            config.corpora,
-            work,
-            c.layout,
-            c.audio_root,
-            speaker=c.speaker,
-            sample_rate=c.sample_rate,
-            val_share=c.val_share,
-            shard_size=c.shard_size,
-            num_workers=config.workers,
-            features=config.codec.model == "train",
-            limits=c.limits,
-        )
-    )
+    features = config.codec.model == "train"
+    prepare(PrepareConfig(config.corpora, work, num_workers=config.workers, features=features, **vars(config.corpus)))
 
 
 def _semantic(config: GraftConfig, work: Path) -> None:

@@ -18,6 +18,8 @@ from voicegraft.recipes.train_vocoder import TrainVocoderConfig
 
 @dataclass(frozen=True)
 class CorpusChoice:
+    """As in `PrepareConfig`."""
+
     layout: str | None = None  # of all corpora; empty: found out
     audio_root: Path | None = None  # where files that a manifest names may lie
     speaker: str | None = None  # of all recordings; empty: as the corpus says, else its name
