@@ -50,18 +50,18 @@ run voicegraft graft tiny/graft.yaml backbone=voicegraft/packs/pocket/backbone c
 
 step "3 of 4: the new pack speaks"
 rm -f "$work/hello.wav"
-run voicegraft speak "The market was open in the morning." --pack "$work/pack" --out "$work/hello.wav"
+run voicegraft speak "The market was open in the morning." --guard watch --pack "$work/pack" --out "$work/hello.wav"
 [ -s "$work/hello.wav" ] || fail "no sound was made"
 
 step "4 of 4: and its text is the untouched model's"
 question="Peter has a red coat. What colour is the coat of Peter?"
-run voicegraft ask "$question" --pack "$work/pack" --out "$work/answer.wav"
+run voicegraft ask "$question" --guard watch --pack "$work/pack" --out "$work/answer.wav"
 
 grep -m1 -A5 '^| stage' "$work/pack/EVALUATION.md" || fail "there is no evaluation"
 cat <<END
 
 Listen to it: $work/hello.wav
-What you hear learnt from three minutes of speech (another voice's, so it cannot be better than that) and about three minutes of
-training. It holds its place in the text and keeps its speaker, but mumbles: the table's WER says how many words a
-recogniser gets wrong. An hour of recordings and an evening of one core make a voice (docs/measured/graft.md).
+What you hear learnt from two minutes of another voice's speech, in a few minutes of training. It holds its place in the text and
+keeps its speaker, but mumbles: WER in the table above is the share of words that a recogniser gets wrong. An hour of recordings and
+an hour of one core make a voice (docs/measured/graft.md).
 END

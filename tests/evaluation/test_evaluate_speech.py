@@ -236,9 +236,10 @@ def test_the_command_line_chooses_judges_and_audio(judges, tmp_path, monkeypatch
     main(["--audio", f"piper={audio}", *chosen, "--out", str(tmp_path / "out")])
     assert asked == [("whisper:w", "utmos:u", "wavlm-sv:s", "none")]
     assert "| speech | piper | 1 |" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
+    with pytest.raises(VoicegraftError, match="expected --audio NAME=VALUE, got 'piper'"):
         main(["--audio", "piper", "--out", str(tmp_path / "out")])
-    assert "NAME=FOLDER" in capsys.readouterr().err
+    with pytest.raises(VoicegraftError, match="no stage 'song'; choose among recordings"):
+        main(["--audio", f"piper={audio}", "--stages", "song", "--out", str(tmp_path / "out")])
 
 
 def test_command_line_prints_the_table(folders, judges, tmp_path, monkeypatch, capsys):

@@ -191,4 +191,4 @@ def test_the_command_line_makes_it(config: ListeningTestConfig, capsys: pytest.C
     assert cli.main(arguments) == 0
     assert "mos: 12 items of 4 sentences; 4 for each listener" in capsys.readouterr().out
     assert cli.main(["listen-test", "make", "--system", "x", "--out", "y"]) == 2
-    assert "expected --system NAME=FOLDER, got 'x'" in capsys.readouterr().err
+    assert "expected --system NAME=VALUE, got 'x'" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from scipy import stats
 from tests.listening import TRUTH, honest, page_results, save, write_voices
 from voicegraft import cli
 from voicegraft.evaluation.listening_test.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_test.results import Key, Listener, Trial
+from voicegraft.evaluation.listening_test.results import Key, Rater, Trial
 from voicegraft.evaluation.listening_test.scores import (
     CrossedBootstrap,
     interval,
@@ -73,7 +73,7 @@ def test_draws_without_a_rating_are_left_out() -> None:
     assert interval(3.0, draws).low == 2.0
 
 
-def listener_of(name: str, scores: dict[str, list[int]], answers: dict[str, list[str]] | None = None) -> Listener:
+def listener_of(name: str, scores: dict[str, list[int]], answers: dict[str, list[str]] | None = None) -> Rater:
     """scores: system -> one for each sentence; answers: A and B -> one for each sentence."""
     trials = [
         Trial("mos", f"s{n}", (system,), (f"{system}-{n}",), {"likeness": score, "quality": 6 - score}, "", 1.0, False)
@@ -86,7 +86,7 @@ def listener_of(name: str, scores: dict[str, list[int]], answers: dict[str, list
             Trial("ab", f"s{n}", (a, b), (f"{a}-{n}", f"{b}-{n}"), {}, answer, 1.0, False)
             for n, answer in enumerate(row)
         ]
-    return Listener(name, name, "headphones", "2026", f"{name}.json", tuple(trials))
+    return Rater(name, name, "headphones", "2026", f"{name}.json", tuple(trials))
 
 
 def key_of(*systems: str) -> Key:

@@ -21,7 +21,7 @@ def clip_of(num_words, pitch=150, pause_sec=0.0, **facts):
     return Clip(np.concatenate(parts).astype(np.float32), RATE, **facts)
 
 
-class Listener:
+class Rater:
     """Finds a fault in every clip that is to say so."""
 
     def faults(self, samples, sample_rate, text):
@@ -44,7 +44,7 @@ def test_a_row_tells_melody_pauses_and_faults(judges):
 
 
 def test_a_judge_of_faults_is_asked_and_agrees_with_the_speaker(judges):
-    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Listener())
+    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Rater())
     row = judged(listening, 1, text="say twice", faults=("noise", "repeat"))
     assert (row["faults"], row["faults_judged"]) == (["noise", "repeat"], True)
     assert judged(listening, 2)["faults"] == []
@@ -61,7 +61,7 @@ def test_fault_rates_are_wilsons_and_tell_only_what_was_listened_for(judges):
     unheard = [judged(judges, n) for n in range(20)]
     assert list(fault_rates(unheard)) == ["runaway"]
     assert fault_rates(unheard)["runaway"]["num"] == 0 < fault_rates(unheard)["runaway"]["high"]
-    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Listener())
+    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Rater())
     heard = [judged(listening, n, text="twice" if n < 5 else "once") for n in range(20)]
     rates = fault_rates(heard)
     assert rates["repeat"]["num"] == 5 and rates["repeat"]["value"] == 0.25
@@ -69,7 +69,7 @@ def test_fault_rates_are_wilsons_and_tell_only_what_was_listened_for(judges):
 
 
 def test_long_texts_are_not_listened_to_and_do_not_count(judges):
-    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Listener())
+    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Rater())
     rows = [judged(listening, 1, text="twice"), judged(listening, 2, text="word " * 41 + "twice")]
     assert [row["faults_judged"] for row in rows] == [True, False]
     rates = fault_rates(rows)
@@ -115,7 +115,7 @@ def test_the_human_is_what_melody_and_pauses_are_compared_with(judges):
 
 
 def test_the_page_tells_all_of_it(judges, tmp_path):
-    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Listener())
+    listening = Judges(judges.recognizer, judges.mos, judges.speaker, Rater())
     human = [judged(listening, n, "recordings", pitch=150) for n in range(3)]
     ours = [judged(listening, n, text="twice", pitch=180, num_retries=n) for n in range(3)]
     names = {"recognizer": "ears", "mos": "taste", "speaker": "face"}

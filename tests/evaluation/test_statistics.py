@@ -133,6 +133,7 @@ def test_swap_test_of_what_never_changes_is_one_and_of_what_always_does_is_small
     assert statistics.swap_test(Pairs(errors, lengths, errors + 1, lengths)) == pytest.approx(1e-4)
     few = Pairs(np.zeros(5), np.ones(5), np.ones(5), np.ones(5))
     assert statistics.swap_test(few) == pytest.approx(2 / 2**5)
+    assert statistics.swap_test(Pairs(np.zeros(1), np.ones(1), np.ones(1), np.ones(1))) == 1
 
 
 def test_signed_rank_test_is_wilcoxons():

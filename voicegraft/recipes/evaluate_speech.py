@@ -10,7 +10,6 @@ what another system made is judged alike, and no pack is loaded unless --pack na
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import normalise_level, trim_silence
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import Utterance, read_corpus
 from voicegraft.evaluation.judges.base import Judges
@@ -44,7 +44,7 @@ from voicegraft.evaluation.speech.items import (
     open_rows,
     run_items,
 )
-from voicegraft.evaluation.speech.test_sets import PROTOCOLS, Prompt, Protocol, read_protocol
+from voicegraft.evaluation.speech.test_sets import Prompt, Protocol, read_protocol
 
 RECORDINGS, SEMANTIC, CODEC, SPEECH = STAGES
 _RATE = 24_000  # Hz at which files are read when there is no pack to ask for its rate
@@ -52,22 +52,24 @@ _RATE = 24_000  # Hz at which files are read when there is no pack to ask for it
 
 @dataclass(frozen=True)
 class EvaluateSpeechConfig:
-    out: Path  # folder for the report and, with keep_audio, the clips
-    prompts: Path | None = None  # one prompt per line, UTF-8
-    pack: Path | None = None  # None: the pocket pack
-    protocol: str | None = None  # a public test set instead of prompts, of protocols.PROTOCOLS
-    protocol_dir: Path | None = None  # the user's copy of it
+    out: Path  # folder for the report, and under OUT/audio the clips that its page plays
+    prompts: Path | None = None  # what to say: UTF-8, one prompt per line
+    pack: Path | None = None  # voice pack; none: the pocket pack
+    protocol: str | None = None  # a public test set instead of prompts: seed-tts-eval or librispeech-pc
+    protocol_dir: Path | None = None  # your copy of that test set
     recordings: tuple[Path, ...] = ()  # folders with manifest.jsonl
-    audio: tuple[tuple[str, Path], ...] = ()  # voice and folder of what another system made
+    # Audio of any system with its texts: NAME=FOLDER; NAME is its voice, the recorded speaker's where it is one.
+    audio: tuple[tuple[str, Path], ...] = ()
     voices: tuple[str, ...] = ()  # none: all
-    stages: tuple[str, ...] = ()  # of STAGES; none: all that prompts and recordings allow
+    # "recordings", "semantic re-synthesis", "codec re-synthesis", "speech"; none: all that prompts and recordings allow
+    stages: tuple[str, ...] = ()
     limit: int | None = None  # prompts per voice and recordings per voice
-    seed: int = 0
-    keep_audio: bool = False
-    recognizer: str = "pocketsphinx"  # these four as of judges.load_judges
-    mos: str = "dnsmos"
-    speaker_judge: str = "resemblyzer"
-    fault_judge: str = "pocketsphinx"
+    seed: int = 0  # of what is spoken
+    keep_audio: bool = False  # every clip, not only the page's
+    recognizer: str = "pocketsphinx"  # or whisper:MODEL
+    mos: str = "dnsmos"  # or utmos:FILE
+    speaker_judge: str = "resemblyzer"  # or wavlm-sv:MODEL
+    fault_judge: str = "pocketsphinx"  # or none
 
 
 @dataclass(frozen=True)
@@ -84,58 +86,7 @@ class HeldBack:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="voicegraft evaluate speech",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="what to say, one per line")
-    parser.add_argument("--protocol", choices=list(PROTOCOLS), help="a public test set instead of --prompts")
-    parser.add_argument("--protocol-dir", type=Path, metavar="DIR", help="your copy of that test set")
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="voice pack (default: the pocket pack)")
-    parser.add_argument("--recordings", type=Path, metavar="FOLDER", nargs="+", action="extend", default=[])
-    parser.add_argument(
-        "--audio",
-        type=_named_folder,
-        metavar="NAME=FOLDER",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="audio of any system with its texts; NAME is its voice, the recorded speaker's where it is one",
-    )
-    parser.add_argument("--voice", metavar="V", nargs="+", action="extend", default=[], help="(default: all)")
-    parser.add_argument(
-        "--stages", nargs="+", choices=STAGES, default=[], metavar="STAGE", help="of: " + ", ".join(STAGES)
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N prompts and N recordings per voice")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--keep-audio", action="store_true", help="keep every clip under OUT/audio, not only the page's"
-    )
-    parser.add_argument("--recognizer", default="pocketsphinx", metavar="R", help="pocketsphinx or whisper:MODEL")
-    parser.add_argument("--mos", default="dnsmos", metavar="M", help="dnsmos or utmos:FILE")
-    parser.add_argument("--speaker-judge", default="resemblyzer", metavar="S", help="resemblyzer or wavlm-sv:MODEL")
-    parser.add_argument("--fault-judge", default="pocketsphinx", metavar="F", help="pocketsphinx or none")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
-    given = parser.parse_args(argv)
-    config = EvaluateSpeechConfig(
-        out=given.out,
-        prompts=given.prompts,
-        pack=given.pack,
-        protocol=given.protocol,
-        protocol_dir=given.protocol_dir,
-        recordings=tuple(given.recordings),
-        audio=tuple(given.audio),
-        voices=tuple(given.voice),
-        stages=tuple(given.stages),
-        limit=given.limit,
-        seed=given.seed,
-        keep_audio=given.keep_audio,
-        recognizer=given.recognizer,
-        mos=given.mos,
-        speaker_judge=given.speaker_judge,
-        fault_judge=given.fault_judge,
-    )
+    config = read_options(EvaluateSpeechConfig, argv, __doc__, "voicegraft evaluate speech", names={"voices": "voice"})
     evaluate_speech(config)
     print((config.out / "report.md").read_text(encoding="utf-8"))
 
@@ -204,13 +155,6 @@ def evaluate_speech(
     return report
 
 
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    if not name or not folder:
-        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
-    return name, Path(folder)
-
-
 def _read_texts(config: EvaluateSpeechConfig) -> tuple[Protocol | None, list[Prompt]]:
     if config.protocol:
         return read_protocol(config.protocol, config.protocol_dir)
@@ -269,6 +213,8 @@ def _choose_stages(config: EvaluateSpeechConfig, with_pack: bool) -> tuple[str, 
             "nothing to evaluate; give --prompts FILE, --protocol NAME, --audio NAME=FOLDER or --recordings FOLDER"
         )
     for stage in config.stages:
+        if stage not in STAGES:
+            raise VoicegraftError(f"there is no stage {stage!r}; choose among {', '.join(STAGES)}")
         if stage not in possible:
             missing = "--prompts FILE, --protocol NAME or --audio NAME=FOLDER"
             if stage != SPEECH:

@@ -4,92 +4,58 @@
     voicegraft listen-test score --key OUT/key.json RESULTS.json ... --out DIR
 
 `make` writes OUT/page/index.html, which goes to the listeners, and OUT/key.json, which does not. Each listener sends back
-one results file. `score` writes DIR/report.md and DIR/report.json.
+one results file. `score` writes DIR/report.md, .json and .html.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening_test.page import AB, KEY_NAME, MOS, ListeningTestConfig, make_listening_test
+from voicegraft.evaluation.listening_test.page import KEY_NAME, ListeningTestConfig, make_listening_test
 from voicegraft.evaluation.listening_test.report import score_listening_test
 from voicegraft.evaluation.listening_test.results import parse_rules
 
 
+@dataclass(frozen=True)
+class ScoreConfig:
+    results: tuple[Path, ...]  # RESULTS.json of each listener
+    key: Path  # key.json
+    out: Path  # folder for the report
+    rules: tuple[str, ...] = ()  # NAME=LIMIT of excluding a listener; NAME=off (docs/listening.md)
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="voicegraft listen-test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verb = verbs.add_parser("make", help="make the page and the key")
-    verb.add_argument(
-        "--system",
-        metavar="NAME=FOLDER",
-        action="append",
-        default=[],
-        help="once for each; equal file stems say the same",
-    )
-    verb.add_argument("--recordings", type=Path, metavar="FOLDER", help="a human saying the same: hidden reference")
-    verb.add_argument(
-        "--parts", nargs="+", choices=(MOS, AB), default=[MOS], help="opinion scores, preferences (default: mos)"
-    )
-    verb.add_argument("--texts", type=Path, metavar="FILE", help="report.jsonl or manifest.jsonl: show what is said")
-    verb.add_argument("--sentences", type=int, metavar="N", help="the first N, and one for practice (default: all)")
-    verb.add_argument(
-        "--per-listener", type=int, metavar="N", help="items of each part for one listener (default: all)"
-    )
-    verb.add_argument("--checks", type=int, metavar="N", default=4, help="hidden checks in each part (default: 4)")
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    verb.set_defaults(run=make)
-    verb = verbs.add_parser("score", help="score the results")
-    verb.add_argument("results", type=Path, nargs="+", metavar="RESULTS.json")
-    verb.add_argument("--key", type=Path, required=True, metavar="key.json")
-    verb.add_argument(
-        "--rule",
-        metavar="NAME=LIMIT",
-        action="append",
-        default=[],
-        help="of excluding a listener; NAME=off (docs/listening.md)",
-    )
-    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
-    verb.set_defaults(run=score)
-    options = parser.parse_args(argv)
-    options.run(options)
+    verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb == "make":
+        names = {"systems": "system", "num_sentences": "sentences", "num_checks": "checks"}
+        make(read_options(ListeningTestConfig, rest, __doc__, "voicegraft listen-test make", names=names))
+    elif verb == "score":
+        names = {"rules": "rule"}
+        score(read_options(ScoreConfig, rest, __doc__, "voicegraft listen-test score", ("results",), names))
+    elif verb in ("-h", "--help"):
+        print(__doc__)
+    else:
+        raise VoicegraftError(f"expected listen-test make or listen-test score, got {verb!r}")
 
 
-def make(options: argparse.Namespace) -> None:
-    systems = []
-    for text in options.system:
-        name, separator, folder = text.partition("=")
-        if not (name and separator and folder):
-            raise VoicegraftError(f"expected --system NAME=FOLDER, got {text!r}")
-        systems.append((name, Path(folder)))
-    key = make_listening_test(
-        ListeningTestConfig(
-            systems=tuple(systems),
-            out=options.out,
-            parts=tuple(options.parts),
-            recordings=options.recordings,
-            texts=options.texts,
-            num_sentences=options.sentences,
-            per_listener=options.per_listener,
-            num_checks=options.checks,
-        )
-    )
+def make(config: ListeningTestConfig) -> None:
+    key = make_listening_test(config)
     for part in key["parts"]:
         num_items = sum(len(pool["items"]) for pool in part["pools"])
         num_trials = sum(pool["take"] for pool in part["pools"]) + part["num_repeats"]
         print(f"{part['kind']}: {num_items} items of {len(key['sentences'])} sentences; {num_trials} for each listener")
-    page = options.out / "page" / "index.html"
+    page = config.out / "page" / "index.html"
     print(f"{page} ({page.stat().st_size / 2**20:.1f} MiB): give this file to the listeners")
-    print(f"{options.out / KEY_NAME}: keep this one; without it no results can be scored")
+    print(f"{config.out / KEY_NAME}: keep this one; without it no results can be scored")
 
 
-def score(options: argparse.Namespace) -> None:
-    score_listening_test(options.key, options.results, options.out, parse_rules(options.rule))
-    print((options.out / "report.md").read_text(encoding="utf-8"))
+def score(config: ScoreConfig) -> None:
+    score_listening_test(config.key, config.results, config.out, parse_rules(config.rules))
+    print((config.out / "report.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

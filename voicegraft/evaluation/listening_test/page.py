@@ -51,13 +51,13 @@ _RATING_SEC = {MOS: 6.0, AB: 4.0}  # to decide, once everything was heard; for t
 
 @dataclass(frozen=True)
 class ListeningTestConfig:
-    systems: tuple[tuple[str, Path], ...]  # (name, folder of audio files); file stems name the sentences
-    out: Path
-    parts: tuple[str, ...] = (MOS,)  # of mos, ab
-    recordings: Path | None = None  # folder with a human saying the same sentences
+    out: Path  # a new folder
+    systems: tuple[tuple[str, Path], ...] = ()  # name and folder of audio files; equal file stems say the same
+    parts: tuple[str, ...] = (MOS,)  # opinion scores (mos), preferences (ab)
+    recordings: Path | None = None  # folder with a human saying the same sentences: hidden reference
     texts: Path | None = None  # JSON lines with text and file (or audio): shows what is said
-    num_sentences: int | None = None  # None: all but one, which is for practice
-    per_listener: int | None = None  # clips (pairs) that one listener rates in each part; None: all
+    num_sentences: int | None = None  # the first N, and one for practice; none: all
+    per_listener: int | None = None  # clips (pairs) that one listener rates in each part; none: all
     num_checks: int = 4  # hidden checks of the listener per part: repeated items, and pairs with the low anchor
 
 

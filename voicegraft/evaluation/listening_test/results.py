@@ -44,7 +44,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Listener:
+class Rater:
     id: str
     session: str
     device: str
@@ -133,20 +133,20 @@ def read_key(path: Path) -> Key:
         ) from error
 
 
-def read_results(paths: Sequence[Path], key: Key) -> tuple[list[Listener], list[Rejected]]:
+def read_results(paths: Sequence[Path], key: Key) -> tuple[list[Rater], list[Rejected]]:
     """Listeners in the order in which they finished, and the files that are not used, with reasons.
 
     Of several files under one listener's name the first to be finished counts.
     """
-    listeners: list[Listener] = []
+    listeners: list[Rater] = []
     rejected: list[Rejected] = []
     for path in paths:
         try:
-            listeners.append(_read_listener(path, key))
+            listeners.append(_read_rater(path, key))
         except _Bad as bad:
             rejected.append(Rejected(str(path), str(bad)))
     listeners.sort(key=lambda one: (one.finished, one.file))
-    kept: dict[str, Listener] = {}
+    kept: dict[str, Rater] = {}
     for one in listeners:
         twin = kept.setdefault(one.id.lower(), one)
         if twin is not one:
@@ -159,7 +159,7 @@ def read_results(paths: Sequence[Path], key: Key) -> tuple[list[Listener], list[
     return list(kept.values()), rejected
 
 
-def broken_rules(listener: Listener, rules: Rules) -> list[Broken]:
+def broken_rules(listener: Rater, rules: Rules) -> list[Broken]:
     """All the rules that this listener broke."""
     mos = [trial for trial in listener.trials if trial.part == MOS]
     pairs = [trial for trial in listener.trials if trial.part == AB]
@@ -196,7 +196,7 @@ def _largest_share(answers: Sequence[int | str]) -> float:
     return Counter(answers).most_common(1)[0][1] / len(answers)
 
 
-def _read_listener(path: Path, key: Key) -> Listener:
+def _read_rater(path: Path, key: Key) -> Rater:
     raw = _read_checked(path)
     if raw.get("kind") != "listening-test-results" or raw.get("format") != 1:
         raise _Bad("not a results file of a listening test that this version reads")
@@ -217,7 +217,7 @@ def _read_listener(path: Path, key: Key) -> Listener:
         except _Bad as bad:
             raise _Bad(f"trial {number}: {bad}") from bad
     _check_complete(trials, key)
-    return Listener(raw["listener"], raw["session"], raw["device"], raw["finished"], str(path), tuple(trials))
+    return Rater(raw["listener"], raw["session"], raw["device"], raw["finished"], str(path), tuple(trials))
 
 
 def _read_checked(path: Path) -> dict[str, Any]:

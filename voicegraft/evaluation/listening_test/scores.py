@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from voicegraft.evaluation.listening_test.page import AB, ANCHOR, MOS, SCALES
-from voicegraft.evaluation.listening_test.results import Key, Listener, Trial
+from voicegraft.evaluation.listening_test.results import Key, Rater, Trial
 from voicegraft.evaluation.metrics.rates import Estimate
 from voicegraft.evaluation.metrics.significance import exact_share, holm, signed_rank_test
 
@@ -71,7 +71,7 @@ def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
     return 1 - float((together * distance).sum()) * (totals.sum() - 1) / by_chance if by_chance else None
 
 
-def summarize_listening(listeners: Sequence[Listener], key: Key) -> dict[str, Any]:
+def summarize_listening(listeners: Sequence[Rater], key: Key) -> dict[str, Any]:
     """Scores, differences, preferences and agreement of these listeners, JSON-ready; repeated trials do not count."""
     trials = [(index, trial) for index, one in enumerate(listeners) for trial in one.trials if not trial.repeated]
     mos = [(index, trial) for index, trial in trials if trial.part == MOS]
