@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from voicegraft.audio.io import write_audio
-from voicegraft.evaluation.listening_test.page import ANCHOR, MOS, RECORDINGS, SCALES
+from voicegraft_listening.page import ANCHOR, MOS, RECORDINGS, SCALES
 
 RATE = 16_000
 Opinion = Callable[[str, str], int]  # system, scale -> 1 to 5

@@ -13,7 +13,7 @@ import pytest
 
 from tests.listening import write_voices
 from voicegraft import cli
-from voicegraft.evaluation.listening_test.page import ANCHOR, RECORDINGS, SCALES
+from voicegraft_listening.page import ANCHOR, RECORDINGS, SCALES
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -17,13 +17,7 @@ from voicegraft import cli
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges.base import JUDGE_RMS
-from voicegraft.evaluation.listening_test.page import (
-    ANCHOR,
-    RECORDINGS,
-    ListeningTestConfig,
-    low_anchor,
-    make_listening_test,
-)
+from voicegraft_listening.page import ANCHOR, RECORDINGS, ListeningTestConfig, low_anchor, make_listening_test
 
 NUM_SENTENCES = 5  # with the one for practice
 

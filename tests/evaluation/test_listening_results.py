@@ -10,8 +10,8 @@ import pytest
 
 from tests.listening import TRUTH, Opinion, honest, page_results, save, write_voices
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening_test.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_test.results import Key, Rules, broken_rules, parse_rules, read_key, read_results
+from voicegraft_listening.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
+from voicegraft_listening.results import Key, Rules, broken_rules, parse_rules, read_key, read_results
 
 Row = dict[str, Any]
 

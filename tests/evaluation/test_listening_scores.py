@@ -11,14 +11,9 @@ from scipy import stats
 
 from tests.listening import TRUTH, honest, page_results, save, write_voices
 from voicegraft import cli
-from voicegraft.evaluation.listening_test.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_test.results import Key, Rater, Trial
-from voicegraft.evaluation.listening_test.scores import (
-    CrossedBootstrap,
-    interval,
-    krippendorff_alpha,
-    summarize_listening,
-)
+from voicegraft_listening.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
+from voicegraft_listening.results import Key, Rater, Trial
+from voicegraft_listening.scores import CrossedBootstrap, interval, krippendorff_alpha, summarize_listening
 
 
 def test_alpha_is_krippendorffs() -> None:

@@ -20,7 +20,7 @@ VERBS = {
     "prepare": "voicegraft.recipes.prepare",
     "graft": "voicegraft.recipes.graft",
     "export": "voicegraft.recipes.export",
-    "listen-test": "voicegraft.recipes.listen_test",
+    "listen-test": "voicegraft_listening.command",
     "reproduce": "voicegraft.recipes.reproduce",
 }
 EVALUATIONS = {

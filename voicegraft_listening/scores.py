@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from voicegraft.evaluation.listening_test.page import AB, ANCHOR, MOS, SCALES
-from voicegraft.evaluation.listening_test.results import Key, Rater, Trial
 from voicegraft.evaluation.metrics.rates import Estimate
 from voicegraft.evaluation.metrics.significance import exact_share, holm, signed_rank_test
+from voicegraft_listening.page import AB, ANCHOR, MOS, SCALES
+from voicegraft_listening.results import Key, Rater, Trial
 
 _NUM_RESAMPLES = 2000
 

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening_test.page import SCALES
-from voicegraft.evaluation.listening_test.results import Rules, broken_rules, read_key, read_results
-from voicegraft.evaluation.listening_test.scores import summarize_listening
 from voicegraft.evaluation.reports.document import (
     Document,
     Facts,
@@ -24,6 +21,9 @@ from voicegraft.evaluation.reports.document import (
     write_document,
 )
 from voicegraft.evaluation.reports.summary import environment
+from voicegraft_listening.page import SCALES
+from voicegraft_listening.results import Rules, broken_rules, read_key, read_results
+from voicegraft_listening.scores import summarize_listening
 
 _FEW_LISTENERS = 8  # below, intervals are too narrow (docs/listening.md)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening_test.page import KEY_NAME, ListeningTestConfig, make_listening_test
-from voicegraft.evaluation.listening_test.report import score_listening_test
-from voicegraft.evaluation.listening_test.results import parse_rules
+from voicegraft_listening.page import KEY_NAME, ListeningTestConfig, make_listening_test
+from voicegraft_listening.report import score_listening_test
+from voicegraft_listening.results import parse_rules
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from statistics import mean, median
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.listening_test.page import AB, ANCHOR, KEY_FORMAT, KEY_KIND, MOS, RECORDINGS, SCALES
+from voicegraft_listening.page import AB, ANCHOR, KEY_FORMAT, KEY_KIND, MOS, RECORDINGS, SCALES
 
 _MAX_FILE_BYTES = 10 * 2**20
 _ANSWERS = {"A": 0, "B": 1, "same": None}
