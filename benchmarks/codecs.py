@@ -7,11 +7,10 @@ Without a codec it takes random models of the published sizes: time does not dep
 
 from __future__ import annotations
 
-import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, DacConfig, EncodecConfig, MimiConfig
 
+from benchmarks.harness import ratio, report, take_turns
 from voicegraft.core.runtime import seed_all, single_thread
 from voicegraft.recipes.command import recipe_config
 from voicegraft.tokenizers.hf_codec import HfCodec
@@ -36,12 +36,7 @@ class BenchCodecsConfig:
 def main(argv: list[str] | None = None) -> None:
     single_thread()
     config = recipe_config(BenchCodecsConfig, __doc__, argv)
-    results = {}
-    for name, make in _codecs(config).items():
-        results[name] = bench(make(), config)
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-    if config.out:
-        Path(config.out).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    report({name: bench(make(), config) for name, make in _codecs(config).items()}, config.out)
 
 
 def _codecs(config: BenchCodecsConfig) -> dict[str, Callable[[], HfCodec]]:
@@ -68,19 +63,11 @@ def bench(codec: HfCodec, config: BenchCodecsConfig) -> dict[str, Any]:
     num_frames = max(1, round(config.seconds * codec.sample_rate / codec.hop))
     latents = torch.randn(1, codec.codebooks.shape[-1], num_frames, generator=torch.Generator().manual_seed(0))
     sizes = {f"{chunk} per step": chunk for chunk in config.chunks} | {"all at once": num_frames}
-    seconds: dict[str, list[float]] = {name: [] for name in ("own", *sizes)}
-    largest = 0.0
-    for _ in range(config.rounds + 1):
-        wanted, spent = _timed(lambda: _own(codec, latents))
-        seconds["own"].append(spent)
-        for name, size in sizes.items():
-            heard, spent = _timed(lambda size=size: _in_steps(codec, latents, size))  # type: ignore[misc]
-            seconds[name].append(spent)
-            difference = (heard[:, : wanted.shape[-1]] - wanted).abs().max() / wanted.abs().max()
-            largest = max(largest, float(difference))
-    # The first round pays for what only first calls cost.
-    own = seconds["own"][1:]
-    ratios = {name: statistics.median(a / b for a, b in zip(seconds[name][1:], own, strict=True)) for name in sizes}
+    engines = {name: partial(_in_steps, codec, latents, size) for name, size in sizes.items()}
+    wanted = _own(codec, latents)
+    differences = [(engine()[:, : wanted.shape[-1]] - wanted).abs().max() for engine in engines.values()]
+    turns = take_turns({"own": partial(_own, codec, latents), **engines}, config.rounds)
+    own = statistics.median(turns["own"])
     return {
         "sample_rate": codec.sample_rate,
         "hop": codec.hop,
@@ -88,10 +75,10 @@ def bench(codec: HfCodec, config: BenchCodecsConfig) -> dict[str, Any]:
         "ahead": codec.ahead,
         "first": codec.first,
         "num_frames": num_frames,
-        "own_frame_ms": round(1000 * statistics.median(own) / num_frames, 3),
-        "own_real_time_factor": round(statistics.median(own) * codec.sample_rate / codec.hop / num_frames, 3),
-        "ratio_to_own": {name: round(ratio, 3) for name, ratio in ratios.items()},
-        "largest_difference": largest,  # as a share of the loudest sample
+        "own_frame_ms": round(1000 * own / num_frames, 3),
+        "own_real_time_factor": round(own * codec.sample_rate / codec.hop / num_frames, 3),
+        "ratio_to_own": {name: ratio(turns, name, "own") for name in engines},
+        "largest_difference": float(max(differences) / wanted.abs().max()),  # as a share of the loudest sample
     }
 
 
@@ -107,11 +94,6 @@ def _in_steps(codec: HfCodec, latents: Tensor, size: int) -> Tensor:
         samples, state = codec.step(part, state)
         out.append(samples)
     return torch.cat([*out, codec.finish(state)], -1)
-
-
-def _timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    began = time.process_time()
-    return work(), time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -3,19 +3,18 @@
     python -m benchmarks.fusion [pack=DIR] [out=FILE.json]
 
 Decoding with experts against the bare backbone and against PEFT's X-LoRA, on a pack's backbone and on a random one with the
-proportions of Llama-3-8B; training against PEFT's own. Engines take turns of a few steps, and a ratio is the median over the
+proportions of Llama-3-8B. Engines take turns of a few steps, and a ratio is the median over the
 turns, of CPU time on one thread: what else runs on the machine hits all alike.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from benchmarks.fusion_engines import (
     DecodeEngines,
     Engine,
     Proportions,
+    Step,
     TwoPasses,
     cached,
     pack_case,
@@ -34,14 +34,13 @@ from benchmarks.fusion_engines import (
     recomputed,
     xlora,
 )
-from benchmarks.fusion_training import TrainingCase, training_steps
+from benchmarks.harness import compared, report, take_turns
 from voicegraft.core.library_logging import quietly
 from voicegraft.core.runtime import single_thread
 from voicegraft.inference.pack import DEFAULT_PACK, read_header
 from voicegraft.recipes.command import recipe_config
 
 BOTH, TEXT, XLORA = 1.10, 1.02, 2.0  # bars: at most, at most, at least
-TRAINING = 1.0  # bar: at most
 STEADY = "both, the same gates everywhere"
 ROUTED = "both, a learned gate for every token"
 
@@ -59,9 +58,6 @@ class BenchFusionConfig:
     xlora_steps: int = 64  # positions measured on the pack against X-LoRA, which recomputes all before them
     xlora_wide_steps: int = 4  # on the random backbone, where X-LoRA takes seconds for one
     num_folds: int = 5
-    batch_sequences: int = 16  # of a training batch
-    sequence_positions: int = 256
-    train_steps: int = 6
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -69,27 +65,20 @@ def main(argv: list[str] | None = None) -> None:
     config = recipe_config(BenchFusionConfig, __doc__, argv)
     with quietly():
         results = bench(config)
-    text = json.dumps(results, indent=2)
-    print(text)
-    print(table(results["bars"]))
-    if config.out:
-        Path(config.out).write_text(text + "\n", encoding="utf-8")
+    report(results, config.out, results["bars"])
 
 
 def bench(config: BenchFusionConfig) -> dict[str, Any]:
     pack = Path(config.pack) if config.pack else DEFAULT_PACK
     backbone, expert = pack / read_header(pack).backbone, pack / "expert"
     results: dict[str, Any] = {"threads": torch.get_num_threads(), "decoding": {}}
-    with ExitStack() as folders:
-        folder = Path(folders.enter_context(tempfile.TemporaryDirectory()))
-        case = pack_case(backbone, expert / "speech", folder)
-        results["decoding"]["pack"] = decoding(case, config, config.xlora_steps)
-    with ExitStack() as folders:
-        folder = Path(folders.enter_context(tempfile.TemporaryDirectory()))
-        case = random_case(config.proportions, folder)
-        results["decoding"]["Llama-3-8B's proportions"] = decoding(case, config, config.xlora_wide_steps)
-    del case
-    results["training"] = training(TrainingCase(backbone, expert), config)
+    places: dict[str, tuple[Callable[[Path], Case], int]] = {
+        "pack": (partial(pack_case, backbone, expert / "speech"), config.xlora_steps),
+        "Llama-3-8B's proportions": (partial(random_case, config.proportions), config.xlora_wide_steps),
+    }
+    for name, (make, xlora_steps) in places.items():
+        with tempfile.TemporaryDirectory() as folder:
+            results["decoding"][name] = decoding(make(Path(folder)), config, xlora_steps)
     results["bars"] = bars(results)
     return results
 
@@ -101,18 +90,19 @@ def decoding(case: Case, config: BenchFusionConfig, xlora_steps: int) -> dict[st
     through = engines.through_transformers()
     found: dict[str, Any] = {"adapters_to_backbone": round(case.added_bytes, 3)}
     for size in config.batches:
-        turns = take_turns(through, _ids(case, size, config.prompt + config.steps), config, config.steps)
+        turns = decode(through, _ids(case, size, config.prompt + config.steps), config)
         found[f"transformers, batch {size}"] = compared(turns, "backbone")
     ids = _ids(case, 1, config.prompt + config.steps)
     decoders = engines.by_step_decoder()
-    found["step decoder"] = compared(take_turns(decoders, ids, config, config.steps), "backbone")
-    found["folding_ms"] = round(1000 * statistics.median(_seconds(engines.fold) for _ in range(config.num_folds)), 1)
+    found["step decoder"] = compared(decode(decoders, ids, config), "backbone")
+    folds = take_turns({"fold": engines.fold}, config.num_folds)["fold"]
+    found["folding_ms"] = round(1000 * statistics.median(folds), 1)
     model = xlora(case)
     against = {name: through[name] for name in ("backbone", STEADY, ROUTED)} | {
         "X-LoRA": lambda: recomputed(model),
         "X-LoRA, with two caches added": lambda: cached(model, TwoPasses(case.bare.config)),
     }
-    turns = take_turns(against, ids[:, : config.prompt + xlora_steps], config, xlora_steps)
+    turns = decode(against, ids[:, : config.prompt + xlora_steps], config)
     found["X-LoRA"] = compared(turns, ROUTED) | {"positions": [config.prompt, config.prompt + xlora_steps]}
     short = ids[:, :12]
     found["largest_difference"] = {
@@ -128,42 +118,25 @@ def _ids(case: Case, size: int, length: int) -> Tensor:
     return torch.randint(3, case.bare.config.vocab_size, (size, length), generator=torch.Generator().manual_seed(0))
 
 
-def take_turns(
-    engines: Mapping[str, Engine], ids: Tensor, config: BenchFusionConfig, num_steps: int
-) -> dict[str, list[float]]:
-    """Decodes the ids ``[B, prompt + num_steps]`` by every engine -> its seconds per step, one number for each turn."""
-    names = list(engines)
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(config.repetitions):
-        running = {name: engine() for name, engine in engines.items()}
-        for step in running.values():
-            step(ids[:, : config.prompt])
-        for number, begin in enumerate(range(config.prompt, config.prompt + num_steps, config.turn)):
-            first = (number + repetition) % len(names)
-            positions = range(begin, min(begin + config.turn, ids.shape[1]))
-            for name in names[first:] + names[:first]:
-                step = running[name]
-                took = [_seconds(lambda i=i, step=step: step(ids[:, i : i + 1])) for i in positions]  # type: ignore[misc]
-                found[name].append(statistics.median(took))
+def decode(engines: Mapping[str, Engine], ids: Tensor, config: BenchFusionConfig) -> dict[str, list[float]]:
+    """Decodes what is behind the prompt in ids ``[B, T]`` by every engine -> its seconds per step, a number for each turn."""
+    turns = [range(i, min(i + config.turn, ids.shape[1])) for i in range(config.prompt, ids.shape[1], config.turn)]
+    found: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(config.repetitions):
+        running = {name: _run(engine(), ids, turns).__next__ for name, engine in engines.items()}
+        for name, took in take_turns(running, len(turns), warmup=1).items():
+            found[name] += [sec / len(turn) for sec, turn in zip(took, turns, strict=True)]
     return found
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """CPU time of this process."""
-    begun = time.process_time()
-    call()
-    return time.process_time() - begun
-
-
-def compared(turns: Mapping[str, list[float]], reference: str) -> dict[str, Any]:
-    """Milliseconds and the ratio to the reference, each the median over the turns."""
-    return {
-        name: {
-            "ms": round(1000 * statistics.median(took), 3),
-            "ratio": round(statistics.median(a / b for a, b in zip(took, turns[reference], strict=True)), 3),
-        }
-        for name, took in turns.items()
-    }
+def _run(step: Step, ids: Tensor, turns: list[range]) -> Iterator[None]:
+    """The prompt, then the positions of one turn after the other."""
+    step(ids[:, : turns[0].start])
+    yield
+    for turn in turns:
+        for i in turn:
+            step(ids[:, i : i + 1])
+        yield
 
 
 def difference(reference: Engine, engine: Engine, ids: Tensor) -> float:
@@ -175,53 +148,26 @@ def difference(reference: Engine, engine: Engine, ids: Tensor) -> float:
     return float((runs[0] - runs[1]).abs().max() / runs[0].abs().max())
 
 
-def training(case: TrainingCase, config: BenchFusionConfig) -> dict[str, Any]:
-    """Optimiser steps of ours and of PEFT's own on the same sequences."""
-    steps = training_steps(case, config.batch_sequences, config.sequence_positions)
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()  # the optimiser makes its state
-    for _ in range(config.train_steps):
-        for name, step in steps.items():
-            found[name].append(_seconds(step))
-    fastest = min((n for n in steps if n != "ours"), key=lambda name: statistics.median(found[name]))
-    positions = config.batch_sequences * config.sequence_positions
-    return compared(found, fastest) | {"reference": fastest, "positions": positions}
-
-
 def bars(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every ratio that has a bar, beside it."""
     rows: list[dict[str, Any]] = []
 
-    def row(what: str, where: str, ratio: float, least: float | None = None, most: float | None = None) -> None:
-        holds = ratio >= least if least is not None else ratio <= (most or 0.0)
-        bar = f"at least {least:.2f}" if least is not None else f"at most {most:.2f}"
+    def row(what: str, where: str, ratio: float, *, least: float | None = None, most: float = math.inf) -> None:
+        bar = f"at most {most:.2f}" if least is None else f"at least {least:.2f}"
+        holds = (least or 0.0) <= ratio <= most
         rows.append({"what": what, "where": where, "ratio": ratio, "bar": bar, "holds": holds})
 
     for where, found in results["decoding"].items():
         for group in (g for g in found if g.startswith("transformers")):
-            at = f"{where}, {group}"
             for name, numbers in found[group].items():
-                if name.startswith("both"):
-                    row(f"a step: {name}", at, numbers["ratio"], most=BOTH)
-                elif name.startswith("text"):
-                    row(f"a step: {name}", at, numbers["ratio"], most=TEXT)
+                if name != "backbone" and not name.startswith("speech"):
+                    most = BOTH if name.startswith("both") else TEXT
+                    row(f"a step: {name}", f"{where}, {group}", numbers["ratio"], most=most)
         folded = found["step decoder"]["both, folded in"]["ratio"]
         row("a step: both, folded in", f"{where}, step decoder", folded, most=BOTH)
         for name in (n for n in found["X-LoRA"] if n.startswith("X-LoRA")):
             row(f"{name}, to ours with a learned gate", where, found["X-LoRA"][name]["ratio"], least=XLORA)
-    trained = results["training"]
-    row(f"a training step, to {trained['reference']}", "pack", trained["ours"]["ratio"], most=TRAINING)
     return rows
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    head = ("what", "where", "ratio", "bar", "")
-    lines = [head] + [
-        (r["what"], r["where"], f"{r['ratio']:.3f}", r["bar"], "holds" if r["holds"] else "MISSED") for r in rows
-    ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 if __name__ == "__main__":

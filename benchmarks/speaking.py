@@ -8,16 +8,15 @@ step with the speech expert compares with a step of stock ``generate`` on the sa
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.harness import report
 from voicegraft.core.runtime import single_thread
 from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.speaker import Speaker
@@ -45,11 +44,7 @@ class BenchConfig:
 def main(argv: list[str] | None = None) -> None:
     single_thread()
     config = recipe_config(BenchConfig, __doc__, argv)
-    results = bench(Speaker.load(config.pack or None), config.rounds)
-    text = json.dumps(results, indent=2)
-    print(text)
-    if config.out:
-        Path(config.out).write_text(text + "\n", encoding="utf-8")
+    report(bench(Speaker.load(config.pack or None), config.rounds), config.out)
 
 
 def bench(speaker: Speaker, rounds: int) -> dict[str, Any]:

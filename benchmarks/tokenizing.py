@@ -9,7 +9,6 @@ where others compute too, CPU time is the number to plan with.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.harness import report
 from voicegraft.core.library_logging import quietly
 from voicegraft.core.runtime import seed_all, single_thread
 from voicegraft.data.shards import RaggedArray, write_ragged
@@ -48,16 +48,17 @@ class BenchTokenizeConfig:
 
 def main(argv: list[str] | None = None) -> None:
     single_thread()
-    results = bench(recipe_config(BenchTokenizeConfig, __doc__, argv))
-    print(table(results))
+    config = recipe_config(BenchTokenizeConfig, __doc__, argv)
+    results = bench(config)
+    report(results, config.out, results)
 
 
 def bench(config: BenchTokenizeConfig) -> list[dict[str, Any]]:
     pack = Path(config.pack) if config.pack else DEFAULT_PACK
+    kinds = {"pack's semantic": "semantic", "pack's codec": "codec"}
+    kinds |= {"HuBERT base": "semantic"} if config.hubert_layer else {}
     results = []
-    for name, kind in (("pack's semantic", "semantic"), ("pack's codec", "codec"), ("HuBERT base", "semantic")):
-        if name == "HuBERT base" and config.hubert_layer == 0:
-            continue
+    for name, kind in kinds.items():
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             if name == "HuBERT base":
@@ -65,8 +66,6 @@ def bench(config: BenchTokenizeConfig) -> list[dict[str, Any]]:
             else:
                 shutil.copytree(pack / kind, work / kind)
             results.append({"tokenizer": name, **measure(config, work, kind)})
-    if config.out:
-        Path(config.out).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
@@ -141,20 +140,6 @@ def _write_shard(folder: Path, clips: Iterator[np.ndarray], rate: int, seconds: 
     while sum(map(len, kept)) < seconds * rate:
         kept.append(next(clips))
     write_ragged(folder / "audio", kept, "int16", key=f"pcm-{rate}")
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """A Markdown table."""
-    lines = [
-        "| tokenizer | hours/hour, one process | CPU-hours per 1,000 hours | hours/hour, workers | ratio | load |",
-        "|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        lines.append(
-            f"| {r['tokenizer']} | {r['hours_per_hour']} | {r['cpu_hours_per_1000_hours']} | "
-            f"{r['hours_per_hour_of_workers']} ({r['workers']}) | {r['ratio']} | {r['load']} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ counts unless it is padding. On a CPU: one thread, and the process's CPU time; o
 from __future__ import annotations
 
 import gc
-import json
 import statistics
 import sys
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
+from benchmarks.harness import report
 from benchmarks.training_engines import (
     Engine,
     JointSoftmax,
@@ -105,11 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     if pick_device(config.device).type == "cpu":
         single_thread()
     results = bench(config)
-    text = json.dumps(results, indent=2)
-    print(text)
-    print(table(results["engines"]))
-    if config.out:
-        Path(config.out).write_text(text + "\n", encoding="utf-8")
+    report(results, config.out, results["engines"])
 
 
 def bench(config: BenchTrainingConfig) -> dict[str, Any]:
@@ -289,13 +285,6 @@ def _rows(
                 row["model_flops_utilisation"] = round(_speed(mine) * flops / (1e12 * config.peak_tflops), 3)
         found.append(row)
     return found
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names] + [["" if row.get(n) is None else str(row[n]) for n in names] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -34,7 +34,6 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.fusion_training import grown
 from voicegraft.core.library_logging import quietly
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.sequences import IGNORE, SpeechSequence
@@ -90,7 +89,7 @@ class JointSoftmax(nn.Module):
 
 
 def peft_training(backbone: PreTrainedModel, ours: SpeechExpertTraining, lora: LoraSettings, whole: bool) -> PeftModel:
-    """PEFT's own way (see ``fusion_training.grown``) on a copy, from the weights that ours has now."""
+    """PEFT's own way (see ``grown``) on a copy, from the weights that ours has now."""
     model = grown(_shared(backbone), ours.vocabulary.size, lora, whole)
     own = dict(ours.peft_model.named_parameters())
     rows = {"embed_tokens": ours.rows.token.weight, "lm_head": ours.rows.head.weight}
@@ -104,6 +103,30 @@ def peft_training(backbone: PreTrainedModel, ours: SpeechExpertTraining, lora: L
                 table = next(row for key, row in rows.items() if f".{key}." in name)
                 parameter[-len(table) :].copy_(table)
     return model
+
+
+def grown(backbone: PreTrainedModel, num_new: int, lora: LoraSettings, whole: bool) -> PeftModel:
+    """A LoRA of PEFT on a backbone whose tables were grown by ``num_new`` rows at their end, which are trained too.
+
+    Args:
+        whole: by ``modules_to_save``, all rows of the tables; else by ``trainable_token_indices``, the new ones.
+    """
+    num_text = backbone.config.vocab_size
+    with quietly():
+        backbone.resize_token_embeddings(num_text + num_new, mean_resizing=False)
+    new = list(range(num_text, num_text + num_new))
+    tied = backbone.config.tie_word_embeddings
+    tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        modules_to_save=tables if whole else None,
+        trainable_token_indices=None if whole else dict.fromkeys(tables, new),
+        ensure_weight_tying=whole and tied,
+    )
+    return get_peft_model(backbone, config)
 
 
 def _shared(backbone: PreTrainedModel) -> PreTrainedModel:

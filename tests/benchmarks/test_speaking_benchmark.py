@@ -10,6 +10,7 @@ import torch
 from benchmarks import fusion as bench_fusion
 from benchmarks import speaking as bench
 from benchmarks.fusion_engines import DecodeEngines, Proportions, TwoPasses, cached, random_case, xlora
+from benchmarks.harness import ratio, table, take_turns
 from voicegraft.inference.speaker import Speaker
 
 SIZES = Proportions(width=32, mlp_width=48, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=64, rank=4)
@@ -23,9 +24,6 @@ TINY = [
     "xlora_steps=2",
     "xlora_wide_steps=2",
     "num_folds=2",
-    "batch_sequences=2",
-    "sequence_positions=64",
-    "train_steps=2",
 ]
 
 
@@ -56,10 +54,17 @@ def test_every_ratio_with_a_bar_is_reported(results: dict[str, Any]) -> None:
     for found in results["decoding"].values():
         for size in (1, 2):
             assert found[f"transformers, batch {size}"]["backbone"]["ratio"] == 1.0
-    # In each of two places: two mixtures and two texts at two batch sizes, the folded one, and two X-LoRAs; and training.
-    assert len(rows) == 2 * (4 * 2 + 1 + 2) + 1
+    # In each of two places: two mixtures and two texts at two batch sizes, the folded one, and two X-LoRAs.
+    assert len(rows) == 2 * (4 * 2 + 1 + 2)
     assert all(row["ratio"] > 0 and isinstance(row["holds"], bool) for row in rows)
-    assert len(bench_fusion.table(rows).splitlines()) == len(rows) + 1
+    assert len(table(rows).splitlines()) == len(rows) + 1
+
+
+def test_engines_take_turns_and_the_median_ratio_counts() -> None:
+    order: list[str] = []
+    turns = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warmup=1)
+    assert "".join(order) == "ba" + "ab" + "ba" + "ab" and [len(took) for took in turns.values()] == [3, 3]
+    assert ratio({"a": [2.0, 9.0, 4.0], "b": [1.0, 1.0, 2.0]}, "a", "b") == 2.0
 
 
 def test_a_bar_is_kept_or_missed() -> None:
@@ -71,9 +76,8 @@ def test_a_bar_is_kept_or_missed() -> None:
         "step decoder": {"both, folded in": numbers(1.0)},
         "X-LoRA": {"X-LoRA": numbers(1.9), "both, x": numbers(1)},
     }
-    training = {"reference": "PEFT", "ours": numbers(0.9)}
-    rows = bench_fusion.bars({"decoding": {"here": found}, "training": training})
-    assert [row["holds"] for row in rows] == [False, True, True, False, True]
+    rows = bench_fusion.bars({"decoding": {"here": found}})
+    assert [row["holds"] for row in rows] == [False, True, True, False]
 
 
 @torch.inference_mode()

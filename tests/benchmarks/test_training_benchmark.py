@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import training as bench
+from benchmarks.harness import table
 from benchmarks.training_engines import JointSoftmax, grown_batch, grown_row, our_training, peft_training
 from benchmarks.training_sequences import (
     FRAME_RATE,
@@ -95,7 +96,7 @@ def test_every_step_between_the_peer_and_ours_is_reported(tmp_path: Path) -> Non
     alike = [name for name in rows if name not in (bench.OURS, "softmax over speech alone")]
     assert max(losses[n] for n in alike) - min(losses[n] for n in alike) < 1e-4
     assert losses[bench.OURS] == losses["softmax over speech alone"] < losses[bench.PEER]
-    assert len(bench.table(found["engines"]).splitlines()) == 9
+    assert len(table(found["engines"]).splitlines()) == 9
 
 
 def test_what_runs_on_a_gpu_runs_here(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from voicegraft import cli
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode
 from voicegraft.evaluation.tasks import harness
-from voicegraft.evaluation.tasks.forgetting import Measured, compare, logit_difference, retention, same_answers
+from voicegraft.evaluation.tasks.base import Measured, Subject
+from voicegraft.evaluation.tasks.forgetting import compare, logit_difference, retention, same_answers
+from voicegraft.evaluation.tasks.harness import PublicTask
 from voicegraft.evaluation.tasks.routing import confusion
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
@@ -31,7 +33,6 @@ SMALL = {
     "questions_per_kind": 3,
     "num_spoken": 6,
     "context": 64,
-    "window": 16,
     "max_answer_tokens": 4,
     "device": "cpu",
 }
@@ -93,12 +94,9 @@ SENTENCES = [("The owl sees.", "ann"), ("We go home.", "ben")]
 
 
 def test_logits_differ_where_another_expert_writes(lm: SpeechLM, backbone: PreTrainedModel) -> None:
-    def writing() -> AbstractContextManager[None]:
-        return lm.mole.gated(lm.writing())
-
-    assert logit_difference(backbone, lm.backbone, TEXTS, writing) == 0.0
+    assert logit_difference(backbone, Subject.writing(lm), TEXTS) == 0.0
     lm.fixed = "speech"
-    assert logit_difference(backbone, lm.backbone, TEXTS, writing) > 0.01
+    assert logit_difference(backbone, Subject.writing(lm), TEXTS) > 0.01
 
 
 def routed(lm: SpeechLM, settings: RouterSettings, towards: str) -> SpeechLM:
@@ -173,7 +171,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(place: Path, out: Path, **changes: object) -> recipe.EvaluateForgettingConfig:
     config = recipe.EvaluateForgettingConfig(
-        out, place / "data", place / "work", backbone=place / "backbone", expert=place / "expert"
+        out=out, data=place / "data", work=place / "work", backbone=place / "backbone", expert=place / "expert"
     )
     return replace(config, **{**SMALL, **changes})  # type: ignore[arg-type]
 
@@ -224,7 +222,7 @@ def test_the_exit_status_is_a_gate(
         (["--expert", "x"], "--backbone"),
         (["--router", "x"], "--expert"),
         (["--threshold", "99"], "between 0 and 1"),
-        (["--limit", "0"], "--limit"),
+        (["--limit", "0"], "limit to be 1 or more"),
         (["--pack", "nowhere"], "no pack.json"),
     ],
 )
@@ -278,26 +276,26 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_local_files_become_questions_with_their_answers(corpora: Path) -> None:
-    (arc,) = harness.local_tasks("arc_easy", corpora, None)
+    (arc,) = PublicTask.read("arc_easy", corpora).subsets
     assert arc.test[1] == {"question": "Which is 1?", "choices": ["one", "two", "the third"], "answer": 1}
-    (truth,) = harness.local_tasks("boolq", corpora, None)
+    (truth,) = PublicTask.read("boolq", corpora).subsets
     assert truth.test[1] == {"question": "Is 1 odd?", "choices": ["no", "yes"], "answer": 1}
-    mmlu = harness.local_tasks("mmlu", corpora, None)
+    mmlu = PublicTask.read("mmlu", corpora).subsets
     assert [len(task.test) for task in mmlu] == [4, 4]
     assert mmlu[1].test[2]["question"] == "music,\n2?\nA. a\nB. b, c\nC. d\nD. e" and mmlu[1].test[2]["answer"] == 2
-    limited = harness.local_tasks("mmlu", corpora, 3)
-    assert sum(len(task.test) for task in limited) == 3 and limited == harness.local_tasks("mmlu", corpora, 3)
+    limited = PublicTask.read("mmlu", corpora, 3)
+    assert sum(len(subset.test) for subset in limited.subsets) == 3 and limited == PublicTask.read("mmlu", corpora, 3)
     with pytest.raises(VoicegraftError, match="cannot read"):
-        harness.local_tasks("gsm8k", corpora / "nowhere", None)
+        PublicTask.read("gsm8k", corpora / "nowhere")
     with pytest.raises(VoicegraftError, match="no questions of mmlu"):
-        harness.local_tasks("mmlu", corpora / "nowhere", None)
+        PublicTask.read("mmlu", corpora / "nowhere")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(harness.TASKS))
+@pytest.mark.parametrize("name", list(harness.PUBLIC))
 def test_the_harness_asks_through_the_gates(name: str, corpora: Path, lm: SpeechLM, backbone: PreTrainedModel) -> None:
     pytest.importorskip("lm_eval")
-    tokenizer, tasks = tiny.byte_tokenizer(), harness.local_tasks(name, corpora, None)
+    tokenizer, task = tiny.byte_tokenizer(), PublicTask.read(name, corpora, num_shots=1)
     entered = 0
 
     def writing() -> AbstractContextManager[None]:
@@ -305,11 +303,12 @@ def test_the_harness_asks_through_the_gates(name: str, corpora: Path, lm: Speech
         entered += 1
         return lm.mole.gated(lm.writing())
 
-    before = harness.run_task(backbone, tokenizer, tasks, 1)
-    assert before.count == sum(len(task.test) for task in tasks) == len(before.answers)
-    assert before == harness.run_task(lm.backbone, tokenizer, tasks, 1, writing)
+    fused = Subject(lm.backbone, tokenizer, writing)
+    (before,) = task.measure(Subject(backbone, tokenizer)).values()
+    assert before.count == sum(len(subset.test) for subset in task.subsets) == len(before.answers)
+    assert {name: before} == task.measure(fused)
     assert entered >= before.count
     json.dumps([asdict(row) for row in compare({name: before}, {name: before})])  # NumPy's numbers stay inside
     if before.kind == "generated":  # the best of few options may well stay the best
         lm.fixed = "speech"
-        assert harness.run_task(lm.backbone, tokenizer, tasks, 1, writing).answers != before.answers
+        assert task.measure(fused)[name].answers != before.answers

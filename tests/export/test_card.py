@@ -40,7 +40,7 @@ def test_parts_and_voices_are_the_packs(pack_folder: Path) -> None:
     weights = pack_folder / "acoustic" / "weights.safetensors"
     assert f"| acoustic | acoustic-lm | {weights.stat().st_size / 1e6:.2f} | `{file_digest(weights)[:16]}` |" in card
     assert f"| backbone | llama | {(pack_folder / 'backbone/model.safetensors').stat().st_size / 1e6:.2f} " in card
-    assert f"`{rows.backbone}`" in card and "LoRA of rank 4, and rows" in card
+    assert f"`{rows.backbone}`" in card and "LoRA of rank 4, speech embedding and head |" in card
     assert "| monitor |" not in card  # there is none
     assert "--pack DIR\n" in card and "--backbone" not in card
 
@@ -86,4 +86,9 @@ def test_scores_are_those_of_the_report(pack_folder: Path, tmp_path: Path) -> No
     (tmp_path / "pack" / "evaluation" / "report.json").write_text(json.dumps({"summary": summary}))
     card = pack_card(read_header(pack_folder), tmp_path / "pack")
     assert front(card)["metrics"] == ["wer"]
+    (result,) = front(card)["model-index"][0]["results"]
+    assert (
+        result["metrics"] == [{"type": "wer", "value": 0.25, "name": "words wrong"}]
+        and "ann" in result["dataset"]["name"]
+    )
     assert "| ann | 0.250 [0.200, 0.300] |" in card and "0.100" not in card

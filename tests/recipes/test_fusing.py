@@ -12,6 +12,7 @@ from tests import tiny
 from tests.corpora import write_corpora
 from tests.evaluation.conftest import CountingRecognizer, LevelPredictor, SpectrumJudge
 from voicegraft.audio.io import write_audio
+from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import write_manifest
 from voicegraft.data.questions import QuestionsConfig
@@ -97,11 +98,11 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
         System("token", expert="activated", gates="router", router="token"),
     )
     config = ReproduceConfig(
-        systems,
-        str(work),
-        str(work / "pack"),
-        str(work / "out"),
-        str(work / "prompts.txt"),
+        systems=systems,
+        work=str(work),
+        pack=str(work / "pack"),
+        out=str(work / "out"),
+        prompts=str(work / "prompts.txt"),
         num_prompts=2,
         recordings=("corpora/ben",),
         questions_per_kind=3,
@@ -117,10 +118,13 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
     for system in systems:
         assert f"| {system.name} |" in report
     # What holds by construction, and what the columns must not mix up.
-    same = ("text", "accuracy"), ("text", "perplexity"), ("text", "answers")
-    for part, name in same:
-        assert table["oracle"][part][name] == table["untouched"][part][name]
-    assert table["speech alone"]["text"]["perplexity"] != table["untouched"]["text"]["perplexity"]
+    assert table["oracle"]["text"] == table["untouched"]["text"]
+    parts = {name: table[name]["text"]["tasks"] for name in ("untouched", "speech alone")}
+    assert {"own: reading", "own: trivia", "perplexity: books", "perplexity: dialogues"} <= parts["untouched"].keys()
+    assert parts["untouched"].keys() == parts["speech alone"].keys()
+    books = [part["perplexity: books"]["per_word"] for part in parts.values()]
+    assert books[0] != books[1] and len(parts["untouched"]["own: reading"]["answers"]) == 3
+    assert f"| {books[0]:.1e} |" in report
     assert table["oracle"]["speech"]["wer"] == table["speech alone"]["speech"]["wer"]
     assert "speech" not in table["untouched"] and "router" not in table["oracle"]
     assert sum(sum(row.values()) for row in table["segment"]["router"]["counts"].values()) == 8 + 4
@@ -150,7 +154,11 @@ def test_what_is_missing_is_said_before_anything_is_measured(work: Path) -> None
     with pytest.raises(
         VoicegraftError, match=r"lacks .*nobody/rows \(voicegraft recipe train_speech out=nobody\).*nothing"
     ):
-        reproduce(ReproduceConfig(systems, str(work)))
+        reproduce(ReproduceConfig(systems=systems, work=str(work)))
+    with pytest.raises(VoicegraftError, match="choose among arc_easy"):
+        reproduce(ReproduceConfig(systems=(System("oracle"),), work=str(work), tasks=("own",)))
+    with pytest.raises(VoicegraftError, match="it is called 'limit' now"):
+        load_config(ReproduceConfig, None, ["task_limit=3"])
     with pytest.raises(ValueError, match="gates: router goes with the folder of a router"):
         System("c", gates="router")
 

@@ -16,6 +16,9 @@ from voicegraft.data import questions as qa
 from voicegraft.data.bpe import ChatEncoder, packed_rows, stream_rows
 from voicegraft.data.corpora import book_pieces, words_key
 from voicegraft.data.questions import QuestionsConfig
+from voicegraft.evaluation.tasks.base import Subject
+from voicegraft.evaluation.tasks.perplexity import perplexity
+from voicegraft.evaluation.tasks.short_answers import ShortAnswers
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.recipes import evaluate_backbone as evaluation
 from voicegraft.recipes.train_backbone import (
@@ -237,10 +240,9 @@ def test_a_model_that_knows_nothing_has_the_vocabulary_as_its_perplexity(trained
     texts = ["Tom saw the river and the house.", "His sister ran."]
     for context, batch in ((8, 2), (64, 4)):
         with torch.inference_mode():
-            found = evaluation.perplexity(model, tokenizer, texts, context, batch)
-        assert found.per_token == pytest.approx(400)
-        assert found.num_words == 10
-        assert found.per_word == pytest.approx(math.exp(math.log(400) * found.num_tokens / 10))
+            found = perplexity(Subject(model, tokenizer), texts, context, batch)
+        assert found.score == pytest.approx(400) == found.chance
+        assert found.per_word == pytest.approx(math.exp(math.log(400) * found.count / 10))  # ten words
 
 
 def test_a_model_that_learnt_one_answer_gives_it_and_is_scored_by_words(trained: Path) -> None:
@@ -254,12 +256,12 @@ def test_a_model_that_learnt_one_answer_gives_it_and_is_scored_by_words(trained:
             model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    answers = evaluation.answer_all(model, tokenizer, asked, batch=2, max_tokens=8)
-    assert [words_key(a) for a in answers] == ["the small house"] * 3
     questions = [
         qa.Question("words", t, a, "word", True) for t, a in zip(asked, ("The small house.", "b", "b"), strict=True)
     ]
-    assert evaluation.accuracies(questions, answers) == {"words": evaluation.Accuracy(1 / 3, 2 / 3, 3)}
+    found = ShortAnswers(questions, batch=2, max_tokens=8).measure(Subject(model, tokenizer))["own: words"]
+    assert [words_key(a) for a in found.answers] == ["the small house"] * 3
+    assert (found.score, found.chance, found.count) == (1 / 3, 2 / 3, 3)
 
 
 def test_the_evaluation_covers_every_kind_with_held_out_questions(config: BackboneConfig, trained: Path) -> None:
@@ -274,19 +276,12 @@ def test_the_evaluation_covers_every_kind_with_held_out_questions(config: Backbo
             questions_per_kind=4,
         )
     )
-    assert set(report["questions"]) == {
-        "reading",
-        "new names",
-        "arithmetic",
-        "words",
-        "dialogue",
-        "trivia",
-        "yes or no",
-    }
-    assert all(0 <= a["right"] <= 1 and a["count"] == 4 for a in report["questions"].values())
-    assert set(report["perplexity"]) == {"books", "dialogues"}
+    kinds = {"reading", "new names", "arithmetic", "words", "dialogue", "trivia", "yes or no"}
+    assert set(report) == {f"own: {kind}" for kind in kinds} | {"perplexity: books", "perplexity: dialogues"}
+    assert all(0 <= a.score <= 1 and a.count == 4 for name, a in report.items() if name.startswith("own"))
     written = json.loads((Path(config.work) / "backbone-report.json").read_text())
-    assert len(written["answers"]) == 28 and all(row["held_out"] for row in written["answers"])
+    answers = [text for part in written["tasks"].values() for text in part["answers"]]
+    assert len(answers) == len(written["questions"]) == 28 and all(row["held_out"] for row in written["questions"])
 
 
 def test_a_folder_without_a_model_is_refused_with_a_clear_error(tmp_path: Path) -> None:

@@ -16,25 +16,19 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.files import write_text
-from voicegraft.core.messages import Message
+from voicegraft.core.ledger import Ledger
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.data import questions as qa
-from voicegraft.data.chat import chat_prompt
-from voicegraft.data.corpora import book_pieces, chats
 from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges
 from voicegraft.evaluation.judges.load import load_judges
 from voicegraft.evaluation.judges.packages import PocketSphinxChooser
@@ -42,8 +36,11 @@ from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.reports.systems_table import write_table
 from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items
 from voicegraft.evaluation.tasks import spoken_qa
-from voicegraft.evaluation.tasks.harness import local_tasks, need_harness, run_task
+from voicegraft.evaluation.tasks.base import Subject
+from voicegraft.evaluation.tasks.harness import PUBLIC
+from voicegraft.evaluation.tasks.held_out import OWN, PERPLEXITY, HeldOut, TextTasksConfig
 from voicegraft.evaluation.tasks.routing import confusion
+from voicegraft.evaluation.tasks.short_answers import ShortAnswers, held_out_questions
 from voicegraft.fusion.decoders.folded import FoldedDecoder
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -51,7 +48,6 @@ from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.evaluate_backbone import accuracies, answer_all, held_out_questions, held_out_texts, perplexity
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
 
 POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
@@ -74,8 +70,10 @@ class System:
             raise ValueError(f"{self.name}: gates: router goes with the folder of a router, and no other gates do")
 
 
-@dataclass(frozen=True)
-class ReproduceConfig:
+@dataclass(frozen=True, kw_only=True)
+class ReproduceConfig(TextTasksConfig):
+    RENAMED: ClassVar[dict[str, str]] = {"task_limit": "limit"}
+
     systems: tuple[System, ...] = ()  # the rows; the first is what the others are compared with
     work: str = "runs/pocket"  # with the trained parts and the unpacked corpora
     pack: str = ""  # whose acoustic LM and vocoder speak; empty: the pocket pack
@@ -84,14 +82,9 @@ class ReproduceConfig:
     num_prompts: int = 100
     recordings: tuple[str, ...] = ("corpora/kathleen",)  # in work: whose voice is compared with
     voice: str = ""  # empty: the pack's default
-    questions_per_kind: int = 200
-    spoken_per_kind: int = 20
-    tasks: tuple[str, ...] = ()  # of the harness: arc_easy, mmlu, gsm8k, boolq (docs/evaluation.md)
-    task_limit: int | None = None  # questions of each of them
+    spoken_per_kind: int = 20  # questions that are answered aloud
+    tasks: tuple[str, ...] = ()  # public ones beside the own: arc_easy, mmlu, gsm8k, boolq (docs/evaluation.md)
     num_routed: int = 1200  # held-out text prompts, and half as many sentences, that the router decides on
-    books_held_out: float = 0.01  # as in the training of the backbone
-    batch: int = 32
-    seed: int = 7
     device: str = "auto"
 
 
@@ -113,18 +106,14 @@ def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: Ch
         raise VoicegraftError("a table needs systems: name them in the configuration, as pocket/reproduce does")
     work, out = Path(config.work), Path(config.out)
     _check_parts(config)
-    if config.tasks:
-        need_harness()
+    config.check(config.tasks, among=tuple(PUBLIC))
     bench = Bench(config, judges or load_judges(), chooser or PocketSphinxChooser())
-    results = {}
-    for system in config.systems:
-        folder = out / "systems" / _slug(system.name)
-        results[system.name] = bench.measure(system, folder)
+    results = {system.name: bench.measure(system) for system in config.systems}
     about = {
         "work": work.name,
         "sentences": config.num_prompts,
         "questions per kind": config.questions_per_kind,
-        "spoken questions": results[config.systems[0].name]["text"]["num_spoken"],
+        "spoken questions": len(results[config.systems[0].name]["text"]["spoken_questions_written"]),
         "clean synthetic answers heard rightly": bench.ceiling(),
     }
     return write_table(out, results, about)
@@ -152,11 +141,8 @@ class Bench:
         self.config, self.work = config, Path(config.work)
         self.device = pick_device(config.device)
         self.judges, self.chooser = judges, chooser
-        corpora = self.work / "corpora"
-        self.asked = held_out_questions(corpora, config.questions_per_kind, config.seed)
-        self.to_speak = held_out_questions(corpora, config.spoken_per_kind, config.seed)
-        self.pieces = book_pieces(corpora / "books-pd", held_out=config.books_held_out)[1]
-        self.chats = list(islice(chats(corpora / "sgd-dialogues" / "dev.jsonl"), 300))
+        self.held_out = HeldOut.read(config, self.work / "corpora", config.tasks)
+        self.to_speak = self.questions(config.spoken_per_kind, config.seed)
         self.prompts = read_prompts(Path(config.prompts))
         self.pack = open_pack(Path(config.pack) if config.pack else DEFAULT_PACK)
         self.voice = config.voice or self.pack.header.default_voice
@@ -164,38 +150,39 @@ class Bench:
         clips = {v: [h.read(c, 24_000) for c in h.clips] for v, h in humans.items()}
         self.voices = mean_voices(clips, self.judges.speaker)
 
-    def measure(self, system: System, folder: Path) -> dict[str, Any]:
+    def questions(self, per_kind: int, seed: int) -> ShortAnswers:
+        asked = held_out_questions(self.work / "corpora", per_kind, seed)
+        return dataclasses.replace(self.held_out.own, questions=asked)
+
+    def measure(self, system: System) -> dict[str, Any]:
         """All columns of one system; each part is kept in a file and not measured twice."""
         lm = self.load(system)
         identity = {**to_dict(system), "weights": _digest(self.work, system), "config": _what_matters(self.config)}
 
-        def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-            path = folder / f"{name}.json"
-            if path.is_file():
-                saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                if saved.pop("identity") == identity:
-                    return saved
+        known = Ledger(Path(self.config.out) / "systems" / f"{_slug(system.name)}-{_key(identity)}.jsonl", identity)
+
+        def kept(name: str, measured: Callable[..., dict[str, Any]], *arguments: object) -> Any:
             print(f"{system.name}: {name}", flush=True)
-            made = make()
-            write_text(path, json.dumps({"identity": identity, **made}, indent=1))
-            return made
+            return known.get(name, partial(measured, *arguments))
 
         result: dict[str, Any] = {"size": {"trained": self.trained(lm, system)}}
-        result["text"] = kept("text", partial(self.text, lm, system))
-        if self.config.tasks:
-            name = "-".join(("tasks", str(self.config.task_limit or "all"), *self.config.tasks))
-            result["tasks"] = kept(name, partial(self.tasks, lm, system))
+        subject = Subject.writing(lm)
+        if system.gates == "none":
+            subject = dataclasses.replace(subject, gated=lambda: lm.mole.gated(None))
+        result["text"] = kept("text", self.text, subject)
+        for name in self.config.tasks:
+            result.setdefault("tasks", {}).update(kept(name, self.tasks, subject, (name,)))
         if system.gates != "none":
             speaker = Speaker(dataclasses.replace(self.pack, lm=lm), self.device)
             prompts = self.prompts[: system.num_prompts or self.config.num_prompts]
             sounds = self.sounds(speaker, prompts, identity)
-            result["speech"] = kept("speech", partial(self.speech, speaker, prompts, sounds))
+            result["speech"] = kept("speech", self.speech, speaker, prompts, sounds)
             if not system.num_prompts:
                 written = result["text"]["spoken_questions_written"]
-                result["spoken_qa"] = kept("spoken-qa", partial(self.spoken, speaker, written))
-            result["cost"] = kept("cost", partial(decode_cost, lm))
+                result["spoken_qa"] = kept("spoken QA", self.spoken, speaker, written)
+            result["cost"] = kept("cost", decode_cost, lm)
         if lm.router is not None:
-            result["router"] = kept("router", partial(self.routing, lm))
+            result["router"] = kept("router", self.routing, lm)
         return result
 
     def load(self, system: System) -> SpeechLM:
@@ -221,38 +208,14 @@ class Bench:
         router = 0 if lm.router is None else sum(p.numel() for p in lm.router.parameters())
         return loras + rows + router
 
-    @staticmethod
-    def gated(lm: SpeechLM, system: System) -> AbstractContextManager[None]:
-        """The gates under which the system writes one batch."""
-        return lm.mole.gated(None if system.gates == "none" else lm.writing())
-
-    @torch.inference_mode()
-    def text(self, lm: SpeechLM, system: System) -> dict[str, Any]:
-        gated = partial(self.gated, lm, system)
-        answers = answer_all(lm.backbone, lm.tokenizer, [q.text for q in self.asked], self.config.batch, 12, gated)
-        kinds = {kind: vars(a) for kind, a in accuracies(self.asked, answers).items()}
-        texts = held_out_texts(lm.tokenizer, self.pieces, self.chats)
-        spoken = answer_all(lm.backbone, lm.tokenizer, [q.text for q in self.to_speak], self.config.batch, 12, gated)
+    def text(self, subject: Subject) -> dict[str, Any]:
         return {
-            "kinds": kinds,
-            "accuracy": statistics.mean(a["right"] for a in kinds.values()),
-            "perplexity": {
-                name: perplexity(lm.backbone, lm.tokenizer, parts, 512, self.config.batch, gated).per_word
-                for name, parts in texts.items()
-            },
-            "answers": answers,
-            "spoken_questions_written": spoken,
-            "num_spoken": len(spoken),
+            "tasks": self.tasks(subject, (OWN, PERPLEXITY)),
+            "spoken_questions_written": self.to_speak.answers(subject),
         }
 
-    @torch.inference_mode()
-    def tasks(self, lm: SpeechLM, system: System) -> dict[str, Any]:
-        gated, corpora = partial(self.gated, lm, system), self.work / "corpora"
-        tasks = {name: local_tasks(name, corpora, self.config.task_limit) for name in self.config.tasks}
-        return {
-            name: dataclasses.asdict(run_task(lm.backbone, lm.tokenizer, parts, gated=gated))
-            for name, parts in tasks.items()
-        }
+    def tasks(self, subject: Subject, names: Sequence[str]) -> dict[str, Any]:
+        return {part: dataclasses.asdict(found) for part, found in self.held_out.measure(subject, names).items()}
 
     def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
@@ -277,8 +240,7 @@ class Bench:
             return Clip.of(speaker.say(text, voice=self.voice))
 
         items = [Item("speech", self.voice, f"{n:04d}", t, partial(say, t)) for n, t in enumerate(prompts, start=1)]
-        key = hashlib.sha256(json.dumps(sounds, sort_keys=True).encode()).hexdigest()[:12]
-        rows = open_rows(Path(self.config.out) / "sounds" / f"{key}.jsonl", {"sounds": sounds})
+        rows = open_rows(Path(self.config.out) / "sounds" / f"{_key(sounds)}.jsonl", {"sounds": sounds})
         return summarize(run_items(items, self.judges, self.voices, rows))[0]
 
     def spoken(self, speaker: Speaker, written: list[str]) -> dict[str, Any]:
@@ -286,22 +248,21 @@ class Bench:
             s = speaker.say(text, voice=self.voice)
             return s.samples, s.sample_rate
 
-        answers = spoken_qa.listen(self.to_speak, written, say, self.chooser)
+        answers = spoken_qa.listen(self.to_speak.questions, written, say, self.chooser)
         return {**spoken_qa.summary(answers), "answers": [dataclasses.asdict(a) for a in answers]}
 
     def routing(self, lm: SpeechLM) -> dict[str, Any]:
         """Which expert the router gives held-out prompts of both tasks."""
-        asked = held_out_questions(self.work / "corpora", self.config.num_routed // 5, self.config.seed + 1)
-        texts = [lm.text_ids(line) for piece in self.pieces for line in piece][: self.config.num_routed // 4]
-        texts += [_question(lm, q) for q in asked][: self.config.num_routed - len(texts)]
-        voices = self.pack.acoustic.config.voices
-        lines = self.prompts[: self.config.num_routed // 2]
+        count, seed = self.config.num_routed, self.config.seed
+        texts = [lm.text_ids(line) for piece in self.held_out.texts.pieces for line in piece][: count // 4]
+        texts += self.questions(count // 5, seed + 1).prompts(lm.tokenizer)[: count - len(texts)]
+        voices, lines = self.pack.acoustic.config.voices, self.prompts[: count // 2]
         sentences = [(line, voices[n % len(voices)]) for n, line in enumerate(lines * 2)]
-        return confusion(lm, texts, sentences[: self.config.num_routed // 2])
+        return confusion(lm, texts, sentences[: count // 2])
 
     def ceiling(self) -> float | None:
         """Share of clean synthetic answers that the recogniser hears rightly; None where there is no flite to say them."""
-        return spoken_qa.ceiling(self.to_speak, self.chooser) if shutil.which("flite") else None
+        return spoken_qa.ceiling(self.to_speak.questions, self.chooser) if shutil.which("flite") else None
 
 
 @torch.inference_mode()
@@ -343,8 +304,8 @@ def decode_cost(lm: SpeechLM, turns: int = 15, turn_steps: int = 8, rounds: int 
     }
 
 
-def _question(lm: SpeechLM, question: qa.Question) -> list[int]:
-    return chat_prompt(lm.tokenizer, [Message.user(question.text)])
+def _key(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _slug(name: str) -> str:
@@ -353,8 +314,14 @@ def _slug(name: str) -> str:
 
 def _what_matters(config: ReproduceConfig) -> dict[str, Any]:
     """The settings that a system's numbers depend on, besides the system."""
-    kept = ("num_prompts", "voice", "questions_per_kind", "spoken_per_kind", "num_routed", "seed")
-    return {name: getattr(config, name) for name in kept}
+    names = [
+        "num_prompts",
+        "voice",
+        "spoken_per_kind",
+        "num_routed",
+        *(f.name for f in dataclasses.fields(TextTasksConfig)),
+    ]
+    return {name: getattr(config, name) for name in names}
 
 
 def _digest(work: Path, system: System) -> dict[str, str]:

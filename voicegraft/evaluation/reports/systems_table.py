@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Results = Mapping[str, Mapping[str, Any]]  # system -> part -> measures; parts that a system lacks are missing
-_NONE = "-"
+_COLUMNS = (
+    "text QA", "perplexity, books", "dialogues", "TTS WER [95 %]", "CER", "DNSMOS", "similarity", "ran away",
+    "spoken / written QA", "trained", "step", "routed wrongly",
+)  # fmt: skip
 _TEXT, _SPEECH = "#2563a8", "#b3261e"
 
 
@@ -33,15 +37,15 @@ def write_table(out: Path, results: Results, about: Mapping[str, Any]) -> str:
 
 
 def to_markdown(results: Results, about: Mapping[str, Any]) -> str:
-    rows = [[name, *(cell(result) for _, cell in _COLUMNS)] for name, result in results.items()]
-    public = list(next(iter(results.values())).get("tasks", {}))
-    public_rows = [[n, *(f"{r['tasks'][t]['score']:.3f}" for t in public)] for n, r in results.items() if public]
-    kinds = list(next(iter(results.values()))["text"]["kinds"])
-    per_kind = [[n, *(f"{r['text']['kinds'][k]['right']:.3f}" for k in kinds)] for n, r in results.items()]
-    chance = [f"{next(iter(results.values()))['text']['kinds'][k]['constant']:.3f}" for k in kinds]
+    rows = {name: _row(result) for name, result in results.items()}
+    own = {name: {kind: f"{part['score']:.3f}" for kind, part in _own(r).items()} for name, r in results.items()}
+    public = {
+        name: {task: f"{part['score']:.3f}" for task, part in r.get("tasks", {}).items()} for name, r in results.items()
+    }
+    chance = {kind: f"{part['chance']:.3f}" for kind, part in _own(next(iter(results.values()))).items()}
     sections = [
         "# Text and speech, system by system",
-        markdown_table(("system", *(title for title, _ in _COLUMNS)), rows),
+        _table(rows),
         "Text QA is the mean over the kinds of questions below; perplexity is per word of held-out text. Spoken QA is heard"
         " by a recogniser that knows what may be answered, of the answer that the system wrote itself; the written score beside"
         " it is of the same questions. Trained are the parameters beside the backbone's. A step is the time of a decoding step"
@@ -49,83 +53,56 @@ def to_markdown(results: Results, about: Mapping[str, Any]) -> str:
         " a whole sequence, the fused layers where they do not.",
         "![what is kept of text against what is understood of speech](text-and-speech.png)",
         "## Text QA by kind of question",
-        markdown_table(("system", *kinds), [*per_kind, ["one and the same answer to all", *chance]]),
+        _table({**own, "one and the same answer to all": chance}),
         "![written and spoken answers](answers.png)",
-        *(["## Public tasks", markdown_table(("system", *public), public_rows)] if public else []),
+        *(["## Public tasks", _table(public)] if any(public.values()) else []),
         "## Measured on",
         fact_list({**about, **environment()}),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _text_accuracy(result: Mapping[str, Any]) -> str:
-    return f"{result['text']['accuracy']:.3f}"
+def _table(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """System -> column -> cell; the first system has all columns."""
+    columns = list(next(iter(rows.values())))
+    return markdown_table(("system", *columns), [[name, *row.values()] for name, row in rows.items()])
 
 
-def _perplexity(name: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(result: Mapping[str, Any]) -> str:
-        value = result["text"]["perplexity"][name]
-        return f"{value:.1f}" if value < 1e4 else f"{value:.1e}"
-
-    return cell
+def _own(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Kind of question -> what was measured."""
+    tasks = result["text"]["tasks"].items()
+    return {name.removeprefix("own: "): part for name, part in tasks if name.startswith("own: ")}
 
 
-def _speech(show: Callable[[Mapping[str, Any]], str]) -> Callable[[Mapping[str, Any]], str]:
-    return lambda result: show(result["speech"]) if "speech" in result else _NONE
+def _accuracy(result: Mapping[str, Any]) -> float:
+    return statistics.mean(part["score"] for part in _own(result).values())
 
 
-def _wer(speech: Mapping[str, Any]) -> str:
-    wer = speech["wer"]
-    return f"{wer['value']:.3f} [{wer['low']:.2f}, {wer['high']:.2f}]"
-
-
-def _mos(speech: Mapping[str, Any]) -> str:
-    return f"{speech['mos']['ovrl']['value']:.2f}" if speech["mos"] else _NONE
-
-
-def _similarity(speech: Mapping[str, Any]) -> str:
-    return f"{speech['similarity'][speech['voice']]:.2f}" if speech["voice"] in speech["similarity"] else _NONE
-
-
-def _spoken(result: Mapping[str, Any]) -> str:
-    if "spoken_qa" not in result:
-        return _NONE
-    return f"{result['spoken_qa']['spoken']:.3f} / {result['spoken_qa']['written']:.3f}"
-
-
-def _trained(result: Mapping[str, Any]) -> str:
-    return f"{result['size']['trained'] / 1e6:.2f} M"
-
-
-def _cost(result: Mapping[str, Any]) -> str:
-    if "cost" not in result:
-        return _NONE
-    return f"{result['cost']['ratio']:.2f} ({result['cost']['engine']})"
-
-
-def _router(result: Mapping[str, Any]) -> str:
-    """Prompts that went to the wrong expert, text and speech."""
-    if "router" not in result:
-        return _NONE
-    counts = result["router"]["counts"]
-    wrong = {task: (sum(row.values()) - row[task], sum(row.values())) for task, row in counts.items()}
-    return ", ".join(f"{task} {errors} of {total}" for task, (errors, total) in wrong.items())
-
-
-_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
-    ("text QA", _text_accuracy),
-    ("perplexity, books", _perplexity("books")),
-    ("dialogues", _perplexity("dialogues")),
-    ("TTS WER [95 %]", _speech(_wer)),
-    ("CER", _speech(lambda s: f"{s['cer']:.3f}")),
-    ("DNSMOS", _speech(_mos)),
-    ("similarity", _speech(_similarity)),
-    ("ran away", _speech(lambda s: f"{s['num_ran_away']} of {s['num_clips']}")),
-    ("spoken / written QA", _spoken),
-    ("trained", _trained),
-    ("step", _cost),
-    ("routed wrongly", _router),
-)
+def _row(result: Mapping[str, Any]) -> dict[str, str]:
+    """Column -> cell; parts that a system lacks are a dash."""
+    texts = [result["text"]["tasks"][f"perplexity: {name}"]["per_word"] for name in ("books", "dialogues")]
+    books, dialogues = (f"{value:.1f}" if value < 1e4 else f"{value:.1e}" for value in texts)
+    row = dict.fromkeys(_COLUMNS, "-")
+    row |= {"text QA": f"{_accuracy(result):.3f}", "perplexity, books": books, "dialogues": dialogues}
+    row["trained"] = f"{result['size']['trained'] / 1e6:.2f} M"
+    if speech := result.get("speech"):
+        row["TTS WER [95 %]"] = "{value:.3f} [{low:.2f}, {high:.2f}]".format(**speech["wer"])
+        row["CER"] = f"{speech['cer']:.3f}"
+        row["ran away"] = f"{speech['num_ran_away']} of {speech['num_clips']}"
+        if speech["mos"]:
+            row["DNSMOS"] = f"{speech['mos']['ovrl']['value']:.2f}"
+        if speech["voice"] in speech["similarity"]:
+            row["similarity"] = f"{speech['similarity'][speech['voice']]:.2f}"
+    if spoken := result.get("spoken_qa"):
+        row["spoken / written QA"] = f"{spoken['spoken']:.3f} / {spoken['written']:.3f}"
+    if cost := result.get("cost"):
+        row["step"] = f"{cost['ratio']:.2f} ({cost['engine']})"
+    if router := result.get("router"):
+        counts = {task: (chosen[task], sum(chosen.values())) for task, chosen in router["counts"].items()}
+        row["routed wrongly"] = ", ".join(
+            f"{task} {total - right} of {total}" for task, (right, total) in counts.items()
+        )
+    return row
 
 
 def _trade(results: Results) -> Figure:
@@ -134,15 +111,12 @@ def _trade(results: Results) -> Figure:
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     axes, names = figure.subplots(1, 2, width_ratios=(3, 2))
-    first = next(iter(results.values()))["text"]["accuracy"]
-    axes.axhline(first, color="#9aa5b1", linewidth=1, linestyle="--")
+    axes.axhline(_accuracy(next(iter(results.values()))), color="#9aa5b1", linewidth=1, linestyle="--")
     points: dict[tuple[float, float], list[str]] = {}
     for number, result in enumerate(results.values(), start=1):
         if "speech" in result:  # near ones share a point
             wer = min(result["speech"]["wer"]["value"], 1.1)
-            points.setdefault((round(20 * wer) / 20, round(20 * result["text"]["accuracy"]) / 20), []).append(
-                str(number)
-            )
+            points.setdefault((round(20 * wer) / 20, round(20 * _accuracy(result)) / 20), []).append(str(number))
     for (x, y), numbers in points.items():
         axes.plot(x, y, "o", color=_TEXT, markersize=9)
         axes.annotate(", ".join(numbers), (x, y), xytext=(0, 9), textcoords="offset points", ha="center")
@@ -164,10 +138,9 @@ def _answers(results: Results) -> Figure:
     names = list(results)
     figure = Figure(figsize=(8.5, 1.2 + 0.42 * len(names)), layout="constrained")
     axes = figure.subplots()
-    written = [results[n]["spoken_qa"]["written"] if "spoken_qa" in results[n] else None for n in names]
-    heard = [results[n]["spoken_qa"]["spoken"] if "spoken_qa" in results[n] else None for n in names]
-    for offset, values, colour, label in ((-0.2, written, _TEXT, "written"), (0.2, heard, _SPEECH, "spoken")):
-        axes.barh([i + offset for i in range(len(names))], [v or 0.0 for v in values], 0.38, color=colour, label=label)
+    for offset, key, colour in ((-0.2, "written", _TEXT), (0.2, "spoken", _SPEECH)):
+        shares = [result.get("spoken_qa", {}).get(key, 0.0) for result in results.values()]
+        axes.barh([i + offset for i in range(len(names))], shares, 0.38, color=colour, label=key)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)

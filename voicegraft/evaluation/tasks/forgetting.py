@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -22,21 +20,9 @@ from transformers import PreTrainedModel
 
 from voicegraft.core.files import write_text
 from voicegraft.evaluation.reports.document import fact_list, markdown_table
+from voicegraft.evaluation.tasks.base import Kind, Measured, Subject
 
 _SURE = 1.645  # standard deviations above chance: one-sided 95 %
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one model did in one task."""
-
-    kind: Literal[
-        "generated", "chosen", "perplexity"
-    ]  # how it answers; the score of the first two is the share that is right
-    score: float
-    chance: float  # what the best constant answer gets, or guessing; of perplexity: the size of the vocabulary
-    count: int  # questions, or tokens of perplexity
-    answers: tuple[str, ...] = ()  # what it wrote, or which option it chose
 
 
 @dataclass(frozen=True)
@@ -44,7 +30,7 @@ class Compared:
     """One task before and after."""
 
     task: str
-    kind: str
+    kind: Kind
     before: float
     after: float
     retained: float | None  # None where there was nothing to retain
@@ -54,44 +40,32 @@ class Compared:
     same_answers: float | None  # share of answers that are word for word the same
 
 
-def constant_answer(expected: Sequence[Hashable]) -> float:
-    """Share that one and the same answer to every question would get right."""
-    return Counter(expected).most_common(1)[0][1] / len(expected)
-
-
 def compare(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> list[Compared]:
     """One row per task; both must have done the same tasks."""
-    return [_compare(task, measured, after[task]) for task, measured in before.items()]
-
-
-def _compare(task: str, before: Measured, after: Measured) -> Compared:
-    same = [a == b for a, b in zip(before.answers, after.answers, strict=True)]
-    return Compared(
-        task,
-        before.kind,
-        before.score,
-        after.score,
-        _retained(before, after),
-        before.chance,
-        _above_chance(before),
-        before.count,
-        sum(same) / len(same) if same else None,
-    )
-
-
-def _retained(before: Measured, after: Measured) -> float | None:
-    if not math.isfinite(after.score):
-        return 0.0  # a broken model retains nothing
-    if before.kind == "perplexity":
-        return before.score / after.score
-    return after.score / before.score if before.score else None
-
-
-def _above_chance(measured: Measured) -> bool:
-    if measured.kind == "perplexity":
-        return measured.score < measured.chance
-    error = math.sqrt(measured.chance * (1 - measured.chance) / measured.count)
-    return measured.score > measured.chance + _SURE * error
+    rows = []
+    for task, was in before.items():
+        now = after[task]
+        same = [a == b for a, b in zip(was.answers, now.answers, strict=True)]
+        retained: float | None
+        if was.kind == "perplexity":
+            retained, above_chance = was.score / now.score, was.score < was.chance
+        else:
+            retained = now.score / was.score if was.score else None
+            above_chance = was.score > was.chance + _SURE * math.sqrt(was.chance * (1 - was.chance) / was.count)
+        rows.append(
+            Compared(
+                task=task,
+                kind=was.kind,
+                before=was.score,
+                after=now.score,
+                retained=retained if math.isfinite(now.score) else 0.0,  # a broken model retains nothing
+                chance=was.chance,
+                above_chance=above_chance,
+                count=was.count,
+                same_answers=sum(same) / len(same) if same else None,
+            )
+        )
+    return rows
 
 
 def retention(rows: Sequence[Compared]) -> float | None:
@@ -112,23 +86,14 @@ def same_answers(before: Mapping[str, Measured], after: Mapping[str, Measured]) 
 
 
 @torch.inference_mode()
-def logit_difference(
-    before: PreTrainedModel,
-    after: PreTrainedModel,
-    texts: Sequence[list[int]],
-    gated: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> float:
-    """Largest absolute difference of a logit over all positions of the texts (token ids); 0.0 is bit for bit.
-
-    Args:
-        gated: entered anew for every text, around ``after`` alone.
-    """
+def logit_difference(before: PreTrainedModel, after: Subject, texts: Sequence[list[int]]) -> float:
+    """Largest absolute difference of a logit over all positions of the texts (token ids); 0.0 is bit for bit."""
     largest = 0.0
     for ids in tqdm(texts, desc="logits", unit="text"):
         row = torch.tensor([ids], device=before.device)
         expected = before(input_ids=row, use_cache=False).logits
-        with gated():
-            found = after(input_ids=row, use_cache=False).logits
+        with after.gated():
+            found = after.model(input_ids=row, use_cache=False).logits
         difference = float((found - expected).abs().max())
         if math.isnan(difference):
             return math.inf
@@ -174,17 +139,13 @@ def to_markdown(report: ForgettingReport, plots: Sequence[str] = ()) -> str:
 
 def verdict(report: ForgettingReport) -> str:
     """The numbers in three sentences."""
-    if report.retention is None:
-        number = "Retention cannot be told: the backbone does none of these tasks better than chance."
-    else:
+    number = "Retention cannot be told: the backbone does none of these tasks better than chance."
+    if report.retention is not None:
         order = "reaches" if report.passed else "is below"
         number = f"Retention {report.retention:.4f}, which {order} the threshold of {report.threshold}."
-    alike = report.same_answers
-    said = (
-        "No answers were generated."
-        if alike is None
-        else f"Of the generated answers {100 * alike:.1f} % are identical."
-    )
+    said = "No answers were generated."
+    if report.same_answers is not None:
+        said = f"Of the generated answers {100 * report.same_answers:.1f} % are identical."
     bits = " (bit for bit the same)" if report.logit_difference == 0 else ""
     found = f"{report.logit_difference:.3g}{bits} over {report.num_texts} texts"
     return f"{number} {said} Largest difference of a logit in text mode: {found}."

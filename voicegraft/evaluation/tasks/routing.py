@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,18 +41,13 @@ def confusion(lm: SpeechLM, texts: Sequence[list[int]], sentences: Sequence[tupl
         state = lm.start(sentence_tokens(lm, sentence, voice, SpeakOptions()).machine.prompt)
         counts[SPEECH][_chosen(lm, state.decoding.gates, slice(-1, None))] += 1
     totals = {task: sum(row.values()) for task, row in counts.items()}
+    decided_by = "task" if lm.router is None else "router"
     return {
-        "decided_by": _decided_by(lm),
+        "decided_by": decided_by if lm.fixed is None else "fixed gates",
         "experts": list(lm.mole.names),
         "counts": counts,
         "right": {task: counts[task][task] / total if total else None for task, total in totals.items()},
     }
-
-
-def _decided_by(lm: SpeechLM) -> str:
-    if lm.fixed is not None:
-        return "fixed gates"
-    return "task" if lm.router is None else "router"
 
 
 def _chosen(lm: SpeechLM, gates: str | Tensor | Routing, positions: slice) -> str:
@@ -60,20 +55,10 @@ def _chosen(lm: SpeechLM, gates: str | Tensor | Routing, positions: slice) -> st
     if isinstance(gates, str):
         return gates
     if isinstance(gates, RouterState):
-        weights = _mean(_gates_of(gates, positions))
+        of_tokens = gates.router.config.settings.granularity == "token"
+        weights = [gates.router.weigh(logits) for logits in gates.logits]  # [..., E] of every decision
+        each = [weight[:, positions] if of_tokens else weight for weight in weights]
     else:
-        assert isinstance(gates, Tensor)
-        weights = _mean([gates])
-    return lm.mole.names[int(weights.argmax())]
-
-
-def _gates_of(state: RouterState, positions: slice) -> Iterable[Tensor]:
-    """Gates ``[..., E]`` of every decision; of tokens, those at the positions."""
-    of_tokens = state.router.config.settings.granularity == "token"
-    for logits in state.logits:
-        weights = state.router.weigh(logits)
-        yield weights[:, positions] if of_tokens else weights
-
-
-def _mean(gates: Iterable[Tensor]) -> Tensor:
-    return torch.stack([each.flatten(0, -2).mean(0) if each.ndim > 1 else each for each in gates]).mean(0)
+        each = [cast(Tensor, gates)]
+    mean = torch.stack([weight.reshape(-1, weight.shape[-1]).mean(0) for weight in each]).mean(0)
+    return lm.mole.names[int(mean.argmax())]

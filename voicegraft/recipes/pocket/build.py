@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
-from voicegraft.inference.pack import PackHeader, write_pack
+from voicegraft.export.card import pack_card
+from voicegraft.inference.pack import PackHeader, read_header, write_pack
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.command import CONFIGS, commit, recipe_config
 from voicegraft.recipes.evaluate_forgetting import EvaluateForgettingConfig, evaluate_forgetting
@@ -121,15 +122,20 @@ def _pack(config: PocketConfig, work: Path) -> None:
         "pocket",
         default_voice=config.default_voice,
         options=config.options,
-        provenance={"recipe": "pocket", **commit()},
+        provenance={
+            "recipe": "pocket",
+            **commit(),
+            "corpora": ["kathleen", "ljspeech-part", "flite"],
+            "minutes": {name: entry["minutes"] for name, entry in costs(work).items()},
+        },
     )
-    write_pack(Path(config.out), work, header, card(config, work, None))
+    write_pack(Path(config.out), work, header, card(header, work))
 
 
 def _evaluate(config: PocketConfig, work: Path) -> None:
     data, out = Path(config.data), Path(config.out)
     names = _read(PreparePocketConfig, "prepare_pocket").recordings
-    report = evaluate_speech(
+    evaluate_speech(
         EvaluateSpeechConfig(
             out=work / "evaluation",
             prompts=data / config.prompts,
@@ -139,20 +145,18 @@ def _evaluate(config: PocketConfig, work: Path) -> None:
         )
     )
     shutil.copy(work / "evaluation" / "report.md", out / "EVALUATION.md")
-    kept = evaluate_forgetting(EvaluateForgettingConfig(work / "forgetting", data, work, pack=out))
+    kept = evaluate_forgetting(EvaluateForgettingConfig(out=work / "forgetting", data=data, work=work, pack=out))
     lines = (work / "forgetting" / "report.md").read_text(encoding="utf-8").splitlines()
     write_text(out / "FORGETTING.md", "\n".join(line for line in lines if not line.startswith("![")))
     if not kept.passed:
         raise VoicegraftError(f"the pack in {out} forgets: its retention is {kept.retention}; see its FORGETTING.md")
-    (out / "CARD.md").write_text(card(config, work, report), encoding="utf-8")
+    write_text(out / "CARD.md", card(read_header(out), work))
 
 
-def card(config: PocketConfig, work: Path, report: dict[str, Any] | None) -> str:
-    """The pack's card for people: what it is, its data and licences, its recipe, its cost and its scores."""
-    text = (CONFIGS / "pocket" / "CARD.md").read_text(encoding="utf-8")
-    minutes = "\n".join(f"| {name} | {entry['minutes']} |" for name, entry in costs(work).items())
-    scores = "Not evaluated." if report is None else "See EVALUATION.md for the table, intervals and the worst items."
-    return text.format(commit=commit().get("commit", "unknown"), cost=minutes, scores=scores)
+def card(header: PackHeader, work: Path) -> str:
+    """The pack's card, with what no file says: its data and licences, and its limits."""
+    notes = (CONFIGS / "pocket" / "CARD.md").read_text(encoding="utf-8")
+    return pack_card(header, work, licence="apache-2.0", language=("en",), notes=notes)
 
 
 if __name__ == "__main__":
