@@ -8,11 +8,12 @@ import torch
 from voicegraft.core.messages import Message
 from voicegraft.data import questions as qa
 from voicegraft.data.chat import chat_prompt
+from voicegraft.evaluation.tasks.base import Subject
 from voicegraft.evaluation.tasks.routing import confusion
+from voicegraft.evaluation.tasks.short_answers import ShortAnswers
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker
-from voicegraft.recipes.evaluate_backbone import answer_all
 
 ASKED = [q for kind in qa.MADE_UP for q in qa.make_up(kind, seed=11, count=80, held_out=True)]
 
@@ -27,13 +28,11 @@ def test_text_is_the_untouched_backbones_on_200_prompts(speaker: Speaker) -> Non
     lm = speaker.pack.lm
     assert lm.router is not None and lm.mole.identities == {"text"}
     untouched, tokenizer = load_backbone(DEFAULT_PACK / "backbone")
-    asked = [q.text for q in ASKED][:240]
-    assert len(asked) >= 200
-    before = answer_all(untouched, tokenizer, asked, 16, 12)
-    after = answer_all(lm.backbone, tokenizer, asked, 16, 12, lambda: lm.mole.gated(lm.writing()))
-    assert before == after
-    for text in asked[:40]:
-        ids = torch.tensor([chat_prompt(tokenizer, [Message.user(text)])])
+    task = ShortAnswers(ASKED[:240], batch=16)
+    assert len(task.questions) >= 200
+    assert task.answers(Subject(untouched, tokenizer)) == task.answers(Subject.writing(lm))
+    for prompt in task.prompts(tokenizer)[:40]:
+        ids = torch.tensor([prompt])
         with lm.mole.gated(lm.writing()):
             assert torch.equal(lm.backbone(ids).logits, untouched(ids).logits)
         with lm.mole.gated("speech"):  # the expert is there, and would spoil it
