@@ -28,7 +28,6 @@ EVALUATIONS = {
     "compare": "voicegraft.evaluation.reports.comparison",
     "robustness": "voicegraft.recipes.evaluate_robustness",
     "backbone": "voicegraft.recipes.evaluate_backbone",
-    "text": "voicegraft.recipes.evaluate_text",
     "forgetting": "voicegraft.recipes.evaluate_forgetting",
 }
 RECIPES = {
@@ -51,6 +50,7 @@ GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
 # What is called otherwise today -> how.
 RENAMED = {
     "evaluate trust": "evaluate robustness",
+    "evaluate text": "python -m tools.evaluate_text, in the repository",
     "evaluate tokenizer": "python -m tools.tokenizer_study.study, in the repository",
     "recipe bench": "python -m benchmarks.speaking, in the repository",
     "recipe bench_codecs": "python -m benchmarks.codecs, in the repository",

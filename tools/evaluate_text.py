@@ -1,6 +1,6 @@
 """How much written English the text front end says as expected, on files of `written~spoken` cases.
 
-voicegraft evaluate text --cases FOLDER [--out FILE.json]
+    python -m tools.evaluate_text --cases FOLDER [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def evaluate_text(cases_dir: Path | str, out: Path | str | None = None) -> dict[
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config = read_options(EvaluateTextConfig, argv, __doc__, "voicegraft evaluate text")
+    config = read_options(EvaluateTextConfig, argv, __doc__, "python -m tools.evaluate_text")
     evaluate_text(config.cases, config.out)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.recipes.evaluate_text import evaluate_text
+from tools.evaluate_text import evaluate_text
 
 
 @pytest.fixture
