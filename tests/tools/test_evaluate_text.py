@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from voicegraft.core.errors import VoicegraftError
 from tools.evaluate_text import evaluate_text
+from voicegraft.core.errors import VoicegraftError
 
 
 @pytest.fixture
