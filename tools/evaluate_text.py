@@ -1,6 +1,6 @@
 """How much written English the text front end says as expected, on files of `written~spoken` cases.
 
-    python -m tools.evaluate_text --cases FOLDER [--out FILE.json]
+python -m tools.evaluate_text --cases FOLDER [--out FILE.json]
 """
 
 from __future__ import annotations
