@@ -35,7 +35,7 @@ from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.text.units import PHONES, UNITS, words_of
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
-from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 RATE = 24_000  # Hz
 FRAME = 480  # samples per token
@@ -223,7 +223,7 @@ def write_parts(work: Path) -> None:
     with torch.no_grad():
         # Hidden states have a norm of about 6, so logits scatter by about 0.1 * 6.
         lm.rows.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
-        lm.rows.head.bias[ADVANCE] = 4.0
+        lm.rows.head.bias[END_OF_UNIT] = 4.0
         # Some letters make sounds, some do not.
         lm.rows.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
     lm.save(work / "expert", {})

@@ -128,7 +128,7 @@ def test_made_up_sequences_are_as_long_as_recordings() -> None:
     assert 6 < sum(sec) / len(sec) < 7 and max(sec) <= 10.1  # LJSpeech
     plain, guided = speech_vocabulary("plain", 64), speech_vocabulary("guided", 64)
     one = Recording(("Yesterday", "I", "ran"), 40)
-    # Four tokens of text, the voice, SAY and each frame; the end is a target alone.
+    # Four tokens of text, the voice, SPEECH_BOS and each frame; the end is a target alone.
     assert len(made_up(one, plain, NUM_TEXT, "plain", 0)) == 4 + 1 + 1 + 40
     sequence = made_up(one, guided, NUM_TEXT, "guided", 0)
     assert (sequence.token >= guided.first_code).sum() == 40

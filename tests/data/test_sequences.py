@@ -17,7 +17,7 @@ from voicegraft.data.sequences import (
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.data.windows import Window
 from voicegraft.text.units import BOUNDARIES, PHONES, START, UNITS
-from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN, SAY, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, MASK, SPEECH_BOS, SpeechVocabulary
 
 VOCABULARY = SpeechVocabulary(("ann", "ben"), UNITS, 100)
 AROUND = unit_window(VOCABULARY)
@@ -46,7 +46,7 @@ def random_sequence(
 
 
 def test_the_vocabulary_is_one_id_space_without_gaps_or_overlaps() -> None:
-    ids = [SAY, ADVANCE, HIDDEN, *(VOCABULARY.voice_id(v) for v in ("ann", "ben")), *map(unit_id, UNITS)]
+    ids = [SPEECH_BOS, END_OF_UNIT, MASK, *(VOCABULARY.voice_id(v) for v in ("ann", "ben")), *map(unit_id, UNITS)]
     ids += range(VOCABULARY.first_code, VOCABULARY.size)
     assert ids == list(range(VOCABULARY.size))
     with pytest.raises(VoicegraftError, match="no voice 'eve'; this model speaks as: ann, ben"):
@@ -79,18 +79,18 @@ def test_a_sequence_by_hand() -> None:
         (-1, VOCABULARY.voice_id("ann"), IGNORE, None, 0, None),
         (9, -1, IGNORE, None, 0, None),
         (8, -1, IGNORE, None, 0, None),
-        (-1, ADVANCE, hh, None, 0, 0),
-        (-1, hh, ADVANCE, None, 1, 0),
-        (-1, ADVANCE, ay, None, 0, 1),
-        (-1, ay, ADVANCE, None, 1, 1),
-        (-1, ADVANCE, ADVANCE, None, 0, 2),
-        (-1, SAY, ADVANCE, 0, 0, None),
-        (-1, ADVANCE, code + 5, 1, 0, None),
-        (-1, code + 5, ADVANCE, 1, 1, None),
-        (-1, ADVANCE, code + 6, 2, 0, None),
+        (-1, END_OF_UNIT, hh, None, 0, 0),
+        (-1, hh, END_OF_UNIT, None, 1, 0),
+        (-1, END_OF_UNIT, ay, None, 0, 1),
+        (-1, ay, END_OF_UNIT, None, 1, 1),
+        (-1, END_OF_UNIT, END_OF_UNIT, None, 0, 2),
+        (-1, SPEECH_BOS, END_OF_UNIT, 0, 0, None),
+        (-1, END_OF_UNIT, code + 5, 1, 0, None),
+        (-1, code + 5, END_OF_UNIT, 1, 1, None),
+        (-1, END_OF_UNIT, code + 6, 2, 0, None),
         (-1, code + 6, code + 7, 2, 1, None),
-        (-1, code + 7, ADVANCE, 2, 2, None),
-        (-1, ADVANCE, ADVANCE, 3, 0, None),
+        (-1, code + 7, END_OF_UNIT, 2, 2, None),
+        (-1, END_OF_UNIT, END_OF_UNIT, 3, 0, None),
     ]
     around = AROUND.rows([VOCABULARY.unit_index[u] for u in units])
     shown = letter_windows("hie")
@@ -111,22 +111,22 @@ def test_what_is_trained_at_a_position_is_the_token_of_the_next(seed: int, spoke
     trained = np.flatnonzero(s.target != IGNORE)
     assert trained[-1] == len(s) - 1
     for i in trained[:-1]:
-        # Between words the text goes on, after the last one SAY begins: both are known, not predicted.
-        known = s.text[i + 1] >= 0 or s.token[i + 1] == SAY
-        assert s.target[i] == (ADVANCE if known else s.token[i + 1])
+        # Between words the text goes on, after the last one SPEECH_BOS begins: both are known, not predicted.
+        known = s.text[i + 1] >= 0 or s.token[i + 1] == SPEECH_BOS
+        assert s.target[i] == (END_OF_UNIT if known else s.token[i + 1])
     # Every phone is spelt once, in order, and nothing else is trained before speaking but going on.
     spelling = (s.target != IGNORE) & ~s.units.any(1)
     spelt = s.target[spelling]
-    assert spelt[spelt != ADVANCE].tolist() == [unit_id(u) for u in units if u in PHONES]
+    assert spelt[spelt != END_OF_UNIT].tolist() == [unit_id(u) for u in units if u in PHONES]
     assert (s.letters[spelling].any(1)).all() and not s.letters[~spelling].any()
     if spoken:
         talking = s.units.any(1)
         said = s.target[talking]
-        assert (said[said != ADVANCE] - VOCABULARY.first_code).tolist() == codes.tolist()
-        assert (said == ADVANCE).sum() == len(units)
+        assert (said[said != END_OF_UNIT] - VOCABULARY.first_code).tolist() == codes.tolist()
+        assert (said == END_OF_UNIT).sum() == len(units)
         assert talking.sum() == len(units) + counts.sum()
         assert s.elapsed.max() <= MAX_ELAPSED
-        begins = talking & np.isin(s.token, (SAY, ADVANCE))
+        begins = talking & np.isin(s.token, (SPEECH_BOS, END_OF_UNIT))
         assert [UNITS[i - 1] for i in np.asarray(unit_being_said(s))[begins]] == units
     else:
         assert not s.units.any()
@@ -201,11 +201,11 @@ def test_groups_say_what_single_frames_say(seed: int, size: int) -> None:
     assert talking.sum() == sum(-(-(int(n) + 1) // size) for n in counts)
     # What stands at a position is what was to follow the one before.
     places = np.flatnonzero(talking)
-    assert tokens[places[0]].tolist() == [SAY, *[-1] * (size - 1)]
+    assert tokens[places[0]].tolist() == [SPEECH_BOS, *[-1] * (size - 1)]
     following = np.where(targets[places[:-1]] == IGNORE, -1, targets[places[:-1]])
     assert (tokens[places[1:]] == following).all()
     # The place is told as the number of frames before the group.
-    begins = np.flatnonzero(np.isin(tokens, (SAY, ADVANCE)).any(1) & talking)
+    begins = np.flatnonzero(np.isin(tokens, (SPEECH_BOS, END_OF_UNIT)).any(1) & talking)
     assert [UNITS[i - 1] for i in np.asarray(unit_being_said(s))[begins]] == units
     expected = [min(MAX_ELAPSED, size * step) for n in counts for step in range(-(-(int(n) + 1) // size))]
     assert s.elapsed[talking].tolist() == expected
@@ -221,8 +221,8 @@ def test_a_plain_sequence_by_hand() -> None:
     s = plain_sequence(vocabulary, [7, 8], "ben", vocabulary.stream(np.array([3, 3, 9])), frames_per_step=2)
     tokens, targets = groups(s)
     assert s.text.tolist() == [7, 8, -1, -1, -1]
-    assert tokens.tolist() == [[-1, -1], [-1, -1], [ben, -1], [SAY, -1], [first + 3, first + 3]]
-    assert targets.tolist() == [[IGNORE] * 2] * 3 + [[first + 3, first + 3], [first + 9, ADVANCE]]
+    assert tokens.tolist() == [[-1, -1], [-1, -1], [ben, -1], [SPEECH_BOS, -1], [first + 3, first + 3]]
+    assert targets.tolist() == [[IGNORE] * 2] * 3 + [[first + 3, first + 3], [first + 9, END_OF_UNIT]]
     assert not s.units.any() and not s.letters.any()
 
 

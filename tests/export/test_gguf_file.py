@@ -19,7 +19,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.export import gguf_file as module
 from voicegraft.export.gguf_file import ARCHITECTURES, export_gguf
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.tokenizers.vocabulary import SAY
+from voicegraft.tokenizers.vocabulary import SPEECH_BOS
 
 TEXT = "We see the owl's 12 houses, there."
 SUPPORTED = [name for name, (family, _) in FAMILIES.items() if family.lower() in ARCHITECTURES]
@@ -229,7 +229,7 @@ def test_llama_cpp_says_the_same(family: str, tmp_path: Path) -> None:
         verbose=False,
     )
     prompt = model.tokenize(f"{TEXT}<|voice:ben|><|say|>".encode(), special=True)
-    speech = [first + lm.vocabulary.voice_id("ben"), first + SAY]
+    speech = [first + lm.vocabulary.voice_id("ben"), first + SPEECH_BOS]
     assert prompt == [*lm.text_ids(TEXT), *speech]  # cut by llama.cpp as by the backbone's tokenizer
     expected = ours_greedily(lm, prompt, first, 200)
     assert len(set(expected)) > 12  # not one sound for ever

@@ -22,7 +22,7 @@ from voicegraft.data.sequences import speech_sequence
 from voicegraft.export.extended_vocabulary import token_names
 from voicegraft.export.huggingface import export_hf
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
 TEXT = "We see the owl."
 
@@ -35,7 +35,7 @@ class Exported:
         training = tiny.trained_expert(copy.deepcopy(self.untouched), **options)
         with torch.no_grad():  # codes that differ, and an utterance that does not end
             training.rows.head.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(7))
-            training.rows.head.weight[ADVANCE] = 0.0
+            training.rows.head.weight[END_OF_UNIT] = 0.0
         training.save(folder / "expert", {})
         self.lm = tiny.speech_lm(copy.deepcopy(self.untouched), **options)
         self.lm.rows.load_state_dict(training.rows.state_dict())
@@ -63,7 +63,7 @@ def ours_greedily(lm: SpeechLM, count: int) -> list[int]:
     row = lm.rows.token.weight
     text = lm.embed_text(torch.tensor([lm.text_ids(TEXT)]))
     state = lm.begin(text, row[lm.vocabulary.voice_id("ben")][None, None])
-    token, said = SAY, []
+    token, said = SPEECH_BOS, []
     while len(said) < count:
         logits = lm.rows.logits(lm.hidden(row[token][None, None], state)[:, -1])[0]
         token = lm.vocabulary.first_code + int(logits[lm.vocabulary.first_code :].argmax())
@@ -89,7 +89,7 @@ def test_generated_text_is_the_backbones(case: Exported) -> None:
 def test_ids_of_plain_speech_give_the_same_logits(case: Exported) -> None:
     first, rows = case.ids["first_id"], case.lm.rows
     text = case.lm.text_ids(TEXT)
-    spoken = [rows.config.vocabulary.voice_id("ben"), SAY, *range(60, 75)]
+    spoken = [rows.config.vocabulary.voice_id("ben"), SPEECH_BOS, *range(60, 75)]
     embeddings = torch.cat([case.lm.embed_text(torch.tensor([text])), rows.token(torch.tensor([spoken]))], 1)
     logits = case.model(input_ids=torch.tensor([[*text, *(first + i for i in spoken)]])).logits
     expected = case.expected(case.lm.hidden(embeddings))

@@ -31,7 +31,7 @@ from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining, TextExpertTraining
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.writer import Writer, WritingOptions
-from voicegraft.tokenizers.vocabulary import SAY
+from voicegraft.tokenizers.vocabulary import SPEECH_BOS
 
 SETTINGS = {
     "float32": BackboneSettings(),
@@ -107,7 +107,7 @@ def test_speaking_from_a_cache_is_the_full_forward(saved: Path, settings: Backbo
     lm = SpeechLM.load(str(saved / "backbone"), saved / "expert", settings=settings)
     text = lm.embed_text(torch.tensor([lm.text_ids("We see.")]))
     marker = lm.rows.token(torch.tensor([[lm.vocabulary.voice_id("ben")]]))
-    state, token = lm.begin(text, marker), SAY
+    state, token = lm.begin(text, marker), SPEECH_BOS
     rows, steps = [], []
     for _ in range(20):
         rows.append(lm.rows.token(torch.tensor([[token]])))

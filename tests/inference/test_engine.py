@@ -17,7 +17,7 @@ from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.engine import MOST_WAITING, Engine, SentenceTokens, sentence_tokens
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.tokenizers.vocabulary import ADVANCE
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT
 
 OPTIONS = SpeakOptions(semantic=Sampling(0.7, 0.9), max_unit_frames=4, max_letter_frames=1.0)
 WORDS = ["the", "owl", "sees", "my", "house", "now", "we", "go", "home"]
@@ -34,7 +34,7 @@ def model(folded: bool, **options: Any) -> SpeechLM:
     with torch.no_grad():
         lm.rows.head.weight.normal_(std=0.1, generator=generator)
         if lm.rows.head.bias is not None:
-            lm.rows.head.bias[ADVANCE] = 3.0
+            lm.rows.head.bias[END_OF_UNIT] = 3.0
     return tiny.decode_through(lm, folded)
 
 

@@ -19,7 +19,7 @@ from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.plain import LEAST_FRAMES, PlainMachine
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import GuidedMachine, SpeakOptions
-from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 TEXT = "The owl sees."
 GREEDY = SpeakOptions(semantic=Sampling(0.0, 1.0), max_unit_frames=9, length_spread=0.0)
@@ -44,7 +44,7 @@ def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
     with torch.no_grad():
         lm.rows.head.weight.normal_(std=0.15 if lm.rows.head.bias is not None else 0.5, generator=generator)
         if lm.rows.head.bias is not None:
-            lm.rows.head.bias[ADVANCE] = 2.0
+            lm.rows.head.bias[END_OF_UNIT] = 2.0
     return tiny.decode_through(lm, merged)
 
 
@@ -94,7 +94,7 @@ def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[st
     counts = np.array([s.num_frames for s in tokens.spoken])
     said = np.array(codes), counts
     bare = speech_sequence(lm.vocabulary, lm.text_ids(TEXT), [], "ann", tokens.units, *said, frames_per_step=size)
-    # What was spelt stands between the sentence and SAY; what was read ahead in vain is left out.
+    # What was spelt stands between the sentence and SPEECH_BOS; what was read ahead in vain is left out.
     read: list[Position] = []
     for feed in asked:
         del read[len(read) - feed.crop :]
@@ -154,7 +154,7 @@ def test_plain_speech_ends_with_the_models_end_or_the_budget() -> None:
     codes = list(free)
     assert free.machine.cut and len(codes) == cast(PlainMachine, free.machine).budget == LEAST_FRAMES + 10 * 12
     with torch.no_grad():
-        lm.rows.head.weight[ADVANCE] = 0.0  # a logit of 0 is likelier than what is drawn once all others are below
+        lm.rows.head.weight[END_OF_UNIT] = 0.0  # a logit of 0 is likelier than what is drawn once all others are below
         lm.rows.head.weight[lm.vocabulary.first_code :] *= -1
     random = SpeakOptions(semantic=Sampling(1.0, 1.0))
     ended = [sentence_tokens(lm, TEXT, "ann", random, np.random.default_rng(seed)) for seed in range(8)]

@@ -16,7 +16,7 @@ from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import MOST_PHONES, SpeakOptions
 from voicegraft.inference.stream import acoustic_frames, render
 from voicegraft.text.units import BOUNDARIES, START, words_of
-from voicegraft.tokenizers.vocabulary import ADVANCE
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT
 
 TEXT = "The owl sees."
 OPTIONS = SpeakOptions(max_unit_frames=6)
@@ -62,7 +62,7 @@ def wanting_to_go_on(pack: Pack, much: float) -> Iterator[None]:
     bias = pack.lm.rows.head.bias
     before = bias.detach().clone()
     with torch.no_grad():
-        bias[ADVANCE] += much
+        bias[END_OF_UNIT] += much
         yield
         bias.copy_(before)
 

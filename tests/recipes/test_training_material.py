@@ -38,7 +38,7 @@ from voicegraft.text.frontend import open_frontend
 from voicegraft.text.units import PHONES
 from voicegraft.tokenizers.fsq import FSQ
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer
-from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, MASK
 
 CPU = torch.device("cpu")
 
@@ -144,12 +144,12 @@ def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None
     codes = token >= first
     assert torch.equal(made["token"][~codes], token[~codes]) and torch.equal(made["target"], batch["target"])
     before, after = token[codes], made["token"][codes]
-    hidden = after == HIDDEN
+    hidden = after == MASK
     assert hidden.float().mean() == pytest.approx(0.3, abs=0.02)
     assert (after[~hidden] >= first).all()
     steps = (fsq.digits(after[~hidden] - first) - fsq.digits(before[~hidden] - first)).abs()
     assert steps.max() == 1 and 0.04 < (steps > 0).float().mean() < 0.1
-    assert (made["more"] == HIDDEN).float().mean() == pytest.approx(0.3 * float(codes.float().mean()), abs=0.02)
+    assert (made["more"] == MASK).float().mean() == pytest.approx(0.3 * float(codes.float().mean()), abs=0.02)
     same = damaged(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
     assert torch.equal(same["token"], token)
 
@@ -311,7 +311,9 @@ def test_plain_sequences_are_made_when_they_are_asked_for(tmp_path: Path) -> Non
     for clip, sequence, length in zip(usable, made.human, made.human.lengths, strict=True):
         codes = tokens(clip)[:, 0]
         assert len(codes) == tokens.length(clip)
-        said = [t for group in np.column_stack([sequence.target, sequence.more_target]) for t in group if t > ADVANCE]
+        said = [
+            t for group in np.column_stack([sequence.target, sequence.more_target]) for t in group if t > END_OF_UNIT
+        ]
         assert said == tiny.PLAIN.stream(codes)
         assert 0.3 < length / len(sequence) < 3
     mixture, buckets = made.mixed(Round(human_share=0.5, synthetic_share=0.5), 200)

@@ -1,23 +1,23 @@
 """The layout of speech: which positions a sentence is made of, in which order, and what may follow each.
 
-    the sentence <voice> | w1 . hh . ax . l . ow . | w2 . w . er ... | SAY c c c ADVANCE c c c ADVANCE ...
+    the sentence <voice> | w1 . hh . ax . l . ow . | w2 . w . er ... | SPEECH_BOS c c c END_OF_UNIT c c c END_OF_UNIT ...
     for context            spells, letter by letter                    speaks, unit by unit
 
 Text stands in the backbone's own tokens: the whole sentence first, and then each word again (``w1``) right before it is
-spelt. Spelling and speaking work alike. Each letter's phones follow one another until ADVANCE (``.`` above) goes on to the next
-letter; each unit's semantic codes follow one another until ADVANCE begins the next unit. Every position is told the voice
-and where it is: the letter or the unit with its neighbours, and how many phones or frames it has had so far. So letters
-and units come in order, each once, and the last unit's ADVANCE is the end: alignment, progress and the end hold by
+spelt. Spelling and speaking work alike. Each letter's phones follow one another until END_OF_UNIT (``.`` above) goes on to the
+next letter; each unit's semantic codes follow one another until END_OF_UNIT begins the next unit. Every position is told the
+voice and where it is: the letter or the unit with its neighbours, and how many phones or frames it has had so far. So letters
+and units come in order, each once, and the last unit's END_OF_UNIT is the end: alignment, progress and the end hold by
 construction. The units that are spoken are ``^`` (the silence before), and each word's phones and boundary.
 
-In speaking, one position can say several tokens at once (``frames_per_step``): a unit's codes and the ADVANCE that ends it are
-cut into groups of that size, each group is predicted by the position before it, and stands together at the next.
+In speaking, one position can say several tokens at once (``frames_per_step``): a unit's codes and the END_OF_UNIT that ends it
+are cut into groups of that size, each group is predicted by the position before it, and stands together at the next.
 
-    SAY      (c c)    (c ADVANCE)  (c c)    (ADVANCE) ...        two frames per step
-    -> c c   -> c ADVANCE   -> c c   -> ADVANCE
+    SPEECH_BOS  (c c)             (c END_OF_UNIT)  (c c)           (END_OF_UNIT) ...        two frames per step
+    -> c c      -> c END_OF_UNIT  -> c c           -> END_OF_UNIT
 
-The plain layout needs no pronunciation: ``the sentence <voice> | SAY c c c ... ADVANCE``, the utterance as one unit that is
-told nothing of its place.
+The plain layout needs no pronunciation: ``the sentence <voice> | SPEECH_BOS c c c ... END_OF_UNIT``, the utterance as one unit
+that is told nothing of its place.
 
 A part of a layout is a generator: it yields a position and is sent what follows there. Training sends it what is known
 (``data.sequences``), speaking what is drawn (``inference.sentence``), so both make the same positions by the same code.
@@ -31,7 +31,7 @@ from typing import NamedTuple, TypeVar
 
 from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
 from voicegraft.data.windows import Window
-from voicegraft.tokenizers.vocabulary import ADVANCE, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 MAX_ELAPSED = 24  # frames of a unit that are told apart
 
@@ -61,10 +61,12 @@ class Position(NamedTuple):
 
 
 class Spelling(NamedTuple):
-    """A step of spelling: after the last of its positions comes a phone of the letter, or ADVANCE."""
+    """A step of spelling: after the last of its positions comes a phone of the letter, or END_OF_UNIT."""
 
     positions: Sequence[Position]
-    ahead: Sequence[Position]  # what comes then if it is ADVANCE; empty at the beginning of a letter, and at the end
+    ahead: Sequence[
+        Position
+    ]  # what comes then if it is END_OF_UNIT; empty at the beginning of a letter, and at the end
     closes_word: bool  # whether the letter is the last of its word
 
 
@@ -93,12 +95,12 @@ class SpeechLayout:
         for ids, written in words:
             before = self._text(ids)
             for number, window in enumerate(letter_windows(written), start=1):
-                begin = [*before, Position(self.voice, tokens=(ADVANCE,), letters=window)]
+                begin = [*before, Position(self.voice, tokens=(END_OF_UNIT,), letters=window)]
                 letters.append((begin, window, number == len(written)))
                 before = []
         for (begin, window, closes_word), following in zip(letters, [*letters[1:], None], strict=False):
             step, elapsed = Spelling(begin, (), closes_word), 0
-            while (token := (yield step)) != ADVANCE:
+            while (token := (yield step)) != END_OF_UNIT:
                 elapsed = min(elapsed + 1, MAX_ELAPSED)
                 said = Position(self.voice, tokens=(token,), elapsed=elapsed, letters=window)
                 step = Spelling([said], following[0] if following else (), closes_word)
@@ -106,7 +108,7 @@ class SpeechLayout:
     def unit(
         self, begin: Sequence[int], window: tuple[int, ...] = NO_UNITS
     ) -> Generator[Position, Sequence[int], Sequence[int]]:
-        """One unit; is sent groups of speech ids, the last of which ends in ADVANCE and begins the next unit.
+        """One unit; is sent groups of speech ids, the last of which ends in END_OF_UNIT and begins the next unit.
 
         Args:
             begin: the group that the unit begins with.
@@ -114,7 +116,7 @@ class SpeechLayout:
         group, elapsed = begin, 0
         while True:
             group = yield Position(self.voice, tokens=tuple(group), units=window, elapsed=min(elapsed, MAX_ELAPSED))
-            if group[-1] == ADVANCE:
+            if group[-1] == END_OF_UNIT:
                 return group
             elapsed += len(group)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from voicegraft.data.layouts import Position, SpeechLayout, answered
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS, SpeechVocabulary
 
 IGNORE = -100  # target of a position that is not trained
 
@@ -67,12 +67,12 @@ def speech_sequence(
         token
         for word in words
         for group in word.groups
-        for token in (*(vocabulary.first_unit + vocabulary.unit_index[phone] for phone in group), ADVANCE)
+        for token in (*(vocabulary.first_unit + vocabulary.unit_index[phone] for phone in group), END_OF_UNIT)
     ]
     for step, token in _told(taught.layout.spell((word.ids, word.letters) for word in words), spelt):
         taught.add(step.positions, [token])
     if codes is not None and counts is not None:
-        frame, begin = 0, [SAY]
+        frame, begin = 0, [SPEECH_BOS]
         for window, count in zip(taught.layout.windows(units), counts.tolist(), strict=True):
             said = [vocabulary.first_code + code for code in codes[frame : frame + count].tolist()]
             begin = taught.unit(begin, said, window)
@@ -90,7 +90,7 @@ def plain_sequence(
         said: speech ids of the utterance, its end not included.
     """
     taught = _Taught(SpeechLayout(vocabulary, voice, frames_per_step), sentence)
-    taught.unit([SAY], said)
+    taught.unit([SPEECH_BOS], said)
     return taught.sequence()
 
 
@@ -123,7 +123,7 @@ class _Taught:
 
     def unit(self, begin: list[int], said: Sequence[int], *window: tuple[int, ...]) -> list[int]:
         """Adds a unit's codes and its end, in groups; returns the last group, which begins the next unit."""
-        stream, size = [*said, ADVANCE], self.layout.frames_per_step
+        stream, size = [*said, END_OF_UNIT], self.layout.frames_per_step
         groups = [stream[i : i + size] for i in range(0, len(stream), size)]
         for position, group in _told(self.layout.unit(begin, *window), groups):
             self.add([position], group)

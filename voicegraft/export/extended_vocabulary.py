@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.speech_embedding import RowsConfig
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.tokenizers.vocabulary import ADVANCE, HIDDEN, SAY, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, MASK, SPEECH_BOS, SpeechVocabulary
 
 _PROBES = 16  # token ids that are looked at to see what a family does
 
@@ -33,7 +33,7 @@ class Grown:
 
 def token_names(vocabulary: SpeechVocabulary) -> list[str]:
     """A readable name for each speech id."""
-    controls = {SAY: "<|say|>", ADVANCE: "<|advance|>", HIDDEN: "<|hidden|>"}
+    controls = {SPEECH_BOS: "<|say|>", END_OF_UNIT: "<|advance|>", MASK: "<|hidden|>"}
     return [
         *(controls[i] for i in sorted(controls)),
         *(f"<|voice:{voice}|>" for voice in vocabulary.voices),

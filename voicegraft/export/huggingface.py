@@ -26,7 +26,7 @@ from voicegraft.export.extended_vocabulary import Grown, fits_ids, grow
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, SPEECH, Expert
 from voicegraft.fusion.speech_embedding import RowsConfig
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
 SPEECH_JSON = "speech.json"
 SPEECH_INPUTS = "speech_inputs.safetensors"
@@ -82,8 +82,8 @@ def speech_ids(config: RowsConfig, grown: Grown) -> dict[str, Any]:
         "driven_by": "ids" if fits_ids(config) else "inputs_embeds",
         "prompt": "ids of the text (after the begin token, if there is one), a voice, say; codes follow, up to advance",
         "first_id": first,
-        "say": first + SAY,
-        "advance": first + ADVANCE,
+        "say": first + SPEECH_BOS,
+        "advance": first + END_OF_UNIT,
         "voices": {voice: first + vocabulary.voice_id(voice) for voice in vocabulary.voices},
         "first_code": first + vocabulary.first_code,
         "num_codes": vocabulary.num_codes,

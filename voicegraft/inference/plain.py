@@ -13,7 +13,7 @@ import numpy as np
 from voicegraft.data.layouts import Feed, answered
 from voicegraft.inference.sampling import draw
 from voicegraft.inference.sentence import Asking, SentenceMachine
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
 LEAST_FRAMES = 50  # that any text may take
 
@@ -28,12 +28,12 @@ class PlainMachine(SentenceMachine):
         return LEAST_FRAMES + round(self.options.max_letter_frames * letters)
 
     def _run(self) -> Asking:
-        steps = self.layout.unit([SAY])
-        position, last = next(steps, None), SAY
+        steps = self.layout.unit([SPEECH_BOS])
+        position, last = next(steps, None), SPEECH_BOS
         while position is not None:
             logits = yield Feed([position])
             group: list[int] = []
-            while len(group) < self.layout.frames_per_step and last != ADVANCE:
+            while len(group) < self.layout.frames_per_step and last != END_OF_UNIT:
                 if group:
                     logits = yield last
                 last = self._draw(logits[0], last)
@@ -48,12 +48,12 @@ class PlainMachine(SentenceMachine):
             token = first_run + draw(logits[first_run:], sampling, self.random)
             code, lasts = last - first_code, token - first_run + 1
         else:
-            end = -np.inf if last == SAY else logits[ADVANCE]
+            end = -np.inf if last == SPEECH_BOS else logits[END_OF_UNIT]
             code = draw(np.append(logits[first_code:first_run], end), sampling, self.random)
             if code == vocabulary.num_codes:
-                return ADVANCE
+                return END_OF_UNIT
             token, lasts = first_code + code, 0 if vocabulary.num_runs else 1
         room = self.budget - len(self.codes)
         self.codes += [code] * min(lasts, room)
         self.cut = lasts > room
-        return ADVANCE if self.cut else token
+        return END_OF_UNIT if self.cut else token

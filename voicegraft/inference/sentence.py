@@ -16,7 +16,7 @@ from voicegraft.data.layouts import Feed, SpeechLayout, Spelling, answered
 from voicegraft.guard.guarded import GuardPolicy, SpokenUnit
 from voicegraft.inference.sampling import Sampling, draw
 from voicegraft.text.units import BOUNDARIES, START, words_of
-from voicegraft.tokenizers.vocabulary import ADVANCE, SAY
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
 PUSH_PER_FRAME = 0.5  # added to the logit of going on, per frame beyond SpeakOptions.long_unit_frames
 MOST_PHONES = 8  # of a letter: the name of W has seven
@@ -164,7 +164,7 @@ class GuidedMachine(SentenceMachine):
         boundaries = iter(word.boundary for word in words)
         steps = self.layout.spell(zip(self.sentence.word_ids, (word.letters for word in words), strict=True))
         phones = [n for n, unit in enumerate(vocabulary.units) if unit not in (START, *BOUNDARIES)]
-        candidates = np.array([ADVANCE, *(vocabulary.first_unit + n for n in phones)])
+        candidates = np.array([END_OF_UNIT, *(vocabulary.first_unit + n for n in phones)])
         units, crop = [START], 0
         known: np.ndarray | None = None  # the logits of this step, where it was read ahead
         step = next(steps, None)
@@ -172,8 +172,8 @@ class GuidedMachine(SentenceMachine):
             logits = (yield Feed(step.positions, step.ahead, crop)) if known is None else known[None]
             ahead = logits[1] if len(logits) > 1 else None
             token = int(candidates[self._allowed(logits[0][candidates], step, units).argmax()])
-            known, crop = (ahead, 0) if token == ADVANCE else (None, 0 if ahead is None else len(step.ahead))
-            if token != ADVANCE:
+            known, crop = (ahead, 0) if token == END_OF_UNIT else (None, 0 if ahead is None else len(step.ahead))
+            if token != END_OF_UNIT:
                 units.append(vocabulary.units[token - vocabulary.first_unit])
             elif step.closes_word:
                 units.append(next(boundaries))  # the text tells
@@ -200,7 +200,7 @@ class GuidedMachine(SentenceMachine):
             spoken = SpokenUnit(self.units[number], len(self.codes))
             # A unit begins in the group that ends the one before.
             said = [first_code + code for code in self.codes[self._read[-1].num_frames :]] if self._read else []
-            steps = self.layout.unit([*said, ADVANCE] if self._read else [SAY], windows[number])
+            steps = self.layout.unit([*said, END_OF_UNIT] if self._read else [SPEECH_BOS], windows[number])
             lasts, limit = 1.0, self._length_quantile()
             position, begins = next(steps, None), True
             while position is not None:
@@ -216,7 +216,7 @@ class GuidedMachine(SentenceMachine):
                         logits = yield group[-1]
                     lasts *= self._chance_of_staying(logits[0], spoken)
                     if lasts <= limit:
-                        group.append(ADVANCE)
+                        group.append(END_OF_UNIT)
                         break
                     code = draw(logits[0, first_code:], self.options.semantic, self.random)
                     group.append(first_code + code)
@@ -233,8 +233,8 @@ class GuidedMachine(SentenceMachine):
         return max(0.0, 0.5 + self.options.length_spread * (self.random.random() - 0.5))
 
     def _chance_of_staying(self, logits: np.ndarray, spoken: SpokenUnit) -> float:
-        """That the next unit does not begin now, at temperature 1: a lower one would shorten every unit, since ADVANCE is one
-        token and competes with the sum of many codes.
+        """That the next unit does not begin now, at temperature 1: a lower one would shorten every unit, since END_OF_UNIT
+        is one token and competes with the sum of many codes.
 
         A unit that lasts longer than speech does is pushed on, harder with every frame: at such lengths the model has seen
         nothing.
@@ -247,4 +247,4 @@ class GuidedMachine(SentenceMachine):
         push = PUSH_PER_FRAME * max(0, spoken.num_frames - self.options.long_unit_frames)
         stay = np.logaddexp.reduce(logits[self.layout.vocabulary.first_code :])
         # The logistic function, which does not overflow as a hyperbolic tangent.
-        return float(0.5 - 0.5 * np.tanh((logits[ADVANCE] + self.options.pace + push - stay) / 2))
+        return float(0.5 - 0.5 * np.tanh((logits[END_OF_UNIT] + self.options.pace + push - stay) / 2))

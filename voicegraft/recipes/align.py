@@ -25,14 +25,13 @@ from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import resolve
-from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, readable_sentences
 from voicegraft.data.lexicon import Lexicon, read_dictionary
 from voicegraft.data.manifest import Utterance, write_manifest
 from voicegraft.data.prepared import DONE, Clip, PreparedSpeech
 from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.text.frontend import Frontend, spoken_text
 from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS, phones_by_word, words_of
 from voicegraft.tokenizers.forced_alignment import force_align
@@ -51,11 +50,6 @@ class AlignConfig:
     text: str = ""  # file or folder of plain text, whose sentences are pronounced too: the more, the better
     num_sentences: int = 40_000  # of it, at most
     num_words: int = 4_000  # of it that the pack pronounces, the most frequent first
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    align(recipe_config(AlignConfig, __doc__, argv))
 
 
 def teacher_folder(teacher: str) -> Path:
@@ -166,5 +160,4 @@ def write_alignments(
         )
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(align, __doc__)

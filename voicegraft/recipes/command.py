@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from voicegraft.core.command_line import read_keys
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.runtime import single_thread
 
 T = TypeVar("T")
 CONFIGS = Path(__file__).parent / "configs"
@@ -17,6 +19,17 @@ CONFIGS = Path(__file__).parent / "configs"
 def recipe_config(cls: type[T], doc: str | None, argv: Sequence[str] | None) -> T:
     """Parses the arguments into the recipe's config: an optional YAML file, then overrides such as ``loop.steps=10``."""
     return read_keys(cls, argv, doc, find_config)
+
+
+def recipe_main(recipe: Callable[[T], object], doc: str | None, one_thread: bool = True) -> Callable[..., None]:
+    """What ``voicegraft recipe NAME`` calls: reads the recipe's only argument from the command line and runs it."""
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        if one_thread:
+            single_thread()
+        recipe(recipe_config(next(iter(typing.get_type_hints(recipe).values())), doc, argv))
+
+    return main
 
 
 def find_config(name: str) -> Path:

@@ -26,7 +26,7 @@ from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import PreparedSpeech
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.centroids import MiniBatchKMeans, plus_plus
 from voicegraft.tokenizers.encoder_units import EncoderUnits
 
@@ -93,10 +93,6 @@ class Frames:
             piece = resampled(samples[start : start + length], clip_rate, rate).clip(-1, 1)
             found.append(self.units.features(torch.from_numpy(piece)[None])[0])
         return torch.cat(found)
-
-
-def main(argv: list[str] | None = None) -> None:
-    fit_units(recipe_config(FitUnitsConfig, __doc__, argv))
 
 
 @torch.inference_mode()
@@ -182,5 +178,4 @@ def _resume(folder: Path, run: str, units: EncoderUnits, kmeans: MiniBatchKMeans
     return saved.config.step
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(fit_units, __doc__, one_thread=False)

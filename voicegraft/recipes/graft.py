@@ -11,7 +11,7 @@ on where it was interrupted; what each cost is in ``work/cost.json``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,6 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import HUB, resolve
 from voicegraft.core.processes import is_main_process
-from voicegraft.core.runtime import single_thread
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import shard_folders
 from voicegraft.encoders import speech_encoder as encoders
@@ -32,7 +31,7 @@ from voicegraft.encoders.hub_models import config_of
 from voicegraft.export.card import pack_card
 from voicegraft.inference.pack import PackHeader, read_header, weight_bytes, write_pack
 from voicegraft.recipes.align import align, teacher_folder
-from voicegraft.recipes.command import commit, recipe_config
+from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
 from voicegraft.recipes.graft_config import GraftConfig
@@ -56,11 +55,6 @@ PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED = 200, 40, 60
 ENCODER_PARAMETERS = 95e6  # HuBERT-base and the like
 FRAME_RATE = 50  # Hz, of tokens
 RULED = ("work", "device", "backbone", "frontend")  # keys of the parts' configurations that the graft's own overrule
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    single_thread()
-    graft(recipe_config(GraftConfig, __doc__, argv))
 
 
 def graft(config: GraftConfig) -> None:
@@ -321,5 +315,4 @@ def _copy(source: Path, target: Path, marker: str = "config.json") -> None:
         shutil.copytree(source, draft, dirs_exist_ok=True)
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(graft, __doc__)

@@ -27,7 +27,7 @@ from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import pcm_rate, shard_folders
 from voicegraft.data.shards import RaggedArray, write_ragged
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.recipes.tokenize_processes import in_processes
 from voicegraft.recipes.tokenize_ray import in_ray
 from voicegraft.tokenizers.base import SpeechTokenizer
@@ -51,10 +51,6 @@ class TokenizeConfig:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"expected at least one worker, got {self.workers}")
-
-
-def main(argv: list[str] | None = None) -> None:
-    tokenize(recipe_config(TokenizeConfig, __doc__, argv))
 
 
 def open_tokenizer(work: Path, kind: str, device: str) -> SpeechTokenizer:
@@ -222,5 +218,4 @@ def _is_done(work: Path, kind: str, shard: str, fingerprint: str) -> bool:
     return True
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(tokenize, __doc__, one_thread=False)

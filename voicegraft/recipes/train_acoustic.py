@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.tokens import Tokens
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.train.config import LoopConfig
@@ -43,11 +43,6 @@ class TrainAcousticConfig:
     wrong_history: float = 0.15  # share of frames whose past is another frame's
     wrong_digits: float = 0.04  # share of the semantic tokens' digits (FSQ), or of the tokens, that are off a little
     device: str = "auto"
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_acoustic(recipe_config(TrainAcousticConfig, __doc__, argv))
 
 
 def train_acoustic(config: TrainAcousticConfig) -> None:
@@ -187,5 +182,4 @@ class Damage:
         return torch.where(ids < self.vocab_size, nudged, ids)
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_acoustic, __doc__)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
@@ -33,11 +33,6 @@ class TrainCodecConfig:
     batch_size: int = 16  # crops
     crop_frames: int = 60  # token frames per crop
     device: str = "auto"
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_codec(recipe_config(TrainCodecConfig, __doc__, argv))
 
 
 def train_codec(config: TrainCodecConfig) -> None:
@@ -90,5 +85,4 @@ def waveform_crops(
     return torch.from_numpy(np.stack(rows))
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_codec, __doc__)

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech, frame_classes, frame_counts, newest_alignments
 from voicegraft.data.tokens import Tokens
 from voicegraft.guard.recognizer import MonitorConfig, UnitRecognizer, VoicePace
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.text.units import BOUNDARIES, START, UNITS
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.config import LoopConfig
@@ -52,11 +52,6 @@ class Frames:
 
     windows: Tensor
     classes: Tensor
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_monitor(recipe_config(TrainMonitorConfig, __doc__, argv))
 
 
 def train_monitor(config: TrainMonitorConfig) -> None:
@@ -145,5 +140,4 @@ def voice_pace(config: TrainMonitorConfig, voice: str, clips: Sequence[Clip], fr
     )
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_monitor, __doc__)

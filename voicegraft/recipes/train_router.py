@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.chat import AnsweredQuestion, sentence_ids
 from voicegraft.data.lexicon import Lexicon
@@ -31,7 +31,7 @@ from voicegraft.data.tokens import Tokens
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.recipes.speech_material import Round, material
 from voicegraft.text.frontend import open_frontend
 from voicegraft.tokenizers.loading import open_semantic
@@ -56,11 +56,6 @@ class TrainRouterConfig:
     num_sentences: int = 4000  # plain ones to be continued, and as many to be pronounced
     num_clips: int = 2000  # utterances to be spoken
     device: str = "auto"
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_router(recipe_config(TrainRouterConfig, __doc__, argv))
 
 
 def train_router(config: TrainRouterConfig) -> None:
@@ -205,5 +200,4 @@ class Tasks:
         return {"text": {**text, "prompt": prompt}, "speech": speech}
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_router, __doc__)

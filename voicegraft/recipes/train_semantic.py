@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from voicegraft.core.artifacts import fingerprint
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import DONE, Clip, PreparedSpeech, frame_classes
 from voicegraft.recipes.align import write_alignments
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import main_first, save_once
@@ -81,11 +81,6 @@ class Batches:
             "pitch": np.pad(pitch[start:stop].astype(np.float32), (0, missing), constant_values=np.nan),
             "speaker": np.asarray(self.speech.speakers.index(clip.utterance.speaker)),
         }
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_semantic(recipe_config(TrainSemanticConfig, __doc__, argv))
 
 
 def train_semantic(config: TrainSemanticConfig) -> None:
@@ -163,5 +158,4 @@ def align_recordings(
     model.train()
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_semantic, __doc__)

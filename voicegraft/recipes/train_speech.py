@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import PreparedSpeech, newest_alignments
@@ -33,13 +33,13 @@ from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_embedding import Layout
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.recipes.speech_material import Material, Round, material
 from voicegraft.text.frontend import need_spelling, open_frontend
 from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_semantic
-from voicegraft.tokenizers.vocabulary import HIDDEN, SpeechVocabulary
+from voicegraft.tokenizers.vocabulary import MASK, SpeechVocabulary
 from voicegraft.train.engine import launched_sharded, save_once
 from voicegraft.train.loop import run
 
@@ -80,11 +80,6 @@ class TrainSpeechConfig:
             raise ValueError("num_runs goes with layout: plain; a guided unit ends by itself")
         if self.frames_per_step < 1:
             raise ValueError(f"frames_per_step must be 1 or more, got {self.frames_per_step}")
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_speech(recipe_config(TrainSpeechConfig, __doc__, argv))
 
 
 def train_speech(config: TrainSpeechConfig) -> None:
@@ -186,11 +181,10 @@ def damaged(
         code = token - vocabulary.first_code
         nudged = semantic.nudge(code.clamp(0, vocabulary.num_codes - 1), config.wrong_digits)
         hide = torch.rand(token.shape, device=token.device) < config.hidden_codes
-        shown = torch.where(hide, HIDDEN, vocabulary.first_code + nudged)
+        shown = torch.where(hide, MASK, vocabulary.first_code + nudged)
         return torch.where((code >= 0) & (code < vocabulary.num_codes), shown, token)
 
     return {**batch, "token": damage(batch["token"]), "more": damage(batch["more"])}
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_speech, __doc__)

@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.question_batches import QuestionBatches
 from voicegraft.data.questions import QuestionsConfig
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import TextExpertTraining
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
 from voicegraft.train.loop import run
@@ -37,11 +37,6 @@ class TrainTextConfig:
     batch_positions: int = 4096
     held_back: int = 400  # questions that are validated on, at most, of those held back
     device: str = "auto"
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_text(recipe_config(TrainTextConfig, __doc__, argv))
 
 
 def train_text(config: TrainTextConfig) -> None:
@@ -64,5 +59,4 @@ def train_text(config: TrainTextConfig) -> None:
         save_once(model, model.save, work / "text-expert")
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_text, __doc__)

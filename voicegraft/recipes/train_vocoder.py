@@ -21,11 +21,11 @@ from voicegraft.acoustic.adversary import Adversary, AdversaryConfig
 from voicegraft.acoustic.losses import SpectralLoss
 from voicegraft.acoustic.vocoder import NOISE_LENGTH, Vocoder, VocoderConfig
 from voicegraft.audio.pitch import track_pitch
-from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.tokens import Tokens
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import main_first, save_once
@@ -48,11 +48,6 @@ class TrainVocoderConfig:
     spectral_weight: float = 12.0  # of the spectral loss in the adversarial round
     matching_weight: float = 2.0  # of feature matching
     device: str = "auto"
-
-
-def main(argv: list[str] | None = None) -> None:
-    single_thread()
-    train_vocoder(recipe_config(TrainVocoderConfig, __doc__, argv))
 
 
 def train_vocoder(config: TrainVocoderConfig) -> None:
@@ -189,5 +184,4 @@ def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> 
     return lambda clip: rows[clip.folder.name][clip.row]
 
 
-if __name__ == "__main__":
-    main()
+main = recipe_main(train_vocoder, __doc__)

@@ -12,9 +12,9 @@ from itertools import groupby
 
 from voicegraft.core.errors import VoicegraftError
 
-SAY = 0  # the pronunciation is complete, speaking begins
-ADVANCE = 1  # the next unit begins
-HIDDEN = 2  # stands for a code that training does not show
+SPEECH_BOS = 0  # the pronunciation is complete, speaking begins
+END_OF_UNIT = 1  # the next unit begins
+MASK = 2  # stands for a code that training does not show
 NUM_CONTROLS = 3
 
 
