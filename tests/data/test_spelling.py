@@ -46,7 +46,7 @@ def test_silent_words_have_silent_letters() -> None:
 def test_a_window_shows_a_letter_with_its_neighbours() -> None:
     rows = letter_windows("Don't")
     assert len(rows) == 5 and all(len(row) == LETTER_WINDOW.width for row in rows)
-    assert rows[0][:3] == [0, 0, 0] and rows[4][4:] == [0, 0, 0, 0]  # beyond the word
+    assert rows[0][:3] == (0, 0, 0) and rows[4][4:] == (0, 0, 0, 0)  # beyond the word
     # The "n" is seen from every letter, at another place of the window each: another row each.
     seen = [row[LETTER_WINDOW.before + 2 - i] for i, row in enumerate(rows)]
     assert len(set(seen)) == 5 and len({(r - 1) % NUM_LETTERS for r in seen}) == 1
