@@ -11,41 +11,18 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from voicegraft.text.english.sentences import word_set
+from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
 
 SHORT_WORDS_FILE = Path(__file__).parent / "data" / "short-words.txt"
 _LONG = 5  # letters; shorter words in capitals must be listed
-# Spelled although they could be said; the rest shows by its letters.
-_INITIALISMS = word_set(
-    "aaa aarp abc ac ad ai aka api apa atm au av ba bbc bc cbs cd ceo cia cms cpu cto cv dc diy dna dob dui ecg eeg "
-    "eft eg ek ekg er eta eu eur faq fda fema fha fifo gi gop gpa gpu gui hiv hoa hr hud ic icu id ids iot ios ie "
-    "ieee ip ipo iou iq iso isp it iv la lax led ma mba mit mri naacp nasdaq ngo nih nsa nyu ocd oem omg os pa pc pda "
-    "pdf pe phd pm poa pr psa ptsd ra rfid roi rpm rsvp sat seo sms sos sql suv tba tbd tv ucla ufo uae uk ui un upc "
-    "ups uri url us usa usb usaa usc usd usda usps ussr utc uv vip voip vp vpn wan wto"
-)
+_INITIALISMS = word_set("initialisms")
 # Words as well as initialisms: where everything shouts they are words, elsewhere these two are not.
 _AMBIGUOUS = frozenset(("us", "it"))
-_TITLES = word_set(
-    "mr mrs ms dr st mt ft lt sgt capt prof gen col rev gov sen rep jr sr ave blvd rd inc ltd corp dept vs"
-)
-_NAMES = word_set(
-    "january february march april june july august september october november december monday tuesday wednesday "
-    "thursday friday saturday sunday"
-)
-_STARTS = word_set(
-    "b c d f g h j k l m n p q r s t v w x z bl br ch chr cl cr dr dw fl fr gh gl gn gr kh kl kn kr mc ph phr pl pr "
-    "ps phl pt rh sc sch scr sh shr sk sl sm sn sp sph spl spr sq st str sw th thr thw tr tw wh wr"
-) | {""}
-_ENDS = word_set(
-    "b c d f g h k l m n p r s t v w x z bs bt ch chs cht chts ck cks cs ct cts dd dds dg ds dst dt dth ff ffs fs ft "
-    "fth fts gg ggs gh ghs ght ghth ghts gn gns gs hn hs ks lch ld lds lf lft lk lks ll lls lm lms lp lph lps lst lt "
-    "lth lts ltz lv mb mbs mn mp mph mps mpt mpts ms nch nct nd nds ng ngs ngst ngth ngths nk nks nn nns ns nst nt "
-    "nth nths nts nx nz ph phs pp ps pt pth pths pts rb rbs rch rd rds rf rfs rg rk rks rl rld rlds rls rm rms rmth "
-    "rn rns rnt rp rps rr rs rsh rst rsts rt rth rths rts rv sch rz sh sk sks sm sms sp ss st sts tch tchs th thm "
-    "thms ths ts tt tz wd wds wk wl wls wn wns ws wth xt xth xts zz ls bts mns mphs lfth "
-    "lbs mm mt rgh nc ncts rsch"
-) | {""}
+_TITLES = word_set("titles")
+_NAMES = word_set("calendar")
+_STARTS = word_set("starts") | {""}
+_ENDS = word_set("ends") | {""}
 _VOWELS = re.compile(r"([aeiouy]+)")
 _CAPITALS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")

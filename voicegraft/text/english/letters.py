@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from voicegraft.text.english.electronic import DIGITS
-from voicegraft.text.english.sentences import word_set
+from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
 
 _MIXED = re.compile(r"(?<![A-Za-z])(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])")
@@ -21,15 +21,9 @@ _MOST_TURNS = 3  # between letters and digits, in what is no code
 # Sounds that are written without a vowel, as the voice can spell them.
 _SOUNDS = {"hm": "hum", "hmm": "hum", "mm": "um", "mmm": "um", "shh": "sh", "psst": "pst"}
 _VOWELLESS = frozenset(("sh", "pst", "tsk", "br", "brr", "gr", "grr", "nth", "zz", "zzz", "tv's"))
-_BETWEEN = word_set("and or to plus minus times equals over slash dash dot")
-_SUMS = word_set("plus minus times equals squared cubed")
-# After these a capital A is the letter.
-_CUES = word_set(
-    "letter letters grade grades plan vitamin vitamins option section group team class part type point exhibit appendix "
-    "column row hepatitis influenza side unit an straight answer gate block level model variant hall wing building zone "
-    "one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety "
-    "hundred"
-)
+_BETWEEN = word_set("letter pairs")
+_SUMS = word_set("sums")
+_CUES = word_set("letter cues")
 _GLUED_A = re.compile(r"(?<![\w'.])[aA](?=[<>=+*/^)\]])|(?<=[<>=+*/^])[aA](?![\w'.])|(?<=[(\[])[aA](?=[,;])")
 NAME_OF_A = "Ay"  # alone, "A" is the article to the voice
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from voicegraft.text.english.electronic import DIGITS
 from voicegraft.text.english.sentences import STARTERS
+from voicegraft.text.english.words import table, word_set
 
 _Said = str | Callable[[re.Match[str]], str]
 
@@ -16,66 +17,16 @@ _MONTHS = [
 ]  # fmt: skip
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _TENS = ["ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_TITLES = {
-    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miss", "Dr": "Doctor", "Drs": "Doctors", "Prof": "Professor",
-    "Rev": "Reverend", "Hon": "Honorable", "Gov": "Governor", "Sen": "Senator", "Rep": "Representative",
-    "Gen": "General", "Col": "Colonel", "Lt": "Lieutenant", "Maj": "Major", "Capt": "Captain",
-    "Cmdr": "Commander", "Sgt": "Sergeant", "Cpl": "Corporal", "Pvt": "Private", "Adm": "Admiral",
-    "Messrs": "Messieurs", "Supt": "Superintendent", "Pres": "President", "St": "Saint", "Mt": "Mount",
-    "Ft": "Fort",
-}  # fmt: skip
-_SHORT = {
-    "e.g.": "for example", "E.g.": "For example", "i.e.": "that is", "I.e.": "That is", "etc.": "etcetera",
-    "vs.": "versus", "vs": "versus", "approx.": "approximately", "dept.": "department",
-    "Dept.": "Department", "esp.": "especially", "cf.": "compare", "viz.": "namely", "et al.": "et al",
-    "a.k.a.": "also known as", "Inc.": "Incorporated", "Corp.": "Corporation", "Ltd.": "Limited",
-    "Co.": "Company", "Bros.": "Brothers", "Jr.": "Junior", "Sr.": "Senior", "Esq.": "Esquire",
-    "Ph.D.": "PhD", "Univ.": "University", "Govt.": "Government", "w/o": "without", "w/": "with",
-    "c/o": "care of", "and/or": "and or", "n/a": "not applicable", "A/C": "AC", "I/O": "IO",
-    "24/7": "twenty four seven", "9/11": "nine eleven", "50/50": "fifty fifty", "C++": "C plus plus",
-    "C#": "C sharp", "F#": "F sharp", "WWI": "World War one", "WWII": "World War two",
-}  # fmt: skip
-_STREETS = {
-    "St": "Street", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "Ln": "Lane", "Dr": "Drive",
-    "Hwy": "Highway", "Pkwy": "Parkway", "Sq": "Square", "Ct": "Court", "Pl": "Place",
-}  # fmt: skip
-_COUNTED = {
-    "no": "number", "nos": "numbers", "fig": "figure", "figs": "figures", "p": "page", "pp": "pages",
-    "vol": "volume", "ch": "chapter", "sec": "section", "eq": "equation", "art": "article", "op": "opus",
-    "apt": "apartment", "bldg": "building", "ste": "suite", "rm": "room", "pt": "part", "ca": "circa",
-    "c": "circa",
-}  # fmt: skip
-# What the grammar lacks or spells out; it knows most others.
-_UNITS = {
-    "m": "meter", "mm": "millimeter", "g": "gram", "l": "liter", "L": "liter", "mL": "milliliter",
-    "h": "hour", "hrs": "hour", "secs": "second", "mins": "minute", "yrs": "year", "ms": "millisecond",
-    "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "Hz": "hertz",
-    "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "MW": "megawatt", "mA": "milliamp",
-    "mAh": "milliamp hour", "Wh": "watt hour", "ha": "hectare", "hp": "horsepower", "px": "pixel",
-    "tsp": "teaspoon", "tbsp": "tablespoon", "dB": "decibel", "fps": "frame per second",
-    "m/s": "meter per second", "km/h": "kilometer per hour", "kph": "kilometer per hour", "ft.": "foot",
-    "in.": "inch", "lb.": "pound", "lbs.": "pound", "oz.": "ounce", "hr.": "hour", "hrs.": "hour",
-    "min.": "minute", "sec.": "second", "sq. ft.": "square foot", "mi.": "mile", "MP": "megapixel",
-    "Mbps": "megabit per second", "Gbps": "gigabit per second",
-}  # fmt: skip
-_RULERS = (
-    "Henry|Louis|Elizabeth|George|Edward|Charles|James|William|Richard|Philip|Paul|Pius|Benedict|Leo|"
-    "Gregory|Clement|Innocent|Nicholas|Alexander|Catherine|Frederick|Wilhelm|Napoleon|Rames+es|Mary|Otto|"
-    "Ivan|Peter|Francis|Ferdinand|Carl|Karl|Gustav|Christian|Haakon|Olav|Juan|Carlos|Felipe|Alfonso|"
-    "Leopold|Albert|Rudolf|Joseph|John|Robert|David|Thomas|Anne|Ptolemy|Darius|Xerxes|Umberto|Victor|"
-    "Emmanuel|Ludwig|Boniface|Urban|Adrian|Hussein|Rama|Sam|Max"
-)
-_PARTS = (
-    "Chapter|Part|Book|Volume|Act|Scene|Section|Article|Canto|Phase|Type|Class|Level|Stage|Grade|War|Bowl|Appendix"
-    "|Figure|Table|Title|Mark|Episode|Season|Round|Group|Unit|Module|Lesson|Plate|Annex|Tier|Factor|Division"
-)
+_TITLES = table("titles")
+_SHORT = table("short forms")
+_STREETS = table("streets")
+_COUNTED = table("counted")
+_UNITS = table("units")
+_RULERS = "|".join(sorted(word_set("rulers")))
+_PARTS = "|".join(sorted(word_set("parts")))
 # These need no stop before a name.
 _RANKS = {short: _TITLES[short] for short in ("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt")}
-_COMMANDS = {
-    "times": "times", "cdot": "times", "div": "divided by", "leq": "at most", "le": "at most", "geq": "at least",
-    "ge": "at least", "neq": "is not equal to", "approx": "about", "infty": "infinity", "sqrt": "square root of",
-    "sum": "sum", "int": "integral", "pm": "plus or minus", "to": "to",
-}  # fmt: skip
+_COMMANDS = table("commands")
 _MONTH_STARTS = "|".join(name[:3] for name in _MONTHS)
 _DAY_SHORT = "Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun"
 _UNDER_100 = r"(?:XL|XC|L?X{0,3})(?:IX|IV|V?I{0,3})"

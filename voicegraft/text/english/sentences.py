@@ -5,41 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from voicegraft.text.english.words import word_set
+
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
-
-
-def word_set(text: str) -> frozenset[str]:
-    """The words of a list that is written as a text."""
-    return frozenset(text.split())
-
-
-# Nothing ends after these: a name or an explanation follows.
-_NEVER_LAST = word_set(
-    "mr mrs ms mx dr drs prof rev hon gov sen rep gen col lt maj capt cmdr cdr sgt cpl pvt adm messrs "
-    "mme mlle pres supt st mt ft fr e.g i.e vs cf viz esp approx ca"
-)
-# Nothing ends between these and a number: No. 7, p. 12.
-_BEFORE_NUMBER = word_set("no nos fig figs p pp vol vols ch chs sec secs eq art op apt bldg ste rm pt para ver")
-# These stand in the middle or at the end: the next word decides.
-_EITHER = word_set(
-    "inc ltd co corp bros jr sr esq ave blvd rd ln hwy pkwy sq ct pl dept univ assn est ph.d m.d b.a "
-    "m.a b.c a.d u.s u.k u.n u.s.a d.c jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues "
-    "wed thu thurs fri sat oz lb lbs in min sec hr hrs yr yrs al a.k.a"
-)
+_NEVER_LAST = word_set("never last")
+_BEFORE_NUMBER = word_set("before number")
+_EITHER = word_set("either")
 _VOWELS = frozenset("aeiouy")
 _CLOCK = frozenset(("a.m", "p.m"))
-_AFTER_CLOCK = word_set(
-    "monday tuesday wednesday thursday friday saturday sunday est edt cst cdt mst mdt pst pdt gmt utc "
-    "et pt eastern central mountain pacific"
-)
-# Words that begin sentences far more often than they follow an abbreviation in capitals.
-STARTERS = word_set(
-    "the a an this that these those there here it its he she they we you i his her their our your my in "
-    "on at by for from with to of as if when while after before since although though because but and "
-    "so or yet then now what who where why how which is are was were do does did can could will would "
-    "should may might not no yes please let however meanwhile finally also perhaps maybe once until "
-    "some many most all each every both one two"
-)
+_AFTER_CLOCK = word_set("after clock")
+STARTERS = word_set("starters")
 # Paragraphs arrive as form feeds, see _canonical.
 _CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[.)]) |\|)|(?<=\|)\n")
 _HEADING = re.compile(r"#{1,6} [^\n\f]*\n")

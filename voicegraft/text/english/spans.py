@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from voicegraft.text.english.characters import fold
 from voicegraft.text.english.electronic import DIGITS
-from voicegraft.text.english.sentences import word_set
+from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
 
 _CHUNK = re.compile(r"\S+")
@@ -22,11 +22,7 @@ _DIGITS = {
     **{word: str(digit) for digit, word in enumerate(_TENS, start=2)},
     **{word: str(digit) for digit, word in enumerate(_ORDINALS, start=1)},
 }
-_NUMBERS = word_set(
-    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen hundred thousand million billion "
-    "trillion tenth eleventh twelfth twentieth thirtieth point minus half quarter quarters dollars dollar cents cent "
-    "percent degrees dot at slash dash o'clock"
-)
+_NUMBERS = word_set("numbers")
 # Costs of an alignment.
 _UNLIKE, _ALIKE, _NUMBER = 2.2, 0.6, 0.1  # a spoken word that the written one does not spell
 _AGAIN_KNOWN, _AGAIN = 2.5, 0.4  # one more word for a written word that is spoken as it stands, or is not
