@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from pocket import flite
+from pocket.flite import flite_lexicon
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data import flite
-from voicegraft.data.flite import flite_lexicon
 from voicegraft.data.lexicon import Lexicon, place_words, refine_with_context
 from voicegraft.text.units import BOUNDARIES, PHONES, START, UNITS, words_of
 

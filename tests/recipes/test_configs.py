@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 import voicegraft.recipes
+from benchmarks import paper_table as reproduce
+from pocket import build as pocket
+from pocket import prepare as prepare_pocket
+from pocket import train_backbone
 from tools.tokenizer_study import study as evaluate_tokenizer
 from voicegraft.cli.verbs import EVALUATIONS, RECIPES, VERBS
 from voicegraft.core.config import load_config
@@ -14,10 +18,8 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.recipes import (
     command,
     graft,
-    reproduce,
     tokenize,
     train_acoustic,
-    train_backbone,
     train_codec,
     train_monitor,
     train_router,
@@ -26,8 +28,6 @@ from voicegraft.recipes import (
     train_text,
     train_vocoder,
 )
-from voicegraft.recipes.pocket import build as pocket
-from voicegraft.recipes.pocket import prepare as prepare_pocket
 
 FOLDER = Path(voicegraft.recipes.__file__).parent / "configs"
 # Those for Accelerate's launcher are its own (tests/train).
@@ -108,7 +108,10 @@ def named_configs(text: str) -> list[str]:
     return re.findall(r"\b(?:pocket|tiny|small|full)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("module", sorted({*RECIPES.values(), *VERBS.values(), *EVALUATIONS.values()}))
+@pytest.mark.parametrize(
+    "module",
+    sorted({*RECIPES.values(), *VERBS.values(), *EVALUATIONS.values(), "pocket.build", "pocket.train_backbone"}),
+)
 def test_the_configs_that_help_names_open(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     doc = importlib.import_module(module).__doc__ or ""
@@ -119,5 +122,5 @@ def test_the_configs_that_help_names_open(module: str, monkeypatch: pytest.Monke
 
 def test_configs_say_commands_that_open_them() -> None:
     for path in CONFIGS:
-        told = [line for line in path.read_text().splitlines() if re.match("# .*voicegraft", line)]
+        told = [line for line in path.read_text().splitlines() if re.match("# .*(voicegraft|python -m)", line)]
         assert [command.find_config(name) for line in told for name in named_configs(line)] == [path], path

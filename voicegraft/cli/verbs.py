@@ -21,7 +21,6 @@ VERBS = {
     "graft": "voicegraft.recipes.graft",
     "export": "voicegraft.recipes.export",
     "listen-test": "voicegraft_listening.command",
-    "reproduce": "voicegraft.recipes.reproduce",
 }
 EVALUATIONS = {
     "speech": "voicegraft.recipes.evaluate_speech",
@@ -31,11 +30,8 @@ EVALUATIONS = {
     "forgetting": "voicegraft.recipes.evaluate_forgetting",
 }
 RECIPES = {
-    "pocket": "voicegraft.recipes.pocket.build",
-    "prepare_pocket": "voicegraft.recipes.pocket.prepare",
     "align": "voicegraft.recipes.align",
     "fit_units": "voicegraft.recipes.fit_units",
-    "train_backbone": "voicegraft.recipes.train_backbone",
     "train_semantic": "voicegraft.recipes.train_semantic",
     "train_codec": "voicegraft.recipes.train_codec",
     "tokenize": "voicegraft.recipes.tokenize",
@@ -49,6 +45,10 @@ RECIPES = {
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
 # What is called otherwise today -> how.
 RENAMED = {
+    "reproduce": "python -m benchmarks.paper_table, in the repository",
+    "recipe pocket": "python -m pocket.build, in the repository",
+    "recipe prepare_pocket": "python -m pocket.prepare, in the repository",
+    "recipe train_backbone": "python -m pocket.train_backbone, in the repository",
     "evaluate trust": "evaluate robustness",
     "evaluate text": "python -m tools.evaluate_text, in the repository",
     "evaluate tokenizer": "python -m tools.tokenizer_study.study, in the repository",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from pocket import build
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.recipes import graft as road
-from voicegraft.recipes.pocket import build
 
 STAGES = {  # in their order; the function of each, and where it lives
     "speech": (build, "prepare_pocket"),

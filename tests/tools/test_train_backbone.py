@@ -9,19 +9,8 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.corpora import write_corpora
-from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.messages import Message
-from voicegraft.data import questions as qa
-from voicegraft.data.bpe import ChatEncoder, packed_rows, stream_rows
-from voicegraft.data.corpora import book_pieces, words_key
-from voicegraft.data.questions import QuestionsConfig
-from voicegraft.evaluation.tasks.base import Subject
-from voicegraft.evaluation.tasks.perplexity import perplexity
-from voicegraft.evaluation.tasks.short_answers import ShortAnswers
-from voicegraft.fusion.backbone import load_backbone
-from voicegraft.recipes import evaluate_backbone as evaluation
-from voicegraft.recipes.train_backbone import (
+from pocket.bpe import ChatEncoder, packed_rows, stream_rows
+from pocket.train_backbone import (
     ANSWER,
     QUESTION,
     BackboneConfig,
@@ -31,6 +20,17 @@ from voicegraft.recipes.train_backbone import (
     train_backbone,
     training_rows,
 )
+from tests.corpora import write_corpora
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Message
+from voicegraft.data import questions as qa
+from voicegraft.data.corpora import book_pieces, words_key
+from voicegraft.data.questions import QuestionsConfig
+from voicegraft.evaluation.tasks.base import Subject
+from voicegraft.evaluation.tasks.perplexity import perplexity
+from voicegraft.evaluation.tasks.short_answers import ShortAnswers
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.recipes import evaluate_backbone as evaluation
 from voicegraft.train.config import LoopConfig
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from pocket.flite import flite
 from voicegraft.audio.io import read_audio
 from voicegraft.data.corpora import words_key
-from voicegraft.data.flite import flite
 from voicegraft.data.questions import ANSWERS, Question
 from voicegraft.evaluation.judges.base import ChoiceRecognizer
 from voicegraft.evaluation.metrics.rates import bootstrap_mean

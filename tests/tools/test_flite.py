@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from voicegraft.data.flite import SyntheticConfig, flite_lexicon, read_aloud
+from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud
 from voicegraft.data.prepared import frame_counts
 from voicegraft.text.units import PHONES, words_of
 

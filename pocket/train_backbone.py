@@ -1,6 +1,6 @@
 """Raw text -> a small language model in Hugging Face's folder format, such as the pocket backbone.
 
-    voicegraft recipe train_backbone pocket/backbone data=DATA work=runs/pocket
+    python -m pocket.train_backbone pocket/backbone data=DATA work=runs/pocket
 
 Writes ``backbone-tokenizer/`` (first), ``backbone-rows.safetensors`` (the tokens), ``train-backbone/``
 (checkpoints, log) and in the end ``backbone/``, which `AutoModelForCausalLM` and `AutoTokenizer` load. Steps
@@ -30,10 +30,10 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from pocket.bpe import ChatEncoder, packed_rows, save_tokenizer, stream_rows, train_tokenizer
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.core.runtime import pick_device, seed_all, single_thread
-from voicegraft.data.bpe import ChatEncoder, packed_rows, save_tokenizer, stream_rows, train_tokenizer
 from voicegraft.data.corpora import book_pieces, chats, unpack, words_key
 from voicegraft.data.questions import QuestionsConfig, training_questions
 from voicegraft.recipes.command import recipe_config

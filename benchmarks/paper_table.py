@@ -1,6 +1,6 @@
 """The paper's table, small: what each way of adding a voice to a text LLM keeps, gains and costs.
 
-    voicegraft reproduce [CONFIG.yaml] [key=value ...]          (default: the pocket table)
+    python -m benchmarks.paper_table [CONFIG.yaml] [key=value ...]          (default: the pocket table)
 
 Runs from trained parts (docs/fusion.md names the recipes): every system of the config answers questions, continues held-out
 text, reads sentences aloud and answers questions aloud, under the same judges. Writes ``out/report.md``, ``report.json`` and
@@ -24,6 +24,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from benchmarks import spoken_qa
+from benchmarks.systems_table import write_table
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
@@ -33,9 +35,7 @@ from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges
 from voicegraft.evaluation.judges.load import load_judges
 from voicegraft.evaluation.judges.packages import PocketSphinxChooser
 from voicegraft.evaluation.reports.summary import summarize
-from voicegraft.evaluation.reports.systems_table import write_table
 from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items
-from voicegraft.evaluation.tasks import spoken_qa
 from voicegraft.evaluation.tasks.base import Subject
 from voicegraft.evaluation.tasks.harness import PUBLIC
 from voicegraft.evaluation.tasks.held_out import OWN, PERPLEXITY, HeldOut, TextTasksConfig
@@ -47,10 +47,10 @@ from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.speaker import Speaker
-from voicegraft.recipes.command import recipe_config
+from voicegraft.recipes.command import CONFIGS, recipe_config
 from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
 
-POCKET = Path(__file__).parent / "configs" / "pocket" / "reproduce.yaml"
+POCKET = CONFIGS / "pocket" / "reproduce.yaml"
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pocket.flite import SyntheticConfig
+from pocket.prepare import PreparePocketConfig, choose_sentences, dictionary_words, ingest_recordings
 from tests import tiny
 from voicegraft.audio.io import write_audio
 from voicegraft.data.corpora import words_key
-from voicegraft.data.flite import SyntheticConfig
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
-from voicegraft.recipes.pocket.prepare import PreparePocketConfig, choose_sentences, dictionary_words, ingest_recordings
 
 CONFIG = PreparePocketConfig(
     recordings=("ann",), dictionary="", mel=tiny.MEL, dialogue_share=0.5, synthetic=SyntheticConfig(num_utterances=6)

@@ -1,6 +1,6 @@
 """Raw corpora -> levelled audio, mel features, pronunciations: everything the training recipes read.
 
-    voicegraft recipe prepare_pocket data=DATA_FOLDER work=runs/pocket
+    python -m pocket.prepare data=DATA_FOLDER work=runs/pocket
 
 Layout of the work folder: ``corpora/`` (unpacked), ``lexicon.json``, ``sentences.txt`` and
 ``speech/<name>/{manifest.jsonl, audio/, mel/, pitch/}``, one folder per shard. Steps that are done are skipped.
@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud
 from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import trim_silence
 from voicegraft.audio.mel import MelConfig
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
-from voicegraft.data.flite import SyntheticConfig, flite_lexicon, read_aloud
 from voicegraft.data.lexicon import Lexicon, refine_with_context
 from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
 from voicegraft.data.recordings import add_features, write_speech

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.paper_table import ReproduceConfig, System, decode_cost, reproduce
 from tests import tiny
 from tests.corpora import write_corpora
 from tests.evaluation.conftest import CountingRecognizer, LevelPredictor, SpectrumJudge
@@ -20,7 +21,6 @@ from voicegraft.evaluation.judges.base import Judges
 from voicegraft.fusion.router import RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.pack import PackHeader, write_pack
-from voicegraft.recipes.reproduce import ReproduceConfig, System, decode_cost, reproduce
 from voicegraft.recipes.speech_material import Round
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_router import TrainRouterConfig, train_router

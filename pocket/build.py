@@ -1,7 +1,7 @@
 """Raw data -> the evaluated pocket pack, in one command: a graft whose data, backbone and tokenizers are made here too.
 
-    voicegraft recipe pocket data=DATA work=runs/pocket out=voicegraft/packs/pocket
-    voicegraft recipe pocket data=DATA --plan    # says what would be done, and stops
+    python -m pocket.build data=DATA work=runs/pocket out=voicegraft/packs/pocket
+    python -m pocket.build data=DATA --plan    # says what would be done, and stops
 
 Every stage is skipped when its result is there, and goes on from its last checkpoint when it was interrupted. The cost of
 each stage goes to ``work/cost.json``. The pack's card gets the scores that the evaluation just measured.
@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from pocket.prepare import PreparePocketConfig, prepare_pocket
+from pocket.train_backbone import BackboneConfig, train_backbone
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
@@ -29,10 +31,8 @@ from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_sp
 from voicegraft.recipes.graft import model_stages, walk
 from voicegraft.recipes.graft_config import CodecChoice, GraftConfig
 from voicegraft.recipes.graft_scale import Scale, measured_speed
-from voicegraft.recipes.pocket.prepare import PreparePocketConfig, prepare_pocket
 from voicegraft.recipes.stages import Stage, costs
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig
-from voicegraft.recipes.train_backbone import BackboneConfig, train_backbone
 from voicegraft.recipes.train_codec import TrainCodecConfig
 from voicegraft.recipes.train_monitor import TrainMonitorConfig
 from voicegraft.recipes.train_router import TrainRouterConfig

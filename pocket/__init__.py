@@ -1,0 +1,1 @@
+"""How the pocket pack, which ships inside of voicegraft, is made from raw corpora: ``python -m pocket.build``."""
