@@ -92,6 +92,7 @@ def test_every_step_between_the_peer_and_ours_is_reported(tmp_path: Path) -> Non
         rows[bench.OURS]["to_peer"], rel=0.05
     )
     assert found["ours_to"][bench.PEER] == rows[bench.OURS]["to_peer"] and len(found["ours_to"]) == 3
+    assert found["bar"]["holds"] == all(ratio >= 1 for ratio in found["ours_to"].values())
     losses = found["losses"]
     alike = [name for name in rows if name not in (bench.OURS, "softmax over speech alone")]
     assert max(losses[n] for n in alike) - min(losses[n] for n in alike) < 1e-4
