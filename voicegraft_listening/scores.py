@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from voicegraft.evaluation.metrics.rates import Estimate
+from voicegraft.evaluation.metrics.rates import Estimate, percentile_interval
 from voicegraft.evaluation.metrics.significance import exact_share, holm, signed_rank_test
 from voicegraft_listening.page import AB, ANCHOR, MOS, SCALES
 from voicegraft_listening.results import Key, Rater, Trial
@@ -42,13 +42,6 @@ class CrossedBootstrap:
         total, number = (((self._listeners @ matrix) * self._sentences).sum(1) for matrix in (sums, counts))
         with np.errstate(invalid="ignore"):
             return total / number
-
-
-def interval(value: float, draws: np.ndarray, confidence: float = 0.95) -> Estimate:
-    """The percentile interval of draws ``[R]``, those that are nan left out."""
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Estimate(float(value), float(low), float(high))
 
 
 def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
@@ -143,7 +136,7 @@ class _Answers:
         return self.bootstrap.means(self.sums, self.counts)
 
     def estimate(self) -> Estimate:
-        return interval(self.mean, self.draws())
+        return percentile_interval(self.mean, self.draws())
 
     def sentence_means(self) -> np.ndarray:
         """``[S]``; nan for a sentence without an answer."""
@@ -162,7 +155,7 @@ def _differences(scale: str, scored: Mapping[str, _Answers]) -> list[dict[str, A
             {
                 "scale": scale,
                 "systems": [first, second],
-                "difference": asdict(interval(one.mean - other.mean, one.draws() - other.draws())),
+                "difference": asdict(percentile_interval(one.mean - other.mean, one.draws() - other.draws())),
                 "num_sentences": means.shape[1],
                 "p": signed_rank_test(*means),
             }

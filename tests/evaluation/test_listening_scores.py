@@ -11,9 +11,10 @@ from scipy import stats
 
 from tests.listening import TRUTH, honest, page_results, save, write_voices
 from voicegraft import cli
+from voicegraft.evaluation.metrics.rates import percentile_interval
 from voicegraft_listening.page import ANCHOR, RECORDINGS, ListeningTestConfig, make_listening_test
 from voicegraft_listening.results import Key, Rater, Trial
-from voicegraft_listening.scores import CrossedBootstrap, interval, krippendorff_alpha, summarize_listening
+from voicegraft_listening.scores import CrossedBootstrap, krippendorff_alpha, summarize_listening
 
 
 def test_alpha_is_krippendorffs() -> None:
@@ -42,7 +43,7 @@ def test_alpha_by_hand() -> None:
 def test_with_one_of_a_kind_it_is_scipys_bootstrap(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(1).integers(1, 6, size=shape).astype(float)
     draws = CrossedBootstrap(*shape, num_resamples=20_000).means(values, np.ones(shape))
-    ours = interval(values.mean(), draws)
+    ours = percentile_interval(values.mean(), draws)
     theirs = stats.bootstrap((values.ravel(),), np.mean, method="percentile", n_resamples=20_000, rng=2)
     assert [ours.low, ours.high] == pytest.approx(list(theirs.confidence_interval), abs=0.03)
 
@@ -54,7 +55,9 @@ def test_the_interval_covers_when_ratings_cluster() -> None:
     covered = naive = 0
     for trial in range(200):
         values = rng.normal(0, 0.5, (20, 1)) + rng.normal(0, 0.3, (1, 20)) + rng.normal(0, 0.7, shape)
-        estimate = interval(values.mean(), CrossedBootstrap(*shape, 500, seed=trial).means(values, np.ones(shape)))
+        estimate = percentile_interval(
+            values.mean(), CrossedBootstrap(*shape, 500, seed=trial).means(values, np.ones(shape))
+        )
         covered += estimate.low <= 0 <= estimate.high
         naive += abs(values.mean()) <= 1.96 * values.std() / 20
     assert covered / 200 > 0.9
@@ -65,7 +68,7 @@ def test_draws_without_a_rating_are_left_out() -> None:
     sums, counts = np.diag([4.0, 2.0]), np.eye(2)
     draws = CrossedBootstrap(2, 2).means(sums, counts)
     assert np.isnan(draws).any() and set(draws[~np.isnan(draws)]) <= {4.0, 3.0, 2.0, 3.6, 2.4, 10 / 3, 8 / 3}
-    assert interval(3.0, draws).low == 2.0
+    assert percentile_interval(3.0, draws).low == 2.0
 
 
 def listener_of(name: str, scores: dict[str, list[int]], answers: dict[str, list[str]] | None = None) -> Rater:

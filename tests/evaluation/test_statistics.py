@@ -5,8 +5,7 @@ import pytest
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.metrics import significance as statistics
-from voicegraft.evaluation.metrics.rates import bootstrap_mean, bootstrap_ratio
-from voicegraft.evaluation.metrics.significance import Pairs
+from voicegraft.evaluation.metrics.rates import bootstrap_difference, bootstrap_mean, bootstrap_ratio
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -66,7 +65,7 @@ def ratio_difference(errors_a, lengths_a, errors_b, lengths_b, axis):
 def test_bootstrap_difference_agrees_with_scipy():
     errors_a, lengths = clips(60, 0.2, 0)
     errors_b = np.maximum(errors_a - clips(60, 0.05, 1)[0], 0)
-    ours = statistics.bootstrap_difference(Pairs(errors_a, lengths, errors_b, lengths))
+    ours = bootstrap_difference((errors_a, lengths), (errors_b, lengths), paired=True)
     theirs = stats.bootstrap(
         (errors_a, lengths, errors_b, lengths),
         ratio_difference,
@@ -83,15 +82,15 @@ def test_bootstrap_difference_agrees_with_scipy():
 def test_pairing_narrows_the_interval_of_items_that_are_hard_for_both():
     errors_a, lengths = clips(60, 0.3, 0)
     errors_b = errors_a + (np.arange(60) % 3 == 0)
-    paired = statistics.bootstrap_difference(Pairs(errors_a, lengths, errors_b, lengths))
-    apart = statistics.bootstrap_difference_of_groups((errors_a, lengths), (errors_b, lengths))
+    paired = bootstrap_difference((errors_a, lengths), (errors_b, lengths), paired=True)
+    apart = bootstrap_difference((errors_a, lengths), (errors_b, lengths))
     assert apart.value == pytest.approx(paired.value)
     assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
 
 
 def test_difference_of_groups_agrees_with_scipy():
     a, b = np.random.default_rng(0).normal(3, 1, 40), np.random.default_rng(1).normal(3.5, 2, 70)
-    ours = statistics.bootstrap_difference_of_groups((a, np.ones(40)), (b, np.ones(70)))
+    ours = bootstrap_difference((a, np.ones(40)), (b, np.ones(70)))
     low, high = stats.bootstrap(
         (a, b),
         lambda x, y, axis: y.mean(axis=axis) - x.mean(axis=axis),
@@ -110,7 +109,7 @@ def test_swap_test_agrees_with_scipys_permutation_test(num_items, other_lengths)
     errors_b, lengths_b = clips(num_items, 0.22, 5)
     if not other_lengths:
         lengths_b = lengths_a
-    ours = statistics.swap_test(Pairs(errors_a, lengths_a, errors_b, lengths_b))
+    ours = statistics.swap_test((errors_a, lengths_a), (errors_b, lengths_b))
 
     def statistic(a, b, axis):  # errors and length of an item travel together as one complex number
         return b.real.sum(axis) / b.imag.sum(axis) - a.real.sum(axis) / a.imag.sum(axis)
@@ -129,11 +128,11 @@ def test_swap_test_agrees_with_scipys_permutation_test(num_items, other_lengths)
 
 def test_swap_test_of_what_never_changes_is_one_and_of_what_always_does_is_small():
     errors, lengths = clips(30, 0.3, 0)
-    assert statistics.swap_test(Pairs(errors, lengths, errors, lengths)) == 1
-    assert statistics.swap_test(Pairs(errors, lengths, errors + 1, lengths)) == pytest.approx(1e-4)
-    few = Pairs(np.zeros(5), np.ones(5), np.ones(5), np.ones(5))
-    assert statistics.swap_test(few) == pytest.approx(2 / 2**5)
-    assert statistics.swap_test(Pairs(np.zeros(1), np.ones(1), np.ones(1), np.ones(1))) == 1
+    assert statistics.swap_test((errors, lengths), (errors, lengths)) == 1
+    assert statistics.swap_test((errors, lengths), (errors + 1, lengths)) == pytest.approx(1e-4)
+    few = (np.zeros(5), np.ones(5)), (np.ones(5), np.ones(5))
+    assert statistics.swap_test(*few) == pytest.approx(2 / 2**5)
+    assert statistics.swap_test((np.zeros(1), np.ones(1)), (np.ones(1), np.ones(1))) == 1
 
 
 def test_signed_rank_test_is_wilcoxons():

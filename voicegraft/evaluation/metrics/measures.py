@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from voicegraft.evaluation.metrics.prosody import MIN_PAUSE_SEC
-from voicegraft.evaluation.metrics.rates import Estimate, bootstrap_ratio
-from voicegraft.evaluation.metrics.significance import bootstrap_difference_of_groups, distance, wilson
+from voicegraft.evaluation.metrics.rates import Estimate, bootstrap_difference, bootstrap_ratio
+from voicegraft.evaluation.metrics.significance import distance, wilson
 
 Row = Mapping[str, Any]
 Parts = tuple[float, float]  # top and bottom of a ratio of sums; the bottom of a mean is 1
@@ -102,7 +102,7 @@ def estimates(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     for measure in MEASURES:
         tops, bottoms = parts_of(measure, rows)
         if bottoms.sum() > 0:
-            found[measure.name] = bootstrap_ratio(tops.tolist(), bottoms.tolist())
+            found[measure.name] = bootstrap_ratio(tops, bottoms)
             if measure.event and not tops.any():
                 unseen = wilson(0, len(tops)).high * len(tops) * measure.event / float(bottoms.sum())
                 found[measure.name] = Estimate(0.0, 0.0, unseen)
@@ -136,7 +136,7 @@ def against(rows: Sequence[Row], recorded: Sequence[Row]) -> dict[str, dict[str,
     for name in (*RATES, *PROSODY):
         ours, theirs = parts_of(BY_NAME[name], rows), parts_of(BY_NAME[name], recorded)
         if ours[1].sum() > 0 and theirs[1].sum() > 0:
-            difference = bootstrap_difference_of_groups(theirs, ours)
+            difference = bootstrap_difference(theirs, ours)
             far = distance(values_of(BY_NAME[name], rows), values_of(BY_NAME[name], recorded))
             found[name] = {
                 "difference": difference.value, "low": difference.low, "high": difference.high, "distance": far,

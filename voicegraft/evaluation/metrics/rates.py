@@ -38,6 +38,10 @@ class Estimate:
     high: float
 
 
+# Tops and bottoms of a ratio of sums, item by item, both float [N]; a mean is the ratio whose bottoms are all 1.
+Sums = tuple[np.ndarray, np.ndarray]
+
+
 def normalize_transcript(text: str) -> str:
     """NFKC, lower case, no punctuation, single spaces: the form in which transcripts are compared.
 
@@ -95,36 +99,52 @@ def _jiwer() -> ModuleType:
     return jiwer
 
 
-def bootstrap_ratio(
-    numerators: Sequence[float],
-    denominators: Sequence[float],
-    num_resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """sum(numerators) / sum(denominators) with a percentile bootstrap interval over items.
+def bootstrap_ratio(tops: Sequence[float] | np.ndarray, bottoms: Sequence[float] | np.ndarray) -> Estimate:
+    """sum(tops) / sum(bottoms) with a percentile bootstrap interval over items.
 
     Whole items are drawn with replacement, so that a clip's words stay together (Bisani and Ney, "Bootstrap
     estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
-    Raises VoicegraftError if the lists are empty, unequal in length, or the denominators sum to 0.
+    Raises VoicegraftError if the lists are empty, unequal in length, or the bottoms sum to 0.
     """
-    top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
+    top, bottom = sums = np.asarray(tops, float), np.asarray(bottoms, float)
     if top.shape != bottom.shape or top.ndim != 1 or not top.size or bottom.sum() <= 0:
         raise VoicegraftError(
             "a ratio over items needs as many numerators as denominators, at least one, and denominators "
             f"with a positive sum; got {top.size} and {bottom.size} with sum {bottom.sum():g}"
         )
-    picks = np.random.default_rng(seed).integers(0, top.size, size=(num_resamples, top.size))
-    sums = bottom[picks].sum(axis=1)
-    ratios = top[picks].sum(axis=1)[sums > 0] / sums[sums > 0]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return Estimate(float(top.sum() / bottom.sum()), float(low), float(high))
+    return percentile_interval(ratio(sums), _draws(sums, np.random.default_rng(0)))
 
 
-def bootstrap_mean(values: Sequence[float], **options: Any) -> Estimate:
-    """The mean of `values` with its bootstrap interval; options as of `bootstrap_ratio`."""
-    return bootstrap_ratio(values, [1.0] * len(values), **options)
+def bootstrap_mean(values: Sequence[float]) -> Estimate:
+    """The mean of `values` with its bootstrap interval."""
+    return bootstrap_ratio(values, np.ones(len(values)))
+
+
+def bootstrap_difference(a: Sums, b: Sums, paired: bool = False) -> Estimate:
+    """Ratio of b minus ratio of a, with a percentile bootstrap interval over items.
+
+    Items of both that are the same are `paired`: both get the same draw. Otherwise each is drawn from itself.
+    """
+    draw = np.random.default_rng(0)
+    drawn = _draws(a, draw)
+    return percentile_interval(ratio(b) - ratio(a), _draws(b, np.random.default_rng(0) if paired else draw) - drawn)
+
+
+def ratio(sums: Sums) -> float:
+    return float(sums[0].sum() / sums[1].sum())
+
+
+def _draws(sums: Sums, draw: np.random.Generator, num_resamples: int = 2000) -> np.ndarray:
+    """Ratios of as many items, drawn with replacement, [R]; NaN where a draw has nothing to divide by."""
+    picks = draw.integers(0, len(sums[0]), size=(num_resamples, len(sums[0])))
+    tops, bottoms = (part[picks].sum(axis=1) for part in sums)
+    return np.divide(tops, bottoms, out=np.full(num_resamples, np.nan), where=bottoms > 0)
+
+
+def percentile_interval(value: float, drawn: np.ndarray) -> Estimate:
+    """The value with the interval that holds 95 % of what was drawn [R]; NaNs do not count."""
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,19 +1,18 @@
 """Intervals of rates, paired tests and distances between distributions, by scipy.
 
-The bootstraps here and in `rates` are our own: scipy's gives no interval where a draw has nothing to divide by, and ratios of
+The bootstrap of `rates` is our own: scipy's gives no interval where a draw has nothing to divide by, and ratios of
 sums over clips (pauses, faults) have such draws. Holm's correction is eight lines, and statsmodels a large package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.metrics.rates import Estimate
+from voicegraft.evaluation.metrics.rates import Estimate, Sums
 
 
 def wilson(num_hits: int, num_trials: int, confidence: float = 0.95) -> Estimate:
@@ -38,87 +37,24 @@ def distance(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     return float(_scipy_stats().wasserstein_distance(ours, theirs))
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Parts of a ratio of sums, item by item, of two systems A and B: tops / bottoms, all float [N].
-
-    A mean is the ratio whose bottoms are all 1.
-    """
-
-    tops_a: np.ndarray
-    bottoms_a: np.ndarray
-    tops_b: np.ndarray
-    bottoms_b: np.ndarray
-
-    @staticmethod
-    def of_values(values_a: Sequence[float], values_b: Sequence[float]) -> Pairs:
-        ones = np.ones(len(values_a))
-        return Pairs(np.asarray(values_a, float), ones, np.asarray(values_b, float), ones)
-
-    @property
-    def ratios(self) -> tuple[float, float]:
-        return (
-            float(self.tops_a.sum() / self.bottoms_a.sum()),
-            float(self.tops_b.sum() / self.bottoms_b.sum()),
-        )
-
-
-def bootstrap_difference(pairs: Pairs, num_resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Estimate:
-    """Ratio of B minus ratio of A, with a percentile bootstrap interval over items: both systems get the same draw."""
-    num_items = len(pairs.tops_a)
-    picks = np.random.default_rng(seed).integers(0, num_items, size=(num_resamples, num_items))
-    drawn = _ratios(pairs.tops_b, pairs.bottoms_b, picks) - _ratios(pairs.tops_a, pairs.bottoms_a, picks)
-    ratio_a, ratio_b = pairs.ratios
-    return _estimate(ratio_b - ratio_a, drawn, confidence)
-
-
-def bootstrap_difference_of_groups(
-    group_a: tuple[np.ndarray, np.ndarray],
-    group_b: tuple[np.ndarray, np.ndarray],
-    num_resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
-    """The same for unpaired groups, each tops and bottoms [N] of its own: each is drawn from itself."""
-    draw = np.random.default_rng(seed)
-    drawn, ratios = [], []
-    for tops, bottoms in (group_a, group_b):
-        picks = draw.integers(0, len(tops), size=(num_resamples, len(tops)))
-        drawn.append(_ratios(tops, bottoms, picks))
-        ratios.append(float(tops.sum() / bottoms.sum()))
-    return _estimate(ratios[1] - ratios[0], drawn[1] - drawn[0], confidence)
-
-
-def _ratios(tops: np.ndarray, bottoms: np.ndarray, picks: np.ndarray) -> np.ndarray:
-    """Ratio of sums of each draw [R, N] -> [R]; NaN where a draw has nothing to divide by."""
-    sums = bottoms[picks].sum(axis=1)
-    return np.divide(tops[picks].sum(axis=1), sums, out=np.full(len(picks), np.nan), where=sums > 0)
-
-
-def _estimate(value: float, drawn: np.ndarray, confidence: float) -> Estimate:
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high))
-
-
-def swap_test(pairs: Pairs, num_resamples: int = 9999, seed: int = 0) -> float:
+def swap_test(a: Sums, b: Sums, num_resamples: int = 9999) -> float:
     """Two-sided p of approximate randomisation: would the ratios differ as much if each item's systems were swapped?
 
     All swaps of few items are tried, of more a random `num_resamples` (the found order counts as one of them).
     """
-    if len(pairs.tops_a) < 2:
+    if len(a[0]) < 2:
         return 1.0  # the only other order differs as much
-    tops, bottoms = np.concatenate([pairs.tops_a, pairs.tops_b]), np.concatenate([pairs.bottoms_a, pairs.bottoms_b])
+    tops, bottoms = (np.concatenate(parts) for parts in zip(a, b, strict=True))
 
-    def difference(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
-        ratio_a, ratio_b = (tops[side].sum(axis) / bottoms[side].sum(axis) for side in (a, b))
+    def difference(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        ratio_a, ratio_b = (tops[side].sum(axis) / bottoms[side].sum(axis) for side in (one, other))
         return np.abs(ratio_b - ratio_a)
 
     # Numbers of items are swapped, so that top and bottom of an item stay together.
     items = np.arange(len(tops)).reshape(2, -1)
     found = _scipy_stats().permutation_test(
         tuple(items), difference, permutation_type="samples", vectorized=True, n_resamples=num_resamples,
-        alternative="greater", rng=np.random.default_rng(seed),
+        alternative="greater", rng=np.random.default_rng(0),
     )  # fmt: skip
     return float(found.pvalue)
 

@@ -19,15 +19,8 @@ import numpy as np
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.metrics.measures import BY_NAME, FAULTS, Row
-from voicegraft.evaluation.metrics.rates import Estimate
-from voicegraft.evaluation.metrics.significance import (
-    Pairs,
-    bootstrap_difference,
-    holm,
-    mcnemar_test,
-    signed_rank_test,
-    swap_test,
-)
+from voicegraft.evaluation.metrics.rates import Estimate, bootstrap_difference, ratio
+from voicegraft.evaluation.metrics.significance import holm, mcnemar_test, signed_rank_test, swap_test
 from voicegraft.evaluation.reports.document import Document, Facts, Section, Table, interval, p_value, write_document
 from voicegraft.evaluation.reports.summary import environment
 
@@ -131,15 +124,14 @@ def _compare_group(stage: str, voice: str, pairs: Sequence[tuple[Row, Row]], nam
     for name in names:
         test, parts = _TESTS[name], BY_NAME[name].parts
         both = [(a, b) for row_a, row_b in pairs if (a := parts(row_a)) is not None and (b := parts(row_b)) is not None]
-        if not both or not all(sum(bottom for _, bottom in side) > 0 for side in zip(*both, strict=True)):
+        sides = np.array(both, float).reshape(-1, 2, 2).transpose(1, 2, 0)  # A and B, each tops and bottoms, of N items
+        if not (sides[:, 1].sum(-1) > 0).all():
             continue
-        (tops_a, bottoms_a), (tops_b, bottoms_b) = (np.array(side, float).T for side in zip(*both, strict=True))
-        paired = Pairs(tops_a, bottoms_a, tops_b, bottoms_b)
-        p = swap_test(paired) if test == SWAP else signed_rank_test(tops_a, tops_b)
-        value_a, value_b = paired.ratios
-        difference = asdict(bootstrap_difference(paired))
+        ours, theirs = ((tops, bottoms) for tops, bottoms in sides)
+        value_a, value_b, difference = ratio(ours), ratio(theirs), bootstrap_difference(ours, theirs, paired=True)
         measures[name] = {
-            "num_items": len(both), "a": value_a, "b": value_b, "difference": difference, "p": p, "test": test,
+            "num_items": len(both), "a": value_a, "b": value_b, "difference": asdict(difference),
+            "p": swap_test(ours, theirs) if test == SWAP else signed_rank_test(ours[0], theirs[0]), "test": test,
         }  # fmt: skip
     listened = [pair for pair in pairs if all(row["faults_judged"] for row in pair)]
     kinds = {fault for pair in listened for row in pair for fault in row["faults"]} - {"runaway"}
