@@ -120,8 +120,8 @@ def test_recordings_alone_need_no_pack(folders, judges, tmp_path):
         ({"stages": ("speech",), "recordings": True}, "needs --prompts"),
         ({"stages": ("recordings",), "prompts": True}, "needs --recordings"),
         ({"prompts": True, "voices": ("eve",)}, "no voice 'eve'.*ann, bob"),
-        ({"prompts": True, "protocol": "seed-tts-eval"}, "give one of them"),
-        ({"protocol": "seed-tts-eval"}, "--protocol-dir"),
+        ({"prompts": True, "test_set": "seed-tts-eval"}, "give one of them"),
+        ({"test_set": "seed-tts-eval"}, "--test-set-dir"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(options, message, folders, prompts, speaker, judges, tmp_path):
@@ -202,9 +202,9 @@ def seed_tts(tmp_path):
     return folder
 
 
-def test_a_protocol_prescribes_texts_and_their_form(seed_tts, speaker, judges, tmp_path):
+def test_a_test_set_prescribes_texts_and_their_form(seed_tts, speaker, judges, tmp_path):
     audio = make_audio(tmp_path / "made", 400, {"u1": "word word", "u2": "word word"})
-    options = {"protocol": "seed-tts-eval", "protocol_dir": seed_tts, "audio": (("clone", audio),), "voices": ("ann",)}
+    options = {"test_set": "seed-tts-eval", "test_set_dir": seed_tts, "audio": (("clone", audio),), "voices": ("ann",)}
     report = evaluate_speech(EvaluateSpeechConfig(tmp_path / "out", **options), speaker, judges, progress=False)
     rows = {(row["voice"], row["id"]): row for row in report["rows"]}
     assert list(rows) == [("ann", "u1"), ("ann", "u2"), ("clone", "u1"), ("clone", "u2")]
@@ -248,3 +248,9 @@ def test_command_line_prints_the_table(folders, judges, tmp_path, monkeypatch, c
     main(["--recordings", str(folders[0]), "--stages", "recordings", "--out", str(out)])
     assert "| recordings | Ann | 3 |" in capsys.readouterr().out
     assert (out / "report.json").exists()
+
+
+@pytest.mark.parametrize(("old", "new"), [("--protocol", "--test-set"), ("--protocol-dir", "--test-set-dir")])
+def test_options_under_their_old_names_say_the_new_ones(old, new, tmp_path):
+    with pytest.raises(VoicegraftError, match=new):
+        main([old, "seed-tts-eval", "--out", str(tmp_path)])

@@ -4,7 +4,7 @@
     voicegraft evaluate speech --audio NAME=FOLDER --recordings FOLDER --out OUT
 
 Writes OUT/report.html, OUT/report.json and OUT/report.md. An interrupted run goes on where it stopped (OUT/rows.jsonl).
-Without --prompts or --protocol nothing is read out; without --recordings there is nothing to compare with. With --audio,
+Without --prompts or --test-set nothing is read out; without --recordings there is nothing to compare with. With --audio,
 what another system made is judged alike, and no pack is loaded unless --pack names one.
 """
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,16 +35,11 @@ from voicegraft.evaluation.reports.summary import write_report
 from voicegraft.evaluation.speech import audio_folder
 from voicegraft.evaluation.speech.audio_folder import SpokenFile
 from voicegraft.evaluation.speech.clips import ClipFolder
-from voicegraft.evaluation.speech.items import (
-    STAGES,
-    Clip,
-    Item,
-    SpeakerUnderTest,
-    mean_voices,
-    open_rows,
-    run_items,
-)
-from voicegraft.evaluation.speech.test_sets import Prompt, Protocol, read_protocol
+from voicegraft.evaluation.speech.items import STAGES, Clip, Item, mean_voices, open_rows, run_items
+from voicegraft.evaluation.speech.test_sets import Prompt, TestSet, read_test_set
+
+if TYPE_CHECKING:
+    from voicegraft.inference.speaker import Speaker
 
 RECORDINGS, SEMANTIC, CODEC, SPEECH = STAGES
 _RATE = 24_000  # Hz at which files are read when there is no pack to ask for its rate
@@ -52,11 +47,13 @@ _RATE = 24_000  # Hz at which files are read when there is no pack to ask for it
 
 @dataclass(frozen=True)
 class EvaluateSpeechConfig:
+    RENAMED: ClassVar = {"protocol": "test_set", "protocol_dir": "test_set_dir"}
+
     out: Path  # folder for the report, and under OUT/audio the clips that its page plays
     prompts: Path | None = None  # what to say: UTF-8, one prompt per line
     pack: Path | None = None  # voice pack; none: the pocket pack
-    protocol: str | None = None  # a public test set instead of prompts: seed-tts-eval or librispeech-pc
-    protocol_dir: Path | None = None  # your copy of that test set
+    test_set: str | None = None  # a public test set instead of prompts: seed-tts-eval or librispeech-pc
+    test_set_dir: Path | None = None  # your copy of that test set
     recordings: tuple[Path, ...] = ()  # folders with manifest.jsonl
     # Audio of any system with its texts: NAME=FOLDER; NAME is its voice, the recorded speaker's where it is one.
     audio: tuple[tuple[str, Path], ...] = ()
@@ -93,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_speech(
     config: EvaluateSpeechConfig,
-    speaker: SpeakerUnderTest | None = None,
+    speaker: Speaker | None = None,
     judges: Judges | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -105,11 +102,11 @@ def evaluate_speech(
     need_matplotlib()
     with_pack = speaker is not None or config.pack is not None or not config.audio
     stages = _choose_stages(config, with_pack)
-    protocol, prompts = _read_texts(config) if SPEECH in stages else (None, [])
+    test_set, prompts = _read_texts(config) if SPEECH in stages else (None, [])
     if speaker is None and with_pack and set(stages) != {RECORDINGS}:
         from voicegraft.inference.speaker import Speaker
 
-        speaker = cast(SpeakerUnderTest, Speaker.load(config.pack))
+        speaker = Speaker.load(config.pack)
     known = speaker.voices if speaker else []
     humans = find_recordings(config.recordings, known)
     voices = _choose_voices(config.voices, known or list(humans))
@@ -120,17 +117,29 @@ def evaluate_speech(
             "then set the two beside each other by voicegraft evaluate compare"
         )
     judges = judges or load_judges(config.recognizer, config.mos, config.speaker_judge, config.fault_judge)
-    if protocol:
-        judges = replace(judges, normalize=protocol.normalize, names={**judges.names, "texts": protocol.name})
-    ledger = open_rows(config.out / "rows.jsonl", _identity(config, speaker, prompts, humans, others, judges))
+    if test_set:
+        judges = replace(judges, normalize=test_set.normalize, names={**judges.names, "texts": test_set.name})
+    facts = {
+        "fingerprint": speaker.fingerprint if speaker else None,
+        "seed": config.seed,
+        "judges": dict(judges.names),
+    }
+    identity = {  # what rows depend on besides their key; rows of another identity must not be mixed in
+        **facts,
+        "prompts": _digest(prompt.text for prompt in prompts),
+        "recordings": {voice: _digest(clip.id for clip in human.clips) for voice, human in humans.items()},
+        "audio": {name: audio_folder.digest(files) for name, (_, files) in others.items()},
+    }
+    ledger = open_rows(config.out / "rows.jsonl", identity)
 
     rate = speaker.sample_rate if speaker else _RATE
     items: list[Item] = []
     for voice in voices:
         if voice in humans:
-            items += _recorded_items(stages, speaker, voice, humans[voice], config.limit)
-        if speaker and prompts:
-            items += _prompt_items(speaker, voice, prompts[: config.limit], config.seed)
+            items += _recorded_items(stages, speaker, voice, humans[voice], config.limit, rate)
+        if speaker:
+            say = partial(_say, speaker, voice, config.seed)
+            items += [Item(SPEECH, voice, one.id, one.text, partial(say, one.text)) for one in prompts[: config.limit]]
     for name, (folder, files) in others.items():
         items += audio_folder.items_of(SPEECH, name, folder, files[: config.limit], rate)
     means = mean_voices(
@@ -145,19 +154,27 @@ def evaluate_speech(
         speaker.say(missing[0].text, voice=missing[0].voice, seed=config.seed)
     clips = ClipFolder(config.out / "audio", rate)
     rows = run_items(items, judges, means, ledger, clips.save, progress)
-    about = _about(config, speaker, voices, humans, others, judges)
-    report = write_report(
-        config.out, rows, {**about, "protocol": _protocol_note(protocol, judges) if protocol else None}
-    )
+    about = {
+        "pack": (config.pack.name if config.pack else "pocket") if speaker else None,
+        **facts,
+        "prompts": config.prompts.name if config.prompts else None,
+        "audio": {name: len(files) for name, (_, files) in others.items()} or None,
+        "limit": config.limit,
+        "voices": [*voices, *(name for name in others if name not in voices)],
+        "recordings held back": {voice: len(human.clips) for voice, human in humans.items()},
+        "date": time.strftime("%Y-%m-%d"),
+        "protocol": _published(test_set, judges) if test_set else None,
+    }
+    report = write_report(config.out, rows, about)
     shown = write_page(config.out, report, partial(_find_clip, clips, humans, rate))
     if not config.keep_audio:
         clips.drop_new(shown)
     return report
 
 
-def _read_texts(config: EvaluateSpeechConfig) -> tuple[Protocol | None, list[Prompt]]:
-    if config.protocol:
-        return read_protocol(config.protocol, config.protocol_dir)
+def _read_texts(config: EvaluateSpeechConfig) -> tuple[TestSet | None, list[Prompt]]:
+    if config.test_set:
+        return read_test_set(config.test_set, config.test_set_dir)
     lines = read_prompts(config.prompts) if config.prompts else []
     return None, [Prompt(f"{number:04d}", text) for number, text in enumerate(lines, start=1)]
 
@@ -173,11 +190,11 @@ def _read_audio_folders(
     }
 
 
-def _protocol_note(protocol: Protocol, judges: Judges) -> dict[str, str]:
+def _published(test_set: TestSet, judges: Judges) -> dict[str, str]:
     return {
-        "name": protocol.name,
-        "note": f"Published numbers are word error rates by {protocol.recognizer}, as the mean over clips, and similarities by"
-        f" {protocol.speaker_judge}; here listened {judges.names.get('recognizer', 'another recogniser')} and"
+        "name": test_set.name,
+        "note": f"Published numbers are word error rates by {test_set.recognizer}, as the mean over clips, and similarities by"
+        f" {test_set.speaker_judge}; here listened {judges.names.get('recognizer', 'another recogniser')} and"
         f" {judges.names.get('speaker', 'another judge')}, so compare with what was measured by the same only. The similarity"
         " to the prompt's voice is measured of --audio, for systems that clone voices; a pack speaks in its own.",
     }
@@ -202,21 +219,21 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def _choose_stages(config: EvaluateSpeechConfig, with_pack: bool) -> tuple[str, ...]:
-    if config.prompts and config.protocol:
-        raise VoicegraftError("both --prompts and --protocol say what to read out; give one of them")
+    if config.prompts and config.test_set:
+        raise VoicegraftError("both --prompts and --test-set say what to read out; give one of them")
     possible: tuple[str, ...] = ()
     if config.recordings:
         possible = (RECORDINGS, SEMANTIC, CODEC) if with_pack else (RECORDINGS,)
-    possible += (SPEECH,) if config.prompts or config.protocol or config.audio else ()
+    possible += (SPEECH,) if config.prompts or config.test_set or config.audio else ()
     if not possible:
         raise VoicegraftError(
-            "nothing to evaluate; give --prompts FILE, --protocol NAME, --audio NAME=FOLDER or --recordings FOLDER"
+            "nothing to evaluate; give --prompts FILE, --test-set NAME, --audio NAME=FOLDER or --recordings FOLDER"
         )
     for stage in config.stages:
         if stage not in STAGES:
             raise VoicegraftError(f"there is no stage {stage!r}; choose among {', '.join(STAGES)}")
         if stage not in possible:
-            missing = "--prompts FILE, --protocol NAME or --audio NAME=FOLDER"
+            missing = "--prompts FILE, --test-set NAME or --audio NAME=FOLDER"
             if stage != SPEECH:
                 missing = "--pack DIR" if config.recordings else "--recordings FOLDER"
             raise VoicegraftError(f"the stage {stage!r} needs {missing}")
@@ -246,17 +263,13 @@ def find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str,
 
 
 def _recorded_items(
-    stages: Sequence[str], speaker: SpeakerUnderTest | None, voice: str, human: HeldBack, limit: int | None
+    stages: Sequence[str], speaker: Speaker | None, voice: str, human: HeldBack, limit: int | None, rate: int
 ) -> Iterator[Item]:
-    rate = speaker.sample_rate if speaker else _RATE
     makers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     if speaker:
-        makers = {SEMANTIC: lambda samples: speaker.resynthesize_semantic(samples, voice),
-                  CODEC: speaker.resynthesize_codec}  # fmt: skip
+        makers = {SEMANTIC: partial(speaker.resynthesize_semantic, voice=voice), CODEC: speaker.resynthesize_codec}
     for stage in stages:
-        if stage == SPEECH:
-            continue
-        for clip in human.clips[:limit]:
+        for clip in human.clips[:limit] if stage != SPEECH else ():
             read = partial(human.read, clip, rate)
             produce = partial(_remake, makers[stage], read) if stage in makers else read
             yield Item(stage, voice, clip.id, clip.text, produce)
@@ -269,12 +282,8 @@ def _remake(make: Callable[[np.ndarray], np.ndarray], read: Callable[[], Clip]) 
     return Clip(samples, original.sample_rate, wall_sec=time.perf_counter() - start)
 
 
-def _prompt_items(speaker: SpeakerUnderTest, voice: str, prompts: Sequence[Prompt], seed: int) -> Iterator[Item]:
-    def say(text: str) -> Clip:
-        return Clip.of(speaker.say(text, voice=voice, seed=seed))
-
-    for prompt in prompts:
-        yield Item(SPEECH, voice, prompt.id, prompt.text, partial(say, prompt.text))
+def _say(speaker: Speaker, voice: str, seed: int, text: str) -> Clip:
+    return Clip.of(speaker.say(text, voice=voice, seed=seed))
 
 
 def _find_clip(clips: ClipFolder, humans: Mapping[str, HeldBack], rate: int, row: Mapping[str, Any]) -> Clip | None:
@@ -285,49 +294,8 @@ def _find_clip(clips: ClipFolder, humans: Mapping[str, HeldBack], rate: int, row
     return next((human.read(clip, rate) for clip in human.clips if clip.id == row["id"]), None)
 
 
-def _identity(
-    config: EvaluateSpeechConfig,
-    speaker: SpeakerUnderTest | None,
-    prompts: Sequence[Prompt],
-    humans: Mapping[str, HeldBack],
-    others: Mapping[str, tuple[Path, list[SpokenFile]]],
-    judges: Judges,
-) -> dict[str, Any]:
-    """What rows depend on besides their key; rows of another identity must not be mixed in."""
-
-    def digest(names: Sequence[str]) -> str:
-        return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:16]
-
-    return {
-        "fingerprint": speaker.fingerprint if speaker else None,
-        "seed": config.seed,
-        "prompts": digest([prompt.text for prompt in prompts]),
-        "recordings": {voice: digest([clip.id for clip in human.clips]) for voice, human in humans.items()},
-        "audio": {name: audio_folder.digest(files) for name, (_, files) in others.items()},
-        "judges": dict(judges.names),
-    }
-
-
-def _about(
-    config: EvaluateSpeechConfig,
-    speaker: SpeakerUnderTest | None,
-    voices: Sequence[str],
-    humans: Mapping[str, HeldBack],
-    others: Mapping[str, tuple[Path, list[SpokenFile]]],
-    judges: Judges,
-) -> dict[str, Any]:
-    return {
-        "pack": (config.pack.name if config.pack else "pocket") if speaker else None,
-        "fingerprint": speaker.fingerprint if speaker else None,
-        "prompts": config.prompts.name if config.prompts else None,
-        "audio": {name: len(files) for name, (_, files) in others.items()} or None,
-        "limit": config.limit,
-        "seed": config.seed,
-        "voices": [*voices, *(name for name in others if name not in voices)],
-        "recordings held back": {voice: len(human.clips) for voice, human in humans.items()},
-        "judges": dict(judges.names),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

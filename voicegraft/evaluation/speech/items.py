@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,43 +15,14 @@ from voicegraft.core.ledger import Ledger, Row
 from voicegraft.evaluation.judges.base import Judges, SpeakerJudge
 from voicegraft.evaluation.metrics import rates as metrics
 from voicegraft.evaluation.metrics.prosody import measure_pauses, measure_pitch
-from voicegraft.inference.report import SpokenSentence
 from voicegraft.text.english.normalize import Normalizer
+
+if TYPE_CHECKING:
+    from voicegraft.inference.speaker import Speech
 
 _MOST_WORDS = 40  # that faults are listened for in: the judge's time grows with the cube of their number
 ROW_FORMAT = 2  # changes with the fields of a row: rows of two formats are not mixed
 STAGES = ("recordings", "semantic re-synthesis", "codec re-synthesis", "speech")
-
-
-class Spoken(Protocol):
-    """What a speaker returns for one text."""
-
-    @property
-    def samples(self) -> np.ndarray: ...  # float32 [T]
-    @property
-    def sample_rate(self) -> int: ...  # Hz
-    @property
-    def spoken_text(self) -> str: ...  # what was read out, numbers written as words
-    @property
-    def wall_sec(self) -> float: ...
-    @property
-    def first_audio_sec(self) -> float: ...
-    @property
-    def status(self) -> str: ...  # "ok" or why not
-    @property
-    def sentences(self) -> Sequence[SpokenSentence]: ...
-
-
-class SpeakerUnderTest(Protocol):
-    """The part of a loaded pack that an evaluation uses."""
-
-    voices: list[str]
-    sample_rate: int  # Hz
-    fingerprint: str  # of the pack
-
-    def say(self, text: str, voice: str | None = None, seed: int = 0) -> Spoken: ...
-    def resynthesize_semantic(self, samples: np.ndarray, voice: str) -> np.ndarray: ...
-    def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +39,7 @@ class Clip:
     num_retries: int = 0  # attempts that were thrown away; a retry is no failure
 
     @staticmethod
-    def of(spoken: Spoken) -> Clip:
+    def of(spoken: Speech) -> Clip:
         """What a speaker has said."""
         return Clip(
             spoken.samples,

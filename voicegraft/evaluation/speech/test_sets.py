@@ -30,7 +30,9 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TestSet:
+    __test__ = False  # no test, for pytest
+
     """A test set and the form in which its own scripts compare texts."""
 
     name: str
@@ -126,29 +128,29 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 _WAVLM = "WavLM-large fine-tuned by UniSpeech's recipe (no safetensors published)"
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("seed-tts-eval", read_seed_tts, seed_tts_form, "openai/whisper-large-v3", _WAVLM),
-        Protocol("librispeech-pc", read_librispeech_pc, drop_marks, "whisper-large-v3 (faster-whisper)", _WAVLM),
+TEST_SETS = {
+    test_set.name: test_set
+    for test_set in (
+        TestSet("seed-tts-eval", read_seed_tts, seed_tts_form, "openai/whisper-large-v3", _WAVLM),
+        TestSet("librispeech-pc", read_librispeech_pc, drop_marks, "whisper-large-v3 (faster-whisper)", _WAVLM),
     )
 }
 
 
-def read_protocol(name: str, folder: Path | None) -> tuple[Protocol, list[Prompt]]:
-    """A protocol and its prompts; without `voice` where none of the recordings is there.
+def read_test_set(name: str, folder: Path | None) -> tuple[TestSet, list[Prompt]]:
+    """A test set and its prompts; without `voice` where none of the recordings is there.
 
     Raises VoicegraftError for an unknown name, no folder, another layout, or if only some recordings are there.
     """
-    if name not in PROTOCOLS:
-        raise VoicegraftError(f"there is no protocol {name!r}; choose among {', '.join(PROTOCOLS)}")
+    if name not in TEST_SETS:
+        raise VoicegraftError(f"there is no test set {name!r}; choose among {', '.join(TEST_SETS)}")
     if folder is None:
-        raise VoicegraftError(f"--protocol {name} needs --protocol-dir DIR, the folder of your copy of the test set")
-    prompts = PROTOCOLS[name].read(folder)
+        raise VoicegraftError(f"--test-set {name} needs --test-set-dir DIR, the folder of your copy of the test set")
+    prompts = TEST_SETS[name].read(folder)
     missing = [prompt for prompt in prompts if prompt.voice is not None and not prompt.voice.is_file()]
     if missing and len(missing) < len(prompts):
         raise VoicegraftError(
             f"{len(missing)} of the {len(prompts)} recordings to clone are missing in {folder}, such as "
             f"{missing[0].voice}; complete the copy, or take all of them away to measure without them"
         )
-    return PROTOCOLS[name], [replace(prompt, voice=None) for prompt in prompts] if missing else prompts
+    return TEST_SETS[name], [replace(prompt, voice=None) for prompt in prompts] if missing else prompts

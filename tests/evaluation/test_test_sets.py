@@ -9,8 +9,8 @@ from voicegraft.evaluation.metrics.rates import EditCounts, word_edits
 from voicegraft.evaluation.speech.test_sets import (
     drop_marks,
     read_librispeech_pc,
-    read_protocol,
     read_seed_tts,
+    read_test_set,
     seed_tts_form,
 )
 
@@ -82,7 +82,7 @@ LINE = "4992-41806-0009\t4.355\texclaimed Bill to his wife.\t4992-23283-0000\t6.
 def test_librispeech_pairs_are_read_and_their_voices_found(place, tmp_path):
     (tmp_path / PAIRS).write_text(LINE)
     voice = write_audio(tmp_path / place / "4992" / "41806" / "4992-41806-0009.flac")
-    _, (prompt,) = read_protocol("librispeech-pc", tmp_path)
+    _, (prompt,) = read_test_set("librispeech-pc", tmp_path)
     assert (prompt.id, prompt.text, prompt.voice) == ("4992-23283-0000", "But the more she awoke.", voice)
 
 
@@ -114,18 +114,18 @@ def test_other_layouts_of_librispeech_are_refused(name, content, message, tmp_pa
 
 def test_voices_are_there_altogether_or_not_at_all(tmp_path):
     (tmp_path / "meta.lst").write_text("a|x|a.wav|To say.\nb|x|b.wav|To say.\n")
-    protocol, prompts = read_protocol("seed-tts-eval", tmp_path)
-    assert protocol.normalize is seed_tts_form
+    test_set, prompts = read_test_set("seed-tts-eval", tmp_path)
+    assert test_set.normalize is seed_tts_form
     assert [prompt.voice for prompt in prompts] == [None, None]
     write_audio(tmp_path / "a.wav")
     with pytest.raises(VoicegraftError, match=r"1 of the 2 recordings.*b\.wav"):
-        read_protocol("seed-tts-eval", tmp_path)
+        read_test_set("seed-tts-eval", tmp_path)
     write_audio(tmp_path / "b.wav")
-    assert read_protocol("seed-tts-eval", tmp_path)[1][1].voice == tmp_path / "b.wav"
+    assert read_test_set("seed-tts-eval", tmp_path)[1][1].voice == tmp_path / "b.wav"
 
 
-def test_a_protocol_needs_a_name_and_a_folder(tmp_path):
+def test_a_test_set_needs_a_name_and_a_folder(tmp_path):
     with pytest.raises(VoicegraftError, match="seed-tts-eval, librispeech-pc"):
-        read_protocol("other", tmp_path)
-    with pytest.raises(VoicegraftError, match="--protocol-dir"):
-        read_protocol("seed-tts-eval", None)
+        read_test_set("other", tmp_path)
+    with pytest.raises(VoicegraftError, match="--test-set-dir"):
+        read_test_set("seed-tts-eval", None)
