@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from voicegraft.text.english.capitals import is_word, looks_like_a_word, short_words
+from voicegraft.text.english.capitals import SHORT_WORDS, is_word, looks_like_a_word
 from voicegraft.text.english.characters import Skipped
 from voicegraft.text.english.normalize import Normalizer
 
@@ -126,7 +126,7 @@ def test_any_text_becomes_sayable_in_bounded_time(normalizer: Normalizer) -> Non
 
 
 def test_no_word_of_plain_text_is_lost(normalizer: Normalizer) -> None:
-    vocabulary = [*sorted(short_words()), "wonderful", "Alexander", "don't", "o'clock", "I'm"]
+    vocabulary = [*sorted(SHORT_WORDS), "wonderful", "Alexander", "don't", "o'clock", "I'm"]
     for seed in range(100):
         rng = random.Random(seed)
         words = [rng.choice(vocabulary) for _ in range(rng.randrange(1, 60))]
@@ -172,7 +172,7 @@ def test_a_word_can_be_told_by_its_letters() -> None:
 
 
 def test_the_list_of_short_words_is_in_order() -> None:
-    words = sorted(short_words())
+    words = sorted(SHORT_WORDS)
     assert all(re.fullmatch("[a-z]{2,4}", word) for word in words)
     assert {"stop", "door", "the", "help"} < set(words)
     assert not {"us", "it", "fbi", "usa", "pm", "tv"} & set(words)

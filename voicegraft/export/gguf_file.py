@@ -168,8 +168,8 @@ def _slowed(lm: SpeechLM) -> Tensor:
     """How much slower each pair of a head rotates than the base says ``[head width / 2]``: 1 unless positions are scaled."""
     width = _head_width(lm)
     base = float(cast(Any, lm.backbone.config).rope_parameters["rope_theta"])
-    plain = base ** -(torch.arange(0, width, 2).float() / width)
-    return plain / _rotary(lm).inv_freq.float().cpu()
+    unscaled = base ** -(torch.arange(0, width, 2).float() / width)
+    return unscaled / _rotary(lm).inv_freq.float().cpu()
 
 
 def _tensor_type(array: np.ndarray, dtype: GgufType) -> Any:

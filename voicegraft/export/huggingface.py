@@ -96,7 +96,7 @@ def speech_ids(config: RowsConfig, grown: Grown) -> dict[str, Any]:
 
 def _copy_adapter(source: Path, target: Path, base: str) -> None:
     """PEFT's two files. What the adapter says of its backbone's identity stays behind: the exported one is another file."""
-    Expert.load(source)  # what is no plain LoRA is refused here
+    Expert.load(source)  # what is no ordinary LoRA is refused here
     target.mkdir()
     shutil.copyfile(source / ADAPTER_WEIGHTS, target / ADAPTER_WEIGHTS)
     config = json.loads((source / _ADAPTER_CONFIG).read_text(encoding="utf-8"))

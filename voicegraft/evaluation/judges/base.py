@@ -1,4 +1,4 @@
-"""What judges of speech have in common: small protocols, and the sound that all of them hear."""
+"""What judges of speech have in common: small protocols, and the sound that all of them get."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Judges:
 
 
 def judge_samples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """What every judge hears: float32 [T'] at JUDGE_RATE and the level JUDGE_RMS.
+    """What every judge gets: float32 [T'] at JUDGE_RATE and the level JUDGE_RMS.
 
-    One level for all, because DNSMOS hears background noise grow with it: turning the same recordings up from
+    One level for all, because background noise grows with it for DNSMOS: turning the same recordings up from
     a peak of 0.2 to 0.9 cost 0.35 points.
     """
     samples = np.asarray(samples, np.float32)

@@ -23,7 +23,7 @@ from voicegraft.evaluation.judges.word_alignment import (
     GrammarDecoder,
     Pronunciations,
     TimedWord,
-    heard_pcm,
+    judge_pcm,
 )
 from voicegraft.text.units import words_of
 
@@ -92,7 +92,7 @@ class FaultJudge:
         if not words:
             raise VoicegraftError(f"the text {text[:60]!r} has no word; expected the spoken form of what was said")
         names = [self._decoder.name(word, pronunciations) for word in words]
-        pcm = heard_pcm(samples, sample_rate)
+        pcm = judge_pcm(samples, sample_rate)
         path = self._path(pcm, names, self._babble)
         said = [word for word in path if word.word not in self._babble]
         found = self._detours(words, names, said)

@@ -22,15 +22,15 @@ class PocketSphinxRecognizer:
         self._decoder = need("pocketsphinx").Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
 
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
-        return self._hear(judge_samples(samples, sample_rate))
+        return self._recognize(judge_samples(samples, sample_rate))
 
-    def _hear(self, heard: np.ndarray) -> str:
-        if silent(heard):
+    def _recognize(self, samples: np.ndarray) -> str:
+        if silent(samples):
             return ""
         # The decoder adapts to what it heard; forgetting that makes a verdict independent of the order.
         self._decoder.reinit_feat()
         self._decoder.start_utt()
-        pcm = (heard * 32767).astype(np.int16).tobytes()
+        pcm = (samples * 32767).astype(np.int16).tobytes()
         self._decoder.process_raw(pcm, no_search=False, full_utt=True)
         self._decoder.end_utt()
         best = self._decoder.hyp()
@@ -58,9 +58,9 @@ class PocketSphinxChooser(PocketSphinxRecognizer):
             )
             self._grammars[key] = known
         self._decoder.activate_search(f"answers{list(self._grammars).index(key)}")
-        # A word alone, cut close, is hard to hear: a quarter of a second of silence on both sides.
+        # A word alone, cut close, is hard to recognise: a quarter of a second of silence on both sides.
         padded = np.pad(judge_samples(samples, sample_rate), JUDGE_RATE // 4)
-        return self._grammars[key].get(self._hear(padded), "")
+        return self._grammars[key].get(self._recognize(padded), "")
 
 
 class DnsMosPredictor:

@@ -16,7 +16,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
 from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples, silent
 
-_WINDOW = 30 * JUDGE_RATE  # samples that Whisper hears at a time
+_WINDOW = 30 * JUDGE_RATE  # samples that Whisper takes at a time
 
 
 class WhisperRecognizer:
@@ -29,9 +29,8 @@ class WhisperRecognizer:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
         self._device = pick_device()
-        self._model = _load(WhisperForConditionalGeneration, model).to(self._device)
-        self._processor = _load_settings(WhisperProcessor, model)
-        self.name = _name("whisper", model, self._model)
+        self._model, self.name = _load(WhisperForConditionalGeneration, "whisper", model, self._device)
+        self._processor = _from_pretrained(WhisperProcessor, model)
         self._options: dict[str, Any] = {}
         if getattr(self._model.generation_config, "is_multilingual", False):
             self._options = {"language": "en", "task": "transcribe"}
@@ -67,9 +66,8 @@ class WavLmJudge:
         from transformers import AutoFeatureExtractor, WavLMForXVector
 
         self._device = pick_device()
-        self._model = _load(WavLMForXVector, model).to(self._device)
-        self._features = _load_settings(AutoFeatureExtractor, model)
-        self.name = _name("wavlm-sv", model, self._model)
+        self._model, self.name = _load(WavLMForXVector, "wavlm-sv", model, self._device)
+        self._features = _from_pretrained(AutoFeatureExtractor, model)
 
     def embed(self, samples: np.ndarray, sample_rate: int) -> np.ndarray | None:
         heard = judge_samples(samples, sample_rate)
@@ -120,12 +118,11 @@ class UtmosPredictor:
             ) from error
 
 
-def _load(cls: Any, model: str) -> Any:
-    return _from_pretrained(cls, model, use_safetensors=True).eval()
-
-
-def _load_settings(cls: Any, model: str) -> Any:
-    return _from_pretrained(cls, model)
+def _load(cls: Any, kind: str, model: str, device: torch.device) -> tuple[Any, str]:
+    """A model, and who judges with it, without the place on this machine: reports are shared, and weights tell models apart."""
+    module = _from_pretrained(cls, model, use_safetensors=True).eval()
+    label = Path(model).name if Path(model).exists() else model
+    return module.to(device), f"{kind} {label} {fingerprint({k: v.cpu() for k, v in module.state_dict().items()})}"
 
 
 def _from_pretrained(cls: Any, model: str, **options: Any) -> Any:
@@ -136,12 +133,6 @@ def _from_pretrained(cls: Any, model: str, **options: Any) -> Any:
             f"cannot load {model} as {cls.__name__} ({_first_line(error)}); expected a folder with config.json and "
             f"model.safetensors, or a model that `hf download {model}` put into the local cache; nothing is downloaded here"
         ) from error
-
-
-def _name(kind: str, model: str, module: torch.nn.Module) -> str:
-    """Who judged, without the place on this machine: reports are shared, and weights tell models apart."""
-    label = Path(model).name if Path(model).exists() else model
-    return f"{kind} {label} {fingerprint({k: v.cpu() for k, v in module.state_dict().items()})}"
 
 
 def _first_line(error: Exception) -> str:

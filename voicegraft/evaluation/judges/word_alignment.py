@@ -20,7 +20,7 @@ Pronunciations = Mapping[str, Sequence[str]]  # lower-case word -> phones
 
 CMU_PHONES = frozenset(p.upper() for p in PHONES if p != "ax")
 FRAME_SEC = 0.01  # of pocketsphinx
-_PAD_SEC = 0.25  # of silence at both ends: a word alone, cut close, is hard to hear
+_PAD_SEC = 0.25  # of silence at both ends: a word alone, cut close, is hard to recognise
 _OFFSET_SEC = 0.005  # boundaries come this early: a frame's window begins at its time and reaches 26 ms on
 
 # What a run of letters that is no word says; the longest fitting ones are taken, silent letters say nothing.
@@ -146,7 +146,7 @@ class ForcedAligner:
         names = [self._decoder.name(word.lower(), pronunciations) for word in words]
         if not names:
             raise AlignmentError("there is no word to align; expected at least one")
-        pcm = heard_pcm(samples, sample_rate)
+        pcm = judge_pcm(samples, sample_rate)
         arcs: list[Arc] = [(i, i + 1, 1.0, name) for i, name in enumerate(names)]
         said = self._decoder.decode(pcm, arcs, len(names)) if pcm else None
         if said is None:
@@ -161,7 +161,7 @@ class ForcedAligner:
         ]
 
 
-def heard_pcm(samples: np.ndarray, sample_rate: int) -> bytes:
+def judge_pcm(samples: np.ndarray, sample_rate: int) -> bytes:
     """What `GrammarDecoder.decode` takes: one level, JUDGE_RATE, padded with silence; b"" where there is no sound."""
     heard = judge_samples(samples, sample_rate)
     if not np.any(heard):

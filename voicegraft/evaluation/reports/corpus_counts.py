@@ -128,12 +128,12 @@ class CorpusReport:
             raise VoicegraftError(f"all that was kept of {corpus} is held back; nothing is left to train on")
 
     def to_dict(self) -> dict[str, Any]:
-        def plain(counts: dict[str, Counts]) -> dict[str, Any]:
+        def as_json(counts: dict[str, Counts]) -> dict[str, Any]:
             return {key: {"clips": c.clips, "seconds": round(c.seconds, 3)} for key, c in sorted(counts.items())}
 
         return {
-            "corpora": {name: {"job": job, **plain(self.totals[name])} for name, job in self.jobs.items()},
-            "speakers": plain(self.speakers),
+            "corpora": {name: {"job": job, **as_json(self.totals[name])} for name, job in self.jobs.items()},
+            "speakers": as_json(self.speakers),
             "file_rates": {str(rate): count for rate, count in sorted(self.file_rates.items())},
             "characters": dict(sorted(self.characters.items())),
             "measures": {

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
 
-SHORT_WORDS_FILE = Path(__file__).parent / "data" / "short-words.txt"
+SHORT_WORDS = word_set("short words")
 _LONG = 5  # letters; shorter words in capitals must be listed
 _INITIALISMS = word_set("initialisms")
 # Words as well as initialisms: where everything shouts they are words, elsewhere these two are not.
@@ -58,17 +56,11 @@ def looks_like_a_word(word: str) -> bool:
     )
 
 
-@cache
-def short_words() -> frozenset[str]:
-    lines = SHORT_WORDS_FILE.read_text(encoding="ascii").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
-
-
 def is_word(letters: str) -> bool:
     """Whether capitals of these letters, here in small ones, are a word and no initialism."""
     if letters in _INITIALISMS:
         return False
-    return letters in short_words() or (len(letters) >= _LONG and looks_like_a_word(letters))
+    return letters in SHORT_WORDS or (len(letters) >= _LONG and looks_like_a_word(letters))
 
 
 def _loud_places(sentence: str) -> frozenset[int]:

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable
 
+from voicegraft.text.english.words import table
+
 # Characters whose meaning is a spelling that compatibility normalisation would lose or not give.
-_SPELLINGS = {
-    **dict.fromkeys("“”„‟«»″〝〞＂", '"'),
-    **dict.fromkeys("‘’‚‛′‹›ʼʻ´`", "'"),
-    **dict.fromkeys("‐‑﹣－⁃", "-"),
-    **dict.fromkeys("‒–—―⸺⸻﹘", "–"),
-    **dict.fromkeys("•◦▪▸►‣●■·", "\n- "),
-    **dict.fromkeys("→⇒➔➜", " to "),
-    **dict.fromkeys("。", ". "),
-    **dict.fromkeys("、，", ", "),
-    **dict.fromkeys("¿¡™®℠", ""),
-    "−": "-",
-    "…": "...",
-    "№": " No. ",
-    "©": " copyright ",
-    "§": " section ",
-    "¶": " paragraph ",
-    "†": " ",
-    "‡": " ",
-    "º": "°",
-    "÷": " divided by ",
-    "±": " plus or minus ",
-    "≈": " about ",
-    "≠": " is not equal to ",
-    "≤": " at most ",
-    "≥": " at least ",
-    "∞": " infinity ",
-    "√": " square root of ",
-    "‰": " per mille ",
-    **dict(zip("°£€¥₩₹¢×", "°£€¥₩₹¢×", strict=True)),
-    "₿": " bitcoin ",
-    "Ω": " ohms ",
+_SPELLINGS = {char: json.loads(said) for chars, said in table("characters").items() for char in chars} | {
     "\u2028": "\n",
     "\u2029": "\n\n",
     "\u0085": "\n",
-    "ß": "ss",
-    "æ": "ae",
-    "Æ": "Ae",
-    "œ": "oe",
-    "Œ": "Oe",
-    "þ": "th",
-    "Þ": "Th",
-    "ð": "th",
-    "Ð": "Th",
-    "ı": "i",
-    "ŋ": "ng",
-    "ə": "e",
-    **dict.fromkeys("ʾʿ¨¯˜¸", ""),
+    **{char: char for char in "–°£€¥₩₹¢×"},
 }
 # Letters of other alphabets that look like Latin ones, in words that mix the two.
 _LOOKALIKES = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅ", "aeopcyxijshdqwABEKMHOPCTYXIJS", strict=True)) | dict(

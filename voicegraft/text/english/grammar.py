@@ -29,7 +29,7 @@ Fields = dict[str, "str | Fields"]
 
 
 class Grammar:
-    """A tagger, which finds and classifies what is not plain words, and a verbaliser, which says it."""
+    """A tagger, which finds and classifies what is more than ordinary words, and a verbaliser, which says it."""
 
     def __init__(self, tagger: Transducer, verbaliser: Transducer) -> None:
         self._tagger = tagger
@@ -41,7 +41,7 @@ class Grammar:
         """Reads a compiled grammar, once per process.
 
         Raises:
-            VoicegraftError: the file is missing, damaged or of another format.
+            VoicegraftError: the file is missing, corrupt or of another format.
         """
         import numpy as np
 
@@ -53,7 +53,7 @@ class Grammar:
             parts = [Transducer(_part(arrays, name)) for name in ("tagger", "verbaliser")]
         except FileNotFoundError:
             raise VoicegraftError(f"expected the English grammar at {path}, found nothing; {advice}") from None
-        except Exception as error:  # a damaged archive fails in many ways
+        except Exception as error:  # a corrupt archive fails in many ways
             raise VoicegraftError(f"cannot read the English grammar {path}: {error}; {advice}") from error
         if found != GRAMMAR_FORMAT:
             raise VoicegraftError(

@@ -75,8 +75,8 @@ class Normalizer:
 def _say_paragraph(paragraph: str) -> str:
     if _ROW.fullmatch(paragraph.strip()):
         paragraph = _read_row(paragraph)
-    for pattern, plain in _MARKUP:
-        paragraph = pattern.sub(plain, paragraph)
+    for pattern, text in _MARKUP:
+        paragraph = pattern.sub(text, paragraph)
     sentences = list(iter_sentences([paragraph], _WINDOW_CHARS))
     line = []
     for index, sentence in enumerate(sentences):

@@ -12,7 +12,7 @@ from voicegraft.text.units import WORD
 
 _CHUNK = re.compile(r"\S+")
 _EDGES = re.compile(r"^[\"'“”‘’«»(\[{<*_]+|[\"'“”‘’«»)\]}>*_.,:;!?…]+$")
-_PLAIN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _PART = re.compile(r"[^-–—/]+")
 _WINDOW_WORDS = 120  # spoken words that are aligned at once; bounds the time on text without an end
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
@@ -34,12 +34,8 @@ class _Token:
     start: int
     end: int
     key: str  # its letters, small
-    is_plain: bool  # letters only
+    is_word: bool  # letters only
     digits: str
-
-    @property
-    def has_digit(self) -> bool:
-        return bool(self.digits)
 
 
 def word_spans(written: str, spoken: str) -> list[tuple[int, int]]:
@@ -70,10 +66,10 @@ def _tokens(written: str) -> list[_Token]:
     for chunk in _CHUNK.finditer(written):
         text, start = chunk.group(), chunk.start()
         parts = list(_PART.finditer(text))
-        if all(_PLAIN.fullmatch(_EDGES.sub("", part.group())) or not part.group().strip("-") for part in parts):
-            pieces = [(start + m.start(), start + m.end()) for m in _PLAIN.finditer(text)]
+        if all(_WORD.fullmatch(_EDGES.sub("", part.group())) or not part.group().strip("-") for part in parts):
+            pieces = [(start + m.start(), start + m.end()) for m in _WORD.finditer(text)]
         elif parts and all(
-            re.search(r"\d", p.group()) or _PLAIN.fullmatch(_EDGES.sub("", p.group())) for p in parts[1:]
+            re.search(r"\d", p.group()) or _WORD.fullmatch(_EDGES.sub("", p.group())) for p in parts[1:]
         ):
             pieces = _glued(text, start, parts)
         else:
@@ -121,10 +117,10 @@ def _align(tokens: list[_Token], words: list[str], is_inside: bool, is_last: boo
         is_last: nothing follows, so tokens that are left over are silent.
     """
     known = set(words)
-    again = [_AGAIN_KNOWN if token.is_plain and token.key in known else _AGAIN for token in tokens]
+    again = [_AGAIN_KNOWN if token.is_word and token.key in known else _AGAIN for token in tokens]
     silent = [0.0]
     for token in tokens:
-        silent.append(silent[-1] + (_SILENT if token.is_plain or token.has_digit else _SILENT_SYMBOL))
+        silent.append(silent[-1] + (_SILENT if token.is_word or token.digits else _SILENT_SYMBOL))
     best = [0.0 if is_inside else float("inf")] + [float("inf")] * (len(tokens) - 1)
     back: list[list[int]] = []
     for place, word in enumerate(words):
@@ -153,10 +149,10 @@ def _align(tokens: list[_Token], words: list[str], is_inside: bool, is_last: boo
 def _price(token: _Token, word: str) -> float:
     if token.key == word:
         return 0.0
-    if token.has_digit:
+    if token.digits:
         is_said = word in _NUMBERS or _DIGITS.get(word, "no") in token.digits or word in token.key
         return _NUMBER if is_said else _ALIKE
-    if not token.is_plain:
+    if not token.is_word:
         return _NUMBER if word in token.key else _ALIKE
     if word in token.key and len(word) > 1:  # camelCase
         return _NUMBER
@@ -168,7 +164,7 @@ def _cover(tokens: list[_Token], owners: list[int]) -> list[tuple[int, int]]:
     ends = {}
     for owner, following in zip(owners, [*owners[1:], len(tokens)], strict=True):
         end = owner
-        while end + 1 < following and tokens[owner].has_digit and tokens[end + 1].is_plain:
+        while end + 1 < following and tokens[owner].digits and tokens[end + 1].is_word:
             end += 1
         ends[owner] = tokens[end].end
     return [(tokens[owner].start, ends[owner]) for owner in owners]
