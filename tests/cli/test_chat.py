@@ -12,7 +12,6 @@ from voicegraft.cli.chat import Chat, ChatOptions, player
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.inference.speaker import Speaker
-from voicegraft.inference.writer import WritingOptions
 
 
 def chat(speaker: Speaker, folder: Path, **options: object) -> Chat:
@@ -117,7 +116,7 @@ def test_a_reply_without_a_word_is_shown_and_told(
 
 
 def test_what_was_cut_is_told(speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    talk = chat(speaker, tmp_path, reply="text", writing=WritingOptions(max_tokens=3))
+    talk = chat(speaker, tmp_path, reply="text", max_tokens=3)
     with dictated(speaker.pack.lm, "We go."):
         assert talk.run(["One?"]) == 0
     assert capsys.readouterr() == (
@@ -169,7 +168,7 @@ def recorder(folder: Path, status: int = 0) -> str:
 def test_spoken_replies_are_played_without_a_shell(
     speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    talk = chat(speaker, tmp_path, play=player(recorder(tmp_path)))
+    talk = chat(speaker, tmp_path, play=recorder(tmp_path))
     with dictated(speaker.pack.lm, "We.", "Go.", "..."):
         talk.run(["One?", "/text Two?", "/speech Three?"])
     assert (tmp_path / "played").read_text() == repr(["-q", "$HOME; echo", f"{tmp_path}/replies/reply-001.wav"])
@@ -178,7 +177,7 @@ def test_spoken_replies_are_played_without_a_shell(
 def test_a_player_that_fails_is_told_and_the_reply_is_remembered(
     speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    talk = chat(speaker, tmp_path, play=player(recorder(tmp_path, status=3)))
+    talk = chat(speaker, tmp_path, play=recorder(tmp_path, status=3))
     with dictated(speaker.pack.lm, "We."):
         assert talk.run(["One?"]) == 1
     assert "ended with status 3; the reply is in the file" in capsys.readouterr().err
@@ -203,7 +202,7 @@ def test_a_chat_that_cannot_work_does_not_begin(speaker: Speaker, tmp_path: Path
     for options, message in (
         (ChatOptions(voice="eve"), "no voice 'eve'"),
         (ChatOptions(out_dir=tmp_path / "file"), "cannot write to"),
-        (ChatOptions(reply="text", writing=WritingOptions(max_tokens=2000)), "expected max_tokens from 1 to 1023"),
+        (ChatOptions(reply="text", max_tokens=2000), "expected max_tokens from 1 to 1023"),
     ):
         with pytest.raises(VoicegraftError, match=message):
             Chat(speaker, options).run(lines())

@@ -1,4 +1,8 @@
-"""A conversation in the terminal: messages line by line, each answered as text, as speech, or as both."""
+"""A conversation; each reply is text, speech or both.
+
+Messages come line by line from the terminal or standard input; /help lists the commands. Exit status: 0, or 1 if a message
+could not be answered as it should be.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from voicegraft.cli.speaking import AskingOptions, standard_input
+from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
-from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.inference.speaker import Speaker
-from voicegraft.inference.writer import WritingOptions
+
+if TYPE_CHECKING:
+    from voicegraft.inference.speaker import Speaker
 
 Reply = Literal["text", "speech", "both"]
 HELP = """\
@@ -29,22 +36,43 @@ A message that itself begins with a slash: put a space before it."""
 
 
 @dataclass(frozen=True)
-class ChatOptions:
-    reply: Reply = "both"  # until a message chooses another
+class ChatOptions(AskingOptions):
+    reply: Reply = "both"  # until a message chooses
     out_dir: Path = Path("replies")  # gets reply-001.wav ...; what is there already is kept
-    play: tuple[str, ...] = ()  # command that is given the file of each spoken reply; none: replies are not played
-    voice: str | None = None
-    seed: int = 0
-    writing: WritingOptions = field(default_factory=WritingOptions)
-    speaking: SpeakOptions | None = None  # the pack's own
+    play: str | None = None  # command that plays each spoken reply, such as "aplay -q"
 
 
-def player(command: str) -> tuple[str, ...]:
-    """A command line such as ``aplay -q`` -> its words, to be run without a shell.
+def main(argv: Sequence[str] | None = None) -> int:
+    options = read_options(ChatOptions, argv, __doc__, "voicegraft chat")
+    options.writing()  # mistakes show before anything is loaded
+    player(options.play)
+    return Chat(options.load(options.text_expert), options).run(_messages())
+
+
+def _messages() -> Iterator[str]:
+    """What is typed, or comes in through a pipe, line by line."""
+    if not sys.stdin.isatty():
+        yield from standard_input()
+        return
+    with suppress(ImportError):
+        import readline  # noqa: F401  arrow keys edit the line
+    print("voicegraft: write a message; /help lists the commands, Ctrl-D ends", file=sys.stderr)
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def player(command: str | None) -> tuple[str, ...]:
+    """A command line such as ``aplay -q`` -> its words, to be run without a shell; none for none.
 
     Raises:
         VoicegraftError: no command, or none that this machine has.
     """
+    if command is None:
+        return ()
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -63,13 +91,14 @@ class Chat:
             VoicegraftError: no such voice, no room for answers, or a folder that is needed and cannot be written.
         """
         self.speaker, self.options = speaker, options
+        self.writing, self.speaking, self.play = options.writing(), options.speaking(speaker), player(options.play)
         self.reply = options.reply
         self.messages: list[Message] = []
         self._forgets = False  # whether the oldest messages have been left out
         self._mid_line = False
         self._failed = False
         speaker.voice_named(options.voice)
-        speaker.writer.room(options.writing)
+        speaker.writer.room(self.writing)
         if self.reply != "text":
             self._next_file()
 
@@ -113,14 +142,14 @@ class Chat:
         return True
 
     def _answer(self, message: str) -> None:
-        messages = self.speaker.writer.fitting([*self.messages, Message.user(message)], self.options.writing)
+        messages = self.speaker.writer.fitting([*self.messages, Message.user(message)], self.writing)
         if self.reply == "text":
             self._write(messages)
         else:
             self._speak(messages)
 
     def _write(self, messages: list[Message]) -> None:
-        writing = self.speaker.write(messages, self.options.seed, self.options.writing)
+        writing = self.speaker.write(messages, self.options.seed, self.writing)
         self._tell_left_out(messages)
         for piece in writing:
             self._show(piece)
@@ -130,7 +159,7 @@ class Chat:
         options, out = self.options, self._next_file()
         show = self._show if self.reply == "both" else None
         stream = self.speaker.ask(
-            messages, options.voice, options.seed, options.speaking, writing=options.writing, on_text=show
+            messages, options.voice, options.seed, self.speaking, writing=self.writing, on_text=show
         )
         self._tell_left_out(messages)
         status = stream.save(out).status
@@ -157,9 +186,9 @@ class Chat:
             self._note(warning)
 
     def _play(self, out: Path) -> None:
-        if not self.options.play:
+        if not self.play:
             return
-        command = [*self.options.play, str(out)]
+        command = [*self.play, str(out)]
         try:
             status = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
         except OSError as error:

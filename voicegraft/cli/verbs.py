@@ -16,7 +16,7 @@ from voicegraft.core.errors import VoicegraftError
 VERBS = {
     "speak": "voicegraft.cli.speak",
     "ask": "voicegraft.cli.ask",
-    "chat": "voicegraft.cli.converse",
+    "chat": "voicegraft.cli.chat",
     "prepare": "voicegraft.recipes.prepare",
     "graft": "voicegraft.recipes.graft",
     "export": "voicegraft.recipes.export",

@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,7 +60,7 @@ def evaluate_robustness(config: RobustnessConfig, speaker: Speaker) -> dict[str,
     for stage, run in (("suite", suite), ("fault-injection", fault_injection)):
         if stage in config.stages:
             run(config, speaker, voice, ledger)
-    rows = list(_rows(config.out, identity))
+    rows = [row for path in sorted(config.out.glob("rows-*.jsonl")) for row in open_rows(path, identity).rows.values()]
     found: dict[str, Any] = {"about": {"pack": speaker.pack.header.name, **identity}, "environment": environment()}
     known = config.out / "report.json"
     if known.is_file():
@@ -85,7 +83,7 @@ def summarize_suite(rows: Sequence[Row]) -> dict[str, Any] | None:
         return {
             "runaway": _rate(rows, lambda row: row[side]["ran_away"]),
             "repeat, skip or truncation": _rate(rows, lambda row: {*COUNTED} & {*row[side]["judged"]}),
-            **{kind: _rate(rows, partial(_is_judged, side, kind)) for kind in (*COUNTED, "noise")},
+            **{kind: _rate(rows, lambda row, kind=kind: kind in row[side]["judged"]) for kind in (*COUNTED, "noise")},
         }
 
     endings = Counter(row["with"]["status"] for row in rows)
@@ -125,10 +123,6 @@ def summarize_faults(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return summary
 
 
-def _is_judged(side: str, kind: str, row: Row) -> bool:
-    return kind in row[side]["judged"]
-
-
 def _rate(rows: Sequence[Row], hit: Callable[[Row], object]) -> dict[str, float]:
     return asdict(wilson(sum(bool(hit(row)) for row in rows), len(rows)))
 
@@ -161,11 +155,6 @@ def _document(found: Mapping[str, Any]) -> Document:
     ]
     sections.append(Section("Measured on", [Facts({**found["about"], **found["environment"]})]))
     return Document("Robustness: does speech end, and does it say its words?", sections)
-
-
-def _rows(out: Path, identity: Mapping[str, Any]) -> Iterator[Row]:
-    for path in sorted(out.glob("rows-*.jsonl")):
-        yield from open_rows(path, identity).rows.values()
 
 
 if __name__ == "__main__":

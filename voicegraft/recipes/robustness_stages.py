@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -53,15 +54,14 @@ class RobustnessConfig:
             raise ValueError("the stage planted is called fault-injection now")
         if unknown := [stage for stage in self.stages if stage not in STAGES]:
             raise ValueError(f"there is no stage {unknown[0]!r}; choose among {', '.join(STAGES)}")
-        number, _, count = self.shard.partition("/")
-        if not (number.isdigit() and count.isdigit() and int(number) < int(count)):
+        if not re.fullmatch(r"\d+/\d+", self.shard) or self.part[0] >= self.part[1]:
             raise ValueError(f"expected a shard I/N with I from 0 to N - 1, got {self.shard!r}")
 
     @property
     def part(self) -> tuple[int, int]:
         """The number of this shard, and how many there are."""
-        number, _, count = self.shard.partition("/")
-        return int(number), int(count)
+        number, count = map(int, self.shard.split("/"))
+        return number, count
 
 
 def with_guard(speaker: Speaker, mode: str) -> SpeakOptions:

@@ -22,15 +22,14 @@ def load_judges(
     Raises VoicegraftError for another name, for weights that are not on this machine (nothing is downloaded), and
     for a missing package, which it names.
     """
-    kinds: dict[str, tuple[str, Callable[[], Any], str, Callable[[str], Any]]] = {
-        "recognizer": ("pocketsphinx", PocketSphinxRecognizer, "whisper", WhisperRecognizer),
-        "mos": ("dnsmos", DnsMosPredictor, "utmos", UtmosPredictor),
-        "speaker": ("resemblyzer", ResemblyzerJudge, "wavlm-sv", WavLmJudge),
-    }
+    kinds: tuple[tuple[str, str, str, Callable[[], Any], str, Callable[[str], Any]], ...] = (
+        ("recognizer", recognizer, "pocketsphinx", PocketSphinxRecognizer, "whisper", WhisperRecognizer),
+        ("mos", mos, "dnsmos", DnsMosPredictor, "utmos", UtmosPredictor),
+        ("speaker", speaker, "resemblyzer", ResemblyzerJudge, "wavlm-sv", WavLmJudge),
+    )
     judges: dict[str, Any] = {}
     names = {}
-    for role, asked in (("recognizer", recognizer), ("mos", mos), ("speaker", speaker)):
-        own, load_own, brought, load_brought = kinds[role]
+    for role, asked, own, load_own, brought, load_brought in kinds:
         kind, _, model = asked.partition(":")
         if asked == own:
             judges[role], names[role] = load_own(), own
