@@ -36,6 +36,8 @@ from voicegraft.evaluation.judges.load import load_judges
 from voicegraft.evaluation.judges.packages import PocketSphinxChooser
 from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items
+from voicegraft.evaluation.speech.recordings import find_recordings
+from voicegraft.evaluation.speech.test_sets import read_prompts
 from voicegraft.evaluation.tasks.base import Subject
 from voicegraft.evaluation.tasks.harness import PUBLIC
 from voicegraft.evaluation.tasks.held_out import OWN, PERPLEXITY, HeldOut, TextTasksConfig
@@ -48,7 +50,6 @@ from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.pack import DEFAULT_PACK, open_pack
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes.command import CONFIGS, recipe_config
-from voicegraft.recipes.evaluate_speech import find_recordings, read_prompts
 
 POCKET = CONFIGS / "pocket" / "reproduce.yaml"
 

@@ -8,13 +8,9 @@ import soundfile
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.ingest import survey
 from voicegraft.data.sources.detect import open_source
-from voicegraft.recipes.evaluate_speech import (
-    EvaluateSpeechConfig,
-    evaluate_speech,
-    find_recordings,
-    main,
-    read_prompts,
-)
+from voicegraft.evaluation.speech.recordings import find_recordings
+from voicegraft.evaluation.speech.test_sets import read_prompts
+from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech, main
 
 pytest.importorskip("jiwer")
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from voicegraft.cli.speaking import AskingOptions, standard_input
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.messages import Message
 
 if TYPE_CHECKING:
+    from voicegraft.core.messages import Message
     from voicegraft.inference.speaker import Speaker
 
 Reply = Literal["text", "speech", "both"]
@@ -142,6 +142,8 @@ class Chat:
         return True
 
     def _answer(self, message: str) -> None:
+        from voicegraft.core.messages import Message
+
         messages = self.speaker.writer.fitting([*self.messages, Message.user(message)], self.writing)
         if self.reply == "text":
             self._write(messages)
@@ -181,6 +183,8 @@ class Chat:
         self._end_line()
         self._failed |= not whole
         if text:
+            from voicegraft.core.messages import Message
+
             self.messages = [*messages, Message.assistant(text)]
         for warning in warnings:
             self._note(warning)

@@ -21,14 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from voicegraft.audio.io import read_audio
-from voicegraft.audio.level import normalise_level, trim_silence
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.manifest import Utterance, read_corpus
 from voicegraft.evaluation.judges.base import Judges
 from voicegraft.evaluation.judges.load import load_judges
-from voicegraft.evaluation.metrics.rates import normalize_transcript
 from voicegraft.evaluation.reports.document import need_matplotlib
 from voicegraft.evaluation.reports.speech_page import write_page
 from voicegraft.evaluation.reports.summary import write_report
@@ -36,7 +32,8 @@ from voicegraft.evaluation.speech import audio_folder
 from voicegraft.evaluation.speech.audio_folder import SpokenFile
 from voicegraft.evaluation.speech.clips import ClipFolder
 from voicegraft.evaluation.speech.items import STAGES, Clip, Item, mean_voices, open_rows, run_items
-from voicegraft.evaluation.speech.test_sets import Prompt, TestSet, read_test_set
+from voicegraft.evaluation.speech.recordings import HeldBack, find_recordings
+from voicegraft.evaluation.speech.test_sets import Prompt, TestSet, read_prompts, read_test_set
 
 if TYPE_CHECKING:
     from voicegraft.inference.speaker import Speaker
@@ -67,19 +64,6 @@ class EvaluateSpeechConfig:
     mos: str = "dnsmos"  # or utmos:FILE
     speaker_judge: str = "resemblyzer"  # or wavlm-sv:MODEL
     fault_judge: str = "pocketsphinx"  # or none
-
-
-@dataclass(frozen=True)
-class HeldBack:
-    """A speaker's recordings that no training recipe sees."""
-
-    folder: Path
-    clips: tuple[Utterance, ...]
-
-    def read(self, clip: Utterance, sample_rate: int) -> Clip:
-        """The recording as training recipes see theirs: silence trimmed, level normalised."""
-        samples = read_audio(self.folder / clip.audio, sample_rate).samples
-        return Clip(normalise_level(trim_silence(samples, sample_rate), sample_rate), sample_rate)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -200,24 +184,6 @@ def _published(test_set: TestSet, judges: Judges) -> dict[str, str]:
     }
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Prompts of a UTF-8 file, one per line; empty lines are skipped.
-
-    Raises VoicegraftError if the file cannot be read, holds no prompt, or a prompt has no word.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(f"cannot read prompts from {path}: {error}; expected UTF-8, one per line") from error
-    prompts = [line.strip() for line in lines if line.strip()]
-    for prompt in prompts:
-        if not normalize_transcript(prompt):
-            raise VoicegraftError(f"{path} holds the prompt {prompt!r}, in which there is no word; remove it")
-    if not prompts:
-        raise VoicegraftError(f"{path} holds no prompt; expected one per line")
-    return prompts
-
-
 def _choose_stages(config: EvaluateSpeechConfig, with_pack: bool) -> tuple[str, ...]:
     if config.prompts and config.test_set:
         raise VoicegraftError("both --prompts and --test-set say what to read out; give one of them")
@@ -245,21 +211,6 @@ def _choose_voices(asked: Sequence[str], known: Sequence[str]) -> list[str]:
         if voice not in known:
             raise VoicegraftError(f"there is no voice {voice!r}; choose among {', '.join(known)}")
     return list(asked or known)
-
-
-def find_recordings(folders: Sequence[Path], voices: Sequence[str]) -> dict[str, HeldBack]:
-    """Held-back recordings by voice; a speaker is the voice of the same name, in upper or lower case."""
-    spelling = {voice.casefold(): voice for voice in voices}
-    humans = {}
-    for folder in folders:
-        clips = [clip for clip in read_corpus(folder) if clip.split != "train" and normalize_transcript(clip.text)]
-        for speaker in dict.fromkeys(clip.speaker for clip in clips):
-            own = tuple(clip for clip in clips if clip.speaker == speaker)
-            humans[spelling.get(speaker.casefold(), speaker)] = HeldBack(folder, own)
-    if folders and not humans:
-        names = ", ".join(map(str, folders))
-        raise VoicegraftError(f"expected recordings that are held back from training in {names}, found none")
-    return humans
 
 
 def _recorded_items(

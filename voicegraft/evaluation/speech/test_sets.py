@@ -1,6 +1,6 @@
-"""Public test sets of zero-shot speech synthesis, read from the user's copies, and how they compare texts.
+"""Prompts, and public test sets of zero-shot speech synthesis: read from the user's copies, and how they compare texts.
 
-Both name a text to say and a recording whose voice to say it in. A voice pack has voices of its own: of these tests it
+The test sets name a text to say and a recording whose voice to say it in. A voice pack has voices of its own: of these tests it
 takes the texts and the word error rate, while the similarity to the prompt is for systems that clone voices.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.evaluation.metrics.rates import normalize_transcript
 
 _PAIRS = "librispeech_pc_test_clean_cross_sentence.lst"
 _MANIFEST = "test-clean.json"
@@ -40,6 +41,17 @@ class TestSet:
     normalize: Callable[[str], str]
     recognizer: str  # whose word error rates are published
     speaker_judge: str
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Prompts of a UTF-8 file, one per line; empty lines are skipped.
+
+    Raises VoicegraftError if the file cannot be read, holds no prompt, or a prompt has no word.
+    """
+    prompts = [line for _, line in _lines(path)]
+    if wordless := [prompt for prompt in prompts if not normalize_transcript(prompt)]:
+        raise VoicegraftError(f"{path} holds the prompt {wordless[0]!r}, in which there is no word; remove it")
+    return prompts
 
 
 def drop_marks(text: str, keep: str = "") -> str:
@@ -117,14 +129,16 @@ def _read_pairs(folder: Path) -> Iterator[Prompt]:
         yield Prompt(fields[3], fields[5], root / reader / chapter / f"{fields[0]}.flac")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Numbered lines that hold something."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(f"cannot read the test set's list {path}: {error}") from error
-    if not any(lines):
-        raise VoicegraftError(f"{path} is empty; expected the list of the test set")
-    return ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
+        raise VoicegraftError(f"cannot read {path}: {error}; expected UTF-8, one prompt per line") from error
+    found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise VoicegraftError(f"{path} is empty, it holds no prompt; expected one per line")
+    return found
 
 
 _WAVLM = "WavLM-large fine-tuned by UniSpeech's recipe (no safetensors published)"
