@@ -80,10 +80,13 @@ def summarize_suite(rows: Sequence[Row]) -> dict[str, Any] | None:
         return None
 
     def rates(side: str) -> dict[str, Any]:
+        def judged(kinds: set[str]) -> dict[str, float]:
+            return _rate(rows, lambda row: kinds & {*row[side]["judged"]})
+
         return {
             "runaway": _rate(rows, lambda row: row[side]["ran_away"]),
-            "repeat, skip or truncation": _rate(rows, lambda row: {*COUNTED} & {*row[side]["judged"]}),
-            **{kind: _rate(rows, lambda row, kind=kind: kind in row[side]["judged"]) for kind in (*COUNTED, "noise")},
+            "repeat, skip or truncation": judged({*COUNTED}),
+            **{kind: judged({kind}) for kind in (*COUNTED, "noise")},
         }
 
     endings = Counter(row["with"]["status"] for row in rows)

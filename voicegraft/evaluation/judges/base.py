@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
 from voicegraft.audio.level import normalise_level
-from voicegraft.core.errors import VoicegraftError
+from voicegraft.evaluation.packages import need
 
 JUDGE_RATE = 16_000  # Hz; all judges were trained at this rate
 JUDGE_RMS = 10 ** (-26 / 20)  # active speech level, -26 dB below full scale as in ITU-T P.800 listening tests
@@ -72,14 +70,3 @@ def judge_samples(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 def silent(samples: np.ndarray) -> bool:
     """Whether there is nothing to judge in samples [T] at JUDGE_RATE."""
     return len(samples) < MIN_SAMPLES or not np.any(samples)
-
-
-def need(module: str, package: str | None = None) -> ModuleType:
-    """An optional package, or a VoicegraftError that names it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise VoicegraftError(
-            f"judging speech needs the package {package or module}, which cannot be imported ({error}); "
-            "run: pip install voicegraft[evaluate]"
-        ) from error

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges.base import JUDGE_RATE, MIN_SAMPLES, MOS_KEYS, judge_samples, need, silent
+from voicegraft.evaluation.judges.base import JUDGE_RATE, MIN_SAMPLES, MOS_KEYS, judge_samples, silent
 from voicegraft.evaluation.metrics.rates import normalize_transcript
+from voicegraft.evaluation.packages import need
 
 _MOS_WINDOW = int(9.01 * JUDGE_RATE)  # samples that DNSMOS rates at a time
 

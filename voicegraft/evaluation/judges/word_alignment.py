@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples, need
+from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples
+from voicegraft.evaluation.packages import need
 from voicegraft.text.units import PHONES
 
 Arc = tuple[int, int, float] | tuple[int, int, float, str]  # from state, to state, probability, name of a word if any

@@ -6,12 +6,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.evaluation.packages import need
 
 _APOSTROPHES = "'\u2018\u2019\u02bc\u0060\u00b4"
 
@@ -60,7 +60,7 @@ def word_edits(reference: str, hypothesis: str, normalize: Callable[[str], str] 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
     if not reference:
         return EditCounts(len(hypothesis.split()), 0)
-    return _edits(_jiwer().process_words(reference, hypothesis))
+    return _edits(need("jiwer").process_words(reference, hypothesis))
 
 
 def char_edits(reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_transcript) -> EditCounts:
@@ -68,7 +68,7 @@ def char_edits(reference: str, hypothesis: str, normalize: Callable[[str], str] 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
     if not reference:
         return EditCounts(len(hypothesis), 0)
-    return _edits(_jiwer().process_characters(reference, hypothesis))
+    return _edits(need("jiwer").process_characters(reference, hypothesis))
 
 
 def align_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
@@ -77,7 +77,7 @@ def align_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
     if not said:
         return [("", word) for word in heard]
     pairs: list[tuple[str, str]] = []
-    for part in _jiwer().process_words(reference, hypothesis).alignments[0]:
+    for part in need("jiwer").process_words(reference, hypothesis).alignments[0]:
         left, right = said[part.ref_start_idx : part.ref_end_idx], heard[part.hyp_start_idx : part.hyp_end_idx]
         pairs += zip_longest(left, right, fillvalue="")
     return pairs
@@ -86,17 +86,6 @@ def align_words(reference: str, hypothesis: str) -> list[tuple[str, str]]:
 def _edits(alignment: Any) -> EditCounts:
     kept = alignment.hits + alignment.substitutions + alignment.deletions
     return EditCounts(alignment.substitutions + alignment.deletions + alignment.insertions, kept)
-
-
-def _jiwer() -> ModuleType:
-    try:
-        import jiwer
-    except ImportError as error:
-        raise VoicegraftError(
-            "counting word errors needs the package jiwer, which is not installed; "
-            "run: pip install voicegraft[evaluate]"
-        ) from error
-    return jiwer
 
 
 def bootstrap_ratio(tops: Sequence[float] | np.ndarray, bottoms: Sequence[float] | np.ndarray) -> Estimate:

@@ -7,12 +7,12 @@ sums over clips (pauses, faults) have such draws. Holm's correction is eight lin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.metrics.rates import Estimate, Sums
+from voicegraft.evaluation.packages import need
 
 
 def wilson(num_hits: int, num_trials: int, confidence: float = 0.95) -> Estimate:
@@ -23,7 +23,7 @@ def wilson(num_hits: int, num_trials: int, confidence: float = 0.95) -> Estimate
     """
     if not 0 <= num_hits <= num_trials or num_trials < 1:
         raise VoicegraftError(f"a rate needs one trial or more and no more hits than that; got {num_hits}/{num_trials}")
-    ends = _scipy_stats().binomtest(num_hits, num_trials).proportion_ci(confidence, method="wilson")
+    ends = need("scipy.stats", "scipy").binomtest(num_hits, num_trials).proportion_ci(confidence, method="wilson")
     return Estimate(num_hits / num_trials, float(ends.low), float(ends.high))
 
 
@@ -34,7 +34,7 @@ def distance(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """
     if not len(ours) or not len(theirs):
         return None
-    return float(_scipy_stats().wasserstein_distance(ours, theirs))
+    return float(need("scipy.stats", "scipy").wasserstein_distance(ours, theirs))
 
 
 def swap_test(a: Sums, b: Sums, num_resamples: int = 9999) -> float:
@@ -52,7 +52,7 @@ def swap_test(a: Sums, b: Sums, num_resamples: int = 9999) -> float:
 
     # Numbers of items are swapped, so that top and bottom of an item stay together.
     items = np.arange(len(tops)).reshape(2, -1)
-    found = _scipy_stats().permutation_test(
+    found = need("scipy.stats", "scipy").permutation_test(
         tuple(items), difference, permutation_type="samples", vectorized=True, n_resamples=num_resamples,
         alternative="greater", rng=np.random.default_rng(0),
     )  # fmt: skip
@@ -64,19 +64,19 @@ def signed_rank_test(values_a: Sequence[float], values_b: Sequence[float]) -> fl
     differences = np.asarray(values_b, float) - np.asarray(values_a, float)
     if not differences.any():
         return 1.0
-    return float(_scipy_stats().wilcoxon(differences).pvalue)
+    return float(need("scipy.stats", "scipy").wilcoxon(differences).pvalue)
 
 
 def mcnemar_test(num_only_a: int, num_only_b: int) -> float:
     """Two-sided p of McNemar's exact test on the items that only A, and only B, got wrong; 1 where there are none."""
     if not num_only_a + num_only_b:
         return 1.0
-    return float(_scipy_stats().binomtest(num_only_a, num_only_a + num_only_b).pvalue)
+    return float(need("scipy.stats", "scipy").binomtest(num_only_a, num_only_a + num_only_b).pvalue)
 
 
 def exact_share(num_hits: int, num_trials: int, confidence: float = 0.95) -> tuple[Estimate, float]:
     """num_hits / num_trials with the exact binomial (Clopper-Pearson) interval, and the two-sided p against one half."""
-    test = _scipy_stats().binomtest(num_hits, num_trials)
+    test = need("scipy.stats", "scipy").binomtest(num_hits, num_trials)
     ends = test.proportion_ci(confidence, method="exact")
     return Estimate(num_hits / num_trials, float(ends.low), float(ends.high)), float(test.pvalue)
 
@@ -89,14 +89,3 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))
         corrected[name] = highest
     return {name: corrected[name] for name in p_values}
-
-
-def _scipy_stats() -> ModuleType:
-    try:
-        import scipy.stats
-    except ImportError as error:
-        raise VoicegraftError(
-            f"comparing distributions needs the package scipy, which cannot be imported ({error}); "
-            "run: pip install voicegraft[evaluate]"
-        ) from error
-    return scipy.stats

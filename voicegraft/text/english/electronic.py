@@ -7,21 +7,9 @@ import re
 from voicegraft.text.english.capitals import is_word
 
 _SYMBOLS = {
-    ".": "dot",
-    "@": "at",
-    "/": "slash",
-    "\\": "backslash",
-    "-": "dash",
-    "_": "underscore",
-    "?": "question mark",
-    "=": "equals",
-    "&": "ampersand",
-    "+": "plus",
-    "%": "percent",
-    "#": "hash",
-    "~": "tilde",
-    ":": "colon",
-}
+    ".": "dot", "@": "at", "/": "slash", "\\": "backslash", "-": "dash", "_": "underscore", "?": "question mark",
+    "=": "equals", "&": "ampersand", "+": "plus", "%": "percent", "#": "hash", "~": "tilde", ":": "colon",
+}  # fmt: skip
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Said letter by letter, so in capitals, as are two letters after a dot; except what is a word all the same.
 _LETTERS = frozenset(("www", "html", "htm", "php", "pdf", "csv", "png", "mp", "exe", "xls", "css", "xml", "id"))
