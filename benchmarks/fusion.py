@@ -72,11 +72,11 @@ def bench(config: BenchFusionConfig) -> dict[str, Any]:
     pack = Path(config.pack) if config.pack else DEFAULT_PACK
     backbone, expert = pack / read_header(pack).backbone, pack / "expert"
     results: dict[str, Any] = {"threads": torch.get_num_threads(), "decoding": {}}
-    places: dict[str, tuple[Callable[[Path], Case], int]] = {
+    cases: dict[str, tuple[Callable[[Path], Case], int]] = {
         "pack": (partial(pack_case, backbone, expert / "speech"), config.xlora_steps),
         "Llama-3-8B's proportions": (partial(random_case, config.proportions), config.xlora_wide_steps),
     }
-    for name, (make, xlora_steps) in places.items():
+    for name, (make, xlora_steps) in cases.items():
         with tempfile.TemporaryDirectory() as folder:
             results["decoding"][name] = decoding(make(Path(folder)), config, xlora_steps)
     results["bars"] = bars(results)

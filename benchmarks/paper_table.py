@@ -205,7 +205,7 @@ class Bench:
             for expert, (own, _) in layer.alone.items():
                 sizes[lm.mole.names[expert]] += layer.down[own].numel() + layer.up[:, own].numel()
         loras = sizes[system.gates] if system.gates in sizes else sum(sizes.values())
-        rows = 0 if system.gates == TEXT else sum(p.numel() for p in lm.rows.parameters())
+        rows = 0 if system.gates == TEXT else sum(p.numel() for p in lm.speech_embedding.parameters())
         router = 0 if lm.router is None else sum(p.numel() for p in lm.router.parameters())
         return loras + rows + router
 
@@ -273,8 +273,11 @@ def decode_cost(lm: SpeechLM, turns: int = 15, turn_steps: int = 8, rounds: int 
     Gates that hold for a sequence are folded into a copy of the weights; others are worked out in the layers. The clock is
     the process's CPU time, so that another job on the machine hits both alike.
     """
-    config = lm.rows.config
-    x = torch.randn(1, 1, config.width, device=lm.rows.token.weight.device) * lm.rows.token.weight.std()
+    config = lm.speech_embedding.config
+    x = (
+        torch.randn(1, 1, config.width, device=lm.speech_embedding.token.weight.device)
+        * lm.speech_embedding.token.weight.std()
+    )
     text = lm.embed_text(torch.tensor([lm.text_ids("The river ran slowly past the old mill.")], device=x.device))
 
     def ours() -> Callable[[], object]:

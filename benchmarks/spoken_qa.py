@@ -1,4 +1,4 @@
-"""Spoken answers: what is heard of an answer, when the hearer knows what may be answered."""
+"""Closed-set ASR accuracy of spoken answers: the recogniser chooses among the answers that are possible."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class SpokenAnswer:
     kind: str
     answer: str  # the right one
     written: str  # what the model wrote
-    heard: str  # of the fixed set of answers of this type, "" for nothing
+    recognised: str  # of the fixed set of answers of this type, "" for nothing
 
     @property
     def written_right(self) -> bool:
         return words_key(self.written) == words_key(self.answer)
 
     @property
-    def heard_right(self) -> bool:
-        return words_key(self.heard) == words_key(self.answer)
+    def recognised_right(self) -> bool:
+        return words_key(self.recognised) == words_key(self.answer)
 
 
 def listen(
@@ -44,7 +44,7 @@ def listen(
     say: Callable[[str], Sound],
     recognizer: ChoiceRecognizer,
 ) -> list[SpokenAnswer]:
-    """Has every written answer said, and hears which of the possible answers it is.
+    """Has every written answer said, and recognises which of the possible answers it is.
 
     Args:
         say: a text -> its sound; no samples for what cannot be said.
@@ -52,13 +52,13 @@ def listen(
     answers = []
     for question, text in zip(asked, written, strict=True):
         samples, rate = say(text)
-        heard = recognizer.choose(samples, rate, ANSWERS[question.answer_type]) if len(samples) else ""
-        answers.append(SpokenAnswer(question.text, question.kind, question.answer, text, heard))
+        recognised = recognizer.choose(samples, rate, ANSWERS[question.answer_type]) if len(samples) else ""
+        answers.append(SpokenAnswer(question.text, question.kind, question.answer, text, recognised))
     return answers
 
 
 def ceiling(asked: Sequence[Question], recognizer: ChoiceRecognizer, voice: str = "rms") -> float:
-    """Share of the right answers that the recogniser hears rightly from a clean synthetic voice (flite).
+    """Share of the right answers that are recognised rightly from a clean synthetic voice (flite).
 
     Raises VoicegraftError where flite is not installed.
     """
@@ -70,20 +70,20 @@ def ceiling(asked: Sequence[Question], recognizer: ChoiceRecognizer, voice: str 
                 path = Path(folder) / "flite.wav"
                 flite(question.answer, voice, [], str(path))
                 sound = read_audio(path, _CEILING_RATE)
-            heard = recognizer.choose(sound.samples, _CEILING_RATE, ANSWERS[question.answer_type])
-            right[key] = words_key(heard) == words_key(question.answer)
+            recognised = recognizer.choose(sound.samples, _CEILING_RATE, ANSWERS[question.answer_type])
+            right[key] = words_key(recognised) == words_key(question.answer)
     return sum(right[q.answer, q.answer_type] for q in asked) / len(asked)
 
 
 def summary(answers: Sequence[SpokenAnswer]) -> Mapping[str, Any]:
-    """Shares that are right: written, heard, and heard as the model wrote it, over all and per kind of question."""
-    spoken = bootstrap_mean([float(a.heard_right) for a in answers])
+    """Shares that are right: written, recognised, and recognised as the model wrote it, over all and per kind of question."""
+    spoken = bootstrap_mean([float(a.recognised_right) for a in answers])
     kinds = {}
     for kind in dict.fromkeys(a.kind for a in answers):
         own = [a for a in answers if a.kind == kind]
         kinds[kind] = {
             "written": sum(a.written_right for a in own) / len(own),
-            "spoken": sum(a.heard_right for a in own) / len(own),
+            "spoken": sum(a.recognised_right for a in own) / len(own),
             "count": len(own),
         }
     return {
@@ -91,7 +91,7 @@ def summary(answers: Sequence[SpokenAnswer]) -> Mapping[str, Any]:
         "spoken": spoken.value,
         "spoken_low": spoken.low,
         "spoken_high": spoken.high,
-        "heard_as_written": sum(words_key(a.heard) == words_key(a.written) for a in answers) / len(answers),
+        "heard_as_written": sum(words_key(a.recognised) == words_key(a.written) for a in answers) / len(answers),
         "count": len(answers),
         "kinds": kinds,
     }

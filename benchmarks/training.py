@@ -213,7 +213,7 @@ def useful_flops(training: Any, length: float) -> float:
     body = training.backbone.base_model
     linear = [m.weight for name, m in body.named_modules() if isinstance(m, nn.Linear) and ".lora_" not in name]
     adapters = [p for name, p in body.named_parameters() if ".lora_" in name]
-    learned = sum(p.numel() for p in adapters) + training.rows.head.weight.numel()
+    learned = sum(p.numel() for p in adapters) + training.speech_embedding.head.weight.numel()
     config = training.backbone.config
     attention = 6 * config.num_hidden_layers * config.hidden_size * length
     return float(4 * sum(w.numel() for w in linear) + 6 * learned + attention)

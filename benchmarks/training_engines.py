@@ -1,7 +1,7 @@
 """What ``bench_training`` compares: one training of a speech expert, done by Hugging Face and by us, and the steps between.
 
-All engines share the frozen layers' tensors and begin with the same LoRA and the same speech rows. A turn is a few optimiser
-steps, run by `transformers.Trainer` or by ``train.loop``, as a user runs them.
+All engines share the frozen layers' tensors and begin with the same LoRA and the same speech embedding. A turn is a few
+optimiser steps, run by `transformers.Trainer` or by ``train.loop``, as a user runs them.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ class JointSoftmax(nn.Module):
         ours = self.training_
         text = ours.backbone.get_input_embeddings()(batch["text"].clamp(min=0))
         hidden = ours.backbone.base_model(
-            inputs_embeds=ours.rows.inputs(batch, text), use_cache=False
+            inputs_embeds=ours.speech_embedding.inputs(batch, text), use_cache=False
         ).last_hidden_state
         target = batch["target"]
         if self.at_targets:
             wanted = target != IGNORE
             hidden, target = hidden[wanted], target[wanted]
         softmax = cast(nn.Linear, ours.backbone.get_output_embeddings())
-        logits = torch.cat([softmax(hidden), ours.rows.logits(hidden)], -1).float()
+        logits = torch.cat([softmax(hidden), ours.speech_embedding.logits(hidden)], -1).float()
         moved = torch.where(target == IGNORE, IGNORE, target + softmax.out_features)
         return F.cross_entropy(logits.flatten(0, -2), moved.flatten())
 
@@ -92,7 +92,7 @@ def peft_training(backbone: PreTrainedModel, ours: SpeechExpertTraining, lora: L
     """PEFT's own way (see ``grown``) on a copy, from the weights that ours has now."""
     model = grown(_shared(backbone), ours.vocabulary.size, lora, whole)
     own = dict(ours.peft_model.named_parameters())
-    rows = {"embed_tokens": ours.rows.token.weight, "lm_head": ours.rows.head.weight}
+    rows = {"embed_tokens": ours.speech_embedding.token.weight, "lm_head": ours.speech_embedding.head.weight}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:

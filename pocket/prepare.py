@@ -105,7 +105,7 @@ def _distinct(sentences: Iterable[str], forbidden: set[str]) -> list[str]:
 
 
 def dictionary_words(path: Path) -> list[str]:
-    """The plain words that a pronouncing dictionary lists, one entry a line: letters and inner apostrophes, two or more."""
+    """The words that a pronouncing dictionary lists, one entry a line: letters and inner apostrophes, two or more."""
     first = (line.split(maxsplit=1)[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     return sorted({word for word in first if re.fullmatch(r"[a-z]+(?:'[a-z]+)*", word) and len(word) > 1})
 

@@ -90,13 +90,13 @@ def train_backbone(config: BackboneConfig) -> None:
         rows = training_rows(config, tokenizer)
     seed_all(config.loop.seed)
     model = new_model(config, tokenizer, device)
-    players = {"backbone": model}
+    models = {"backbone": model}
     batches = Batches(config, rows, device)
     losses = partial(losses_of, config)
     if run(
         config.loop,
         work / "train-backbone",
-        players,
+        models,
         batches,
         losses,
         lambda _: validate(model, rows, device),
@@ -230,10 +230,10 @@ class Batches:
 
 
 def losses_of(
-    config: BackboneConfig, players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor], step: int
+    config: BackboneConfig, models: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor], step: int
 ) -> tuple[Losses, Metrics]:
     ids, marks = batch
-    logits = players["backbone"](input_ids=ids[:, :-1], use_cache=False).logits
+    logits = models["backbone"](input_ids=ids[:, :-1], use_cache=False).logits
     nats = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     marks = marks[:, 1:].flatten()
     weights = torch.tensor([0.0, config.question_weight, config.answer_weight, 1.0], device=ids.device)[marks]

@@ -143,7 +143,9 @@ def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: Any) ->
     with tempfile.TemporaryDirectory() as folder:
         training.save(Path(folder), {})
         expert = Expert.load(Path(folder) / "speech")
-    return SpeechLM(MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.rows).eval()
+    return SpeechLM(
+        MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.speech_embedding
+    ).eval()
 
 
 def decode_through(lm: SpeechLM, folded: bool) -> SpeechLM:
@@ -155,7 +157,7 @@ def decode_through(lm: SpeechLM, folded: bool) -> SpeechLM:
 def taught_router(lm: SpeechLM) -> Router:
     """A segment router that knows texts from texts that end with a voice's marker."""
     torch.manual_seed(9)
-    rows = lm.rows.config
+    rows = lm.speech_embedding.config
     router = Router(
         RouterConfig(lm.mole.names, rows.width, lm.mole.num_layers, rows.backbone, RouterSettings(hidden=8))
     )
@@ -164,7 +166,7 @@ def taught_router(lm: SpeechLM) -> Router:
     with torch.no_grad():
         for text in SENTENCES:
             embedded = lm.embed_text(torch.tensor([lm.text_ids(text)]))
-            markers = [lm.rows.token.weight[VOCABULARY.voice_id(v)][None, None] for v in VOCABULARY.voices]
+            markers = [lm.speech_embedding.token.weight[VOCABULARY.voice_id(v)][None, None] for v in VOCABULARY.voices]
             prompts += [(embedded, "text"), *((torch.cat([embedded, m], 1), "speech") for m in markers)]
     for _ in range(40):
         adam.zero_grad()
@@ -222,10 +224,10 @@ def write_parts(work: Path) -> None:
     lm = trained_expert(backbone, semantic_id)
     with torch.no_grad():
         # Hidden states have a norm of about 6, so logits scatter by about 0.1 * 6.
-        lm.rows.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
-        lm.rows.head.bias[END_OF_UNIT] = 4.0
+        lm.speech_embedding.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(7))
+        lm.speech_embedding.head.bias[END_OF_UNIT] = 4.0
         # Some letters make sounds, some do not.
-        lm.rows.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
+        lm.speech_embedding.head.bias[VOCABULARY.first_unit : VOCABULARY.first_code] = 2.0
     lm.save(work / "expert", {})
     taught_router(SpeechLM.load(work / "backbone", work / "expert")).save(work / "router", {})
 

@@ -108,7 +108,7 @@ def test_a_batch_with_padding_is_its_single_sequences(model: AcousticLM) -> None
 
 
 @torch.inference_mode()
-def test_the_voice_and_the_history_are_heard(model: AcousticLM) -> None:
+def test_the_voice_and_the_history_matter(model: AcousticLM) -> None:
     semantic, codes, voice = tokens(8)
     before = model(semantic, codes, voice)
     assert not torch.allclose(model(semantic, codes, 1 - voice), before, atol=1e-3)

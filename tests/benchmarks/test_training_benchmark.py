@@ -77,7 +77,7 @@ def test_the_peer_trains_the_new_rows_and_the_lora(ours: SpeechExpertTraining) -
     count = lambda model: sum(p.numel() for p in model.parameters() if p.requires_grad)  # noqa: E731
     assert count(peft_training(_bare(ours), ours, LORA, whole=False)) == count(ours)
     whole = peft_training(_bare(ours), ours, LORA, whole=True)
-    assert count(whole) == count(ours) + 2 * NUM_TEXT * ours.rows.config.width
+    assert count(whole) == count(ours) + 2 * NUM_TEXT * ours.speech_embedding.config.width
 
 
 def test_every_step_between_the_peer_and_ours_is_reported(tmp_path: Path) -> None:

@@ -167,8 +167,8 @@ def test_opinions_come_back_through_the_page(
         place = CONDITIONS.index(row["system"])
         assert row["num_ratings"] == 2 * len(OPINIONS)
         for number, scale in enumerate(SCALES):
-            planted = sum(opinion[place][number] for opinion in OPINIONS.values()) / len(OPINIONS)
-            assert row[scale]["value"] == pytest.approx(planted), (row["system"], scale)
+            injected = sum(opinion[place][number] for opinion in OPINIONS.values()) / len(OPINIONS)
+            assert row[scale]["value"] == pytest.approx(injected), (row["system"], scale)
     for row in after["preferences"]:  # everybody has the systems in this order
         assert row["wins"][0] >= 3 * len(OPINIONS) and row["wins"][1] == row["ties"] == 0
     assert report["all_raters"]["num_listeners"] == len(OPINIONS) + 1

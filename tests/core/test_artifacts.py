@@ -101,14 +101,14 @@ def test_the_fingerprint_sees_names_shapes_types_and_values() -> None:
     base = {"a": torch.arange(6.0), "b": torch.ones(2)}
     same = {"b": torch.ones(2), "a": torch.arange(6.0)}
     assert fingerprint(base) == fingerprint(same)
-    nudged = torch.arange(6.0)
-    nudged[3] += 1e-6
+    perturbed = torch.arange(6.0)
+    perturbed[3] += 1e-6
     others = [
         {"a": torch.arange(6.0)},
         {"c": base["a"], "b": base["b"]},
         {"a": base["a"].view(2, 3), "b": base["b"]},
         {"a": torch.arange(6), "b": base["b"]},
-        {"a": nudged, "b": base["b"]},
+        {"a": perturbed, "b": base["b"]},
         {"a": base["b"], "b": base["a"]},
     ]
     prints = [fingerprint(tensors) for tensors in [base, *others]]

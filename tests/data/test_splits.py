@@ -13,9 +13,9 @@ TEXTS = [f"Sentence {n} is read." for n in range(5000)]
 
 def test_a_text_is_on_one_side_however_it_is_written_and_wherever_it_stands() -> None:
     rule, backwards = Splits.over(TEXTS), Splits.over(TEXTS[::-1])
-    held = {text for text in TEXTS if rule.holds_back(text)}
-    assert len(held) / len(TEXTS) == pytest.approx(HELD_BACK, abs=0.006)
-    assert held == {text for text in TEXTS if backwards.holds_back(text.upper().rstrip("."))}
+    held_back = {text for text in TEXTS if rule.holds_back(text)}
+    assert len(held_back) / len(TEXTS) == pytest.approx(HELD_BACK, abs=0.006)
+    assert held_back == {text for text in TEXTS if backwards.holds_back(text.upper().rstrip("."))}
     assert text_key("Caf\u00e9 Nr. 5") == text_key("CAFE\u0301, nr 5!") == "caf\u00e9nr5" and text_key(None) == ""
 
 
@@ -46,9 +46,9 @@ def test_questions_and_books_are_on_the_sides_that_the_shipped_results_were_meas
     assert hash_share("question sum 3 4") == pytest.approx(0.8205434602691248, abs=1e-15)
     assert hash_share("alice.txt 3") == pytest.approx(0.4514533695410172, abs=1e-15)
     asked = {
-        (kind, held): [question.text for question in make_up(kind, 1, 200, held)]
+        (kind, held_back): [question.text for question in make_up(kind, 1, 200, held_back)]
         for kind in ("reading", "arithmetic", "words")
-        for held in (True, False)
+        for held_back in (True, False)
     }
     digests = {key: hashlib.sha256(repr(texts).encode()).hexdigest()[:8] for key, texts in asked.items()}
     assert " ".join(digests.values()) == "5ba7f8f8 bf1e8798 5bfa2ddb 53fb1fee a3898a83 14de0425"

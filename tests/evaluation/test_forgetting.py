@@ -102,7 +102,7 @@ def test_logits_differ_where_another_expert_writes(lm: SpeechLM, backbone: PreTr
 def routed(lm: SpeechLM, settings: RouterSettings, towards: str) -> SpeechLM:
     """A router that leans towards one expert, whatever it reads."""
     torch.manual_seed(0)
-    width, layers = lm.rows.config.width, lm.mole.num_layers
+    width, layers = lm.speech_embedding.config.width, lm.mole.num_layers
     lm.router = Router(RouterConfig(lm.mole.names, width, layers, "b", settings)).eval().requires_grad_(False)
     for reader in lm.router.readers:
         bias = reader.leave.bias.view(-1, len(lm.mole.names))  # type: ignore[union-attr, operator]

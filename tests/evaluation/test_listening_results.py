@@ -42,14 +42,14 @@ def first(results: Row, part: str) -> Row:
 
 def test_a_whole_file_is_read(raw_key: Row, key: Key, tmp_path: Path) -> None:
     results = page_results(raw_key, "ann", honest(random.Random(1)))
-    (listener,), rejected = read_results([save(tmp_path, results)], key)
-    assert not rejected and (listener.id, listener.device) == ("ann", "headphones")
+    (rater,), rejected = read_results([save(tmp_path, results)], key)
+    assert not rejected and (rater.id, rater.device) == ("ann", "headphones")
     assert key.conditions == ["splendid", "middling", "horrible", RECORDINGS, ANCHOR]
-    mos = [trial for trial in listener.trials if trial.part == "mos"]
-    pairs = [trial for trial in listener.trials if trial.part == "ab"]
+    mos = [trial for trial in rater.trials if trial.part == "mos"]
+    pairs = [trial for trial in rater.trials if trial.part == "ab"]
     assert len(mos) == 20 + 4 and sum(trial.repeated for trial in mos) == 4
     assert len(pairs) == 18 + 4 + 4 and sum(trial.repeated for trial in pairs) == 4
-    for trial, row in zip(listener.trials, results["trials"], strict=True):
+    for trial, row in zip(rater.trials, results["trials"], strict=True):
         assert trial.systems == tuple(raw_key["clips"][clip]["system"] for clip in row["clips"])
         assert trial.decision_sec == 1.5
         if trial.part == "ab":
@@ -106,8 +106,8 @@ def test_forged_files_are_refused(
     """Even with a checksum that fits."""
     results = page_results(raw_key, "ann", honest(random.Random(1)))
     damage(results)
-    listeners, (rejected,) = read_results([save(tmp_path, results, "ann")], key)
-    assert not listeners and reason in rejected.reason
+    raters, (rejected,) = read_results([save(tmp_path, results, "ann")], key)
+    assert not raters and reason in rejected.reason
 
 
 def test_edited_and_damaged_files_are_refused(raw_key: Row, key: Key, tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_of_two_files_by_one_listener_the_first_counts(raw_key: Row, key: Key, t
         page_results(raw_key, name, honest(random.Random(seed)), seed) for name, seed in (("ann", 1), ("Ann", 2))
     )
     files = [save(tmp_path, late, "late"), save(tmp_path, early, "early"), save(tmp_path, early, "early (1)")]
-    (listener,), rejected = read_results(files, key)
-    assert listener.session == early["session"]
+    (rater,), rejected = read_results(files, key)
+    assert rater.session == early["session"]
     reasons = {Path(one.file).stem: one.reason for one in rejected}
     assert "listener 'Ann' took the test before" in reasons["results-late"]
     assert len(reasons) == 2 and any("the same results as" in reason for reason in reasons.values())
@@ -147,8 +147,8 @@ def test_of_two_files_by_one_listener_the_first_counts(raw_key: Row, key: Key, t
 def test_honest_raters_break_no_rule(raw_key: Row, key: Key, tmp_path: Path) -> None:
     for seed in range(20):
         results = page_results(raw_key, "ann", honest(random.Random(seed)), seed)
-        (listener,), _ = read_results([save(tmp_path, results)], key)
-        assert broken_rules(listener, Rules()) == []
+        (rater,), _ = read_results([save(tmp_path, results)], key)
+        assert broken_rules(rater, Rules()) == []
 
 
 def _by_truth(**changes: int) -> Opinion:
@@ -171,10 +171,10 @@ def test_bad_raters_are_caught_by_the_rule_for_them(
     raw_key: Row, key: Key, tmp_path: Path, opinion: Opinion, decide_ms: int, expected: set[str]
 ) -> None:
     results = page_results(raw_key, "eve", opinion, seed=3, decide_ms=decide_ms)
-    (listener,), _ = read_results([save(tmp_path, results)], key)
-    assert {rule.rule for rule in broken_rules(listener, Rules())} == expected
+    (rater,), _ = read_results([save(tmp_path, results)], key)
+    assert {rule.rule for rule in broken_rules(rater, Rules())} == expected
     off = parse_rules([f"{name}=off" for name in expected])
-    assert broken_rules(listener, off) == []
+    assert broken_rules(rater, off) == []
 
 
 def test_who_says_another_thing_the_second_time_is_caught(raw_key: Row, key: Key, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_who_says_another_thing_the_second_time_is_caught(raw_key: Row, key: Key
             trial["scores"] = {scale: 6 - score for scale, score in trial["scores"].items()}
         elif trial is not first_time:
             first_time["answer"] = trial["answer"] = "A"  # the pair stands the other way round now
-    (listener,), _ = read_results([save(tmp_path, results)], key)
-    assert {"repeats", "flips"} <= {rule.rule for rule in broken_rules(listener, Rules())}
+    (rater,), _ = read_results([save(tmp_path, results)], key)
+    assert {"repeats", "flips"} <= {rule.rule for rule in broken_rules(rater, Rules())}
 
 
 def test_who_always_says_a_is_caught(raw_key: Row, key: Key, tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_who_always_says_a_is_caught(raw_key: Row, key: Key, tmp_path: Path) -> 
     for trial in results["trials"]:
         if trial["part"] == "ab":
             trial["answer"] = "A"
-    (listener,), _ = read_results([save(tmp_path, results)], key)
-    assert "same" in {rule.rule for rule in broken_rules(listener, Rules())}
+    (rater,), _ = read_results([save(tmp_path, results)], key)
+    assert "same" in {rule.rule for rule in broken_rules(rater, Rules())}
 
 
 def test_random_raters_are_caught(raw_key: Row, key: Key, tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_random_raters_are_caught(raw_key: Row, key: Key, tmp_path: Path) -> Non
     for seed in range(50):
         rng = random.Random(seed)
         results = page_results(raw_key, "eve", lambda system, scale, rng=rng: rng.randint(1, 5), seed)
-        (listener,), _ = read_results([save(tmp_path, results)], key)
-        caught += bool(broken_rules(listener, Rules()))
+        (rater,), _ = read_results([save(tmp_path, results)], key)
+        caught += bool(broken_rules(rater, Rules()))
     assert caught >= 48
 
 

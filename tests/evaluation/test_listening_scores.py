@@ -1,4 +1,4 @@
-"""Scores of a listening test, against SciPy, hand-computed values and planted opinions."""
+"""Scores of a listening test, against SciPy, hand-computed values and injected opinions."""
 
 import json
 import random
@@ -71,7 +71,7 @@ def test_draws_without_a_rating_are_left_out() -> None:
     assert percentile_interval(3.0, draws).low == 2.0
 
 
-def listener_of(name: str, scores: dict[str, list[int]], answers: dict[str, list[str]] | None = None) -> Rater:
+def rater_of(name: str, scores: dict[str, list[int]], answers: dict[str, list[str]] | None = None) -> Rater:
     """scores: system -> one for each sentence; answers: A and B -> one for each sentence."""
     trials = [
         Trial("mos", f"s{n}", (system,), (f"{system}-{n}",), {"likeness": score, "quality": 6 - score}, "", 1.0, False)
@@ -95,10 +95,10 @@ def key_of(*systems: str) -> Key:
 def test_means_differences_and_tests_are_scipys() -> None:
     rng = np.random.default_rng(3)
     table = {name: rng.integers(low, low + 3, size=(4, 9)) for name, low in (("a", 3), ("b", 2), ("c", 3))}
-    listeners = [
-        listener_of(f"l{i}", {**{name: table[name][i].tolist() for name in table}, ANCHOR: [1] * 9}) for i in range(4)
+    raters = [
+        rater_of(f"l{i}", {**{name: table[name][i].tolist() for name in table}, ANCHOR: [1] * 9}) for i in range(4)
     ]
-    summary = summarize_listening(listeners, key_of("a", "b", "c"))
+    summary = summarize_listening(raters, key_of("a", "b", "c"))
     for row in summary["scores"][:3]:
         assert row["likeness"]["value"] == pytest.approx(table[row["system"]].mean())
         assert row["quality"]["value"] == pytest.approx(6 - table[row["system"]].mean())
@@ -118,12 +118,12 @@ def test_means_differences_and_tests_are_scipys() -> None:
 
 
 def test_preferences_are_exact_and_ties_are_told() -> None:
-    listeners = [
-        listener_of("l0", {}, {"a b": ["A", "A", "A", "B", "same"]}),
-        listener_of("l1", {}, {"b a": ["B", "B", "A", "B", "same"]}),
-        listener_of("l2", {}, {"a b": ["A", "A", "A", "A", "A"], f"a {ANCHOR}": ["B"] * 5}),
+    raters = [
+        rater_of("l0", {}, {"a b": ["A", "A", "A", "B", "same"]}),
+        rater_of("l1", {}, {"b a": ["B", "B", "A", "B", "same"]}),
+        rater_of("l2", {}, {"a b": ["A", "A", "A", "A", "A"], f"a {ANCHOR}": ["B"] * 5}),
     ]
-    summary = summarize_listening(listeners, key_of("a", "b"))
+    summary = summarize_listening(raters, key_of("a", "b"))
     (row,) = summary["preferences"]  # pairs with the low anchor are not among them
     assert (row["systems"], row["wins"], row["ties"]) == (["a", "b"], [11, 2], 2)
     exact = stats.binomtest(11, 13)
@@ -137,7 +137,7 @@ def test_preferences_are_exact_and_ties_are_told() -> None:
     assert summary["agreement"]["preference"] == pytest.approx(
         krippendorff_alpha([[1, 1, 1], [1, 1, 1], [1, -1, 1], [-1, 1, 1], [0, 0, 1]])
     )
-    ties = summarize_listening([listener_of("l0", {}, {"a b": ["same"] * 3})], key_of("a", "b"))["preferences"][0]
+    ties = summarize_listening([rater_of("l0", {}, {"a b": ["same"] * 3})], key_of("a", "b"))["preferences"][0]
     assert (ties["share"], ties["p"], ties["share_ties_half"]["value"]) == (None, 1.0, 0.5)
 
 
@@ -154,7 +154,7 @@ def made(tmp_path: Path) -> tuple[dict[str, Any], Path]:
     return make_listening_test(config), config.out / "key.json"
 
 
-def test_planted_opinions_come_back_and_bad_raters_do_not_count(
+def test_injected_opinions_come_back_and_bad_raters_do_not_count(
     made: tuple[dict[str, Any], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key, key_path = made

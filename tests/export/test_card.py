@@ -10,7 +10,7 @@ import yaml
 
 from voicegraft.core.artifacts import file_digest, load_artifact
 from voicegraft.export.card import pack_card
-from voicegraft.fusion.speech_embedding import RowsConfig
+from voicegraft.fusion.speech_embedding import SpeechEmbeddingConfig
 from voicegraft.inference.pack import PackHeader, read_header
 
 
@@ -34,7 +34,7 @@ def test_what_nobody_wrote_down_is_unknown(pack_folder: Path) -> None:
 
 def test_parts_and_voices_are_the_packs(pack_folder: Path) -> None:
     card = pack_card(read_header(pack_folder), pack_folder)
-    rows = load_artifact(pack_folder / "expert" / "rows", "speech-rows", RowsConfig).config
+    rows = load_artifact(pack_folder / "expert" / "rows", "speech-rows", SpeechEmbeddingConfig).config
     assert "**Voices**: ann, ben, flite-slt" in card and "**Default voice**: ben" in card
     assert f"27 codes of tokenizer {rows.semantic}" in card
     weights = pack_folder / "acoustic" / "weights.safetensors"

@@ -41,8 +41,8 @@ def plain_lm(family: str, tokenizer: PreTrainedTokenizerFast | None = None) -> S
     lm = tiny.speech_lm(random_backbone(family), layout="plain")
     lm.tokenizer = tokenizer or merging_tokenizer()
     with torch.no_grad():  # logits far apart: tokens vary, and rounding does not choose among them
-        lm.rows.token.weight.normal_(std=1.0, generator=torch.Generator().manual_seed(1))
-        lm.rows.head.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(101))
+        lm.speech_embedding.token.weight.normal_(std=1.0, generator=torch.Generator().manual_seed(1))
+        lm.speech_embedding.head.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(101))
     return lm
 
 
@@ -57,7 +57,7 @@ def tensors(reader: GGUFReader) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("family", SUPPORTED)
 def test_the_file_holds_the_merged_weights(family: str, tmp_path: Path) -> None:
     lm = plain_lm(family)
-    rows, config = copy.deepcopy(lm.rows), lm.backbone.config
+    rows, config = copy.deepcopy(lm.speech_embedding), lm.backbone.config
     merged = tiny.trained_expert(random_backbone(family), layout="plain").peft_model.merge_and_unload()  # by PEFT
     assert export_gguf(lm, tmp_path / "m.gguf", "f32") == []
     reader = GGUFReader(tmp_path / "m.gguf")
@@ -192,7 +192,7 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 @torch.inference_mode()
 def ours_greedily(lm: SpeechLM, prompt: Sequence[int], first: int, count: int) -> list[int]:
     """The likeliest of all tokens, text and speech, at each step: ids of the grown vocabulary."""
-    rows = lm.rows
+    rows = lm.speech_embedding
     text_head = lm.backbone.get_output_embeddings()
 
     def embedded(token: int) -> torch.Tensor:

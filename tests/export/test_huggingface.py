@@ -34,11 +34,11 @@ class Exported:
         self.untouched = random_backbone(family)
         training = tiny.trained_expert(copy.deepcopy(self.untouched), **options)
         with torch.no_grad():  # codes that differ, and an utterance that does not end
-            training.rows.head.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(7))
-            training.rows.head.weight[END_OF_UNIT] = 0.0
+            training.speech_embedding.head.weight.normal_(std=0.5, generator=torch.Generator().manual_seed(7))
+            training.speech_embedding.head.weight[END_OF_UNIT] = 0.0
         training.save(folder / "expert", {})
         self.lm = tiny.speech_lm(copy.deepcopy(self.untouched), **options)
-        self.lm.rows.load_state_dict(training.rows.state_dict())
+        self.lm.speech_embedding.load_state_dict(training.speech_embedding.state_dict())
         export_hf(copy.deepcopy(self.lm), {"speech": folder / "expert" / "speech"}, folder / "out", "# A card")
         self.folder = folder / "out"
         self.ids: dict[str, Any] = json.loads((self.folder / "speech.json").read_text())
@@ -49,7 +49,7 @@ class Exported:
 
     def expected(self, hidden: Tensor) -> Tensor:
         """Our speech logits, as the exported model finishes its own."""
-        logits, cap = self.lm.rows.logits(hidden), self.ids["logit_softcap"]
+        logits, cap = self.lm.speech_embedding.logits(hidden), self.ids["logit_softcap"]
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
@@ -60,12 +60,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def ours_greedily(lm: SpeechLM, count: int) -> list[int]:
     """Speech ids of codes, the likeliest at each step."""
-    row = lm.rows.token.weight
+    row = lm.speech_embedding.token.weight
     text = lm.embed_text(torch.tensor([lm.text_ids(TEXT)]))
     state = lm.begin(text, row[lm.vocabulary.voice_id("ben")][None, None])
     token, said = SPEECH_BOS, []
     while len(said) < count:
-        logits = lm.rows.logits(lm.hidden(row[token][None, None], state)[:, -1])[0]
+        logits = lm.speech_embedding.logits(lm.hidden(row[token][None, None], state)[:, -1])[0]
         token = lm.vocabulary.first_code + int(logits[lm.vocabulary.first_code :].argmax())
         said.append(token)
     return said
@@ -87,7 +87,7 @@ def test_generated_text_is_the_backbones(case: Exported) -> None:
 
 @torch.inference_mode()
 def test_ids_of_plain_speech_give_the_same_logits(case: Exported) -> None:
-    first, rows = case.ids["first_id"], case.lm.rows
+    first, rows = case.ids["first_id"], case.lm.speech_embedding
     text = case.lm.text_ids(TEXT)
     spoken = [rows.config.vocabulary.voice_id("ben"), SPEECH_BOS, *range(60, 75)]
     embeddings = torch.cat([case.lm.embed_text(torch.tensor([text])), rows.token(torch.tensor([spoken]))], 1)
@@ -151,10 +151,12 @@ def test_guided_speech_is_the_same_by_embeddings(guided: Exported) -> None:
         tiny.VOCABULARY, lm.text_ids("We see."), tiny.words_said("We see."), "ben", units, codes, counts
     )
     batch = collate([sequence], torch.device("cpu"))
-    inputs = lm.rows.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))
+    inputs = lm.speech_embedding.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))
     logits = guided.model(inputs_embeds=inputs).logits[..., guided.ids["first_id"] :]
     side = load_file(guided.folder / "speech_inputs.safetensors")
-    torch.testing.assert_close(logits + side["head.bias"], lm.rows.logits(lm.hidden(inputs)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        logits + side["head.bias"], lm.speech_embedding.logits(lm.hidden(inputs)), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_rows_of_a_guided_expert_can_be_put_together_again(guided: Exported) -> None:
@@ -163,7 +165,7 @@ def test_the_rows_of_a_guided_expert_can_be_put_together_again(guided: Exported)
     rows = load_file(guided.folder / "speech_inputs.safetensors")
     rows["token.weight"] = base.get_input_embeddings()(torch.arange(first, first + guided.lm.vocabulary.size))
     rows["head.weight"] = base.get_output_embeddings().weight[first:]
-    for name, tensor in guided.lm.rows.state_dict().items():
+    for name, tensor in guided.lm.speech_embedding.state_dict().items():
         torch.testing.assert_close(rows[name], tensor)
     assert guided.ids["driven_by"] == "inputs_embeds"
 

@@ -96,8 +96,8 @@ def test_one_step_of_training_moves_the_expert_and_the_rows_only(saved: Path, se
     loss.backward()
     adam.step()
     moved = {name for name, tensor in training.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert {n.startswith("rows.") for n in moved} == {True, False}
-    assert all(".lora_" in n or n.startswith("rows.") for n in moved)
+    assert {n.startswith("speech_embedding.") for n in moved} == {True, False}
+    assert all(".lora_" in n or n.startswith("speech_embedding.") for n in moved)
     assert len([n for n in moved if ".lora_A." in n]) == len([n for n in before if ".lora_A." in n])
     assert all(before[n].dtype == torch.float32 for n in moved)  # what is trained is kept exactly
 
@@ -106,13 +106,15 @@ def test_one_step_of_training_moves_the_expert_and_the_rows_only(saved: Path, se
 def test_speaking_from_a_cache_is_the_full_forward(saved: Path, settings: BackboneSettings) -> None:
     lm = SpeechLM.load(str(saved / "backbone"), saved / "expert", settings=settings)
     text = lm.embed_text(torch.tensor([lm.text_ids("We see.")]))
-    marker = lm.rows.token(torch.tensor([[lm.vocabulary.voice_id("ben")]]))
+    marker = lm.speech_embedding.token(torch.tensor([[lm.vocabulary.voice_id("ben")]]))
     state, token = lm.begin(text, marker), SPEECH_BOS
     rows, steps = [], []
     for _ in range(20):
-        rows.append(lm.rows.token(torch.tensor([[token]])))
+        rows.append(lm.speech_embedding.token(torch.tensor([[token]])))
         steps.append(lm.hidden(rows[-1], state))
-        token = lm.vocabulary.first_code + int(lm.rows.logits(steps[-1])[0, -1, lm.vocabulary.first_code :].argmax())
+        token = lm.vocabulary.first_code + int(
+            lm.speech_embedding.logits(steps[-1])[0, -1, lm.vocabulary.first_code :].argmax()
+        )
     full = lm.hidden(torch.cat([text, marker, *rows], 1))[:, -20:]
     assert full.dtype == lm.backbone.dtype
     assert relative(torch.cat(steps, 1), full) < (1e-3 if settings.dtype == "float32" else 0.05)

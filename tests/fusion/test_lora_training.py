@@ -48,13 +48,13 @@ def test_a_batch_loses_what_its_single_sequences_lose(family: str) -> None:
         weights = torch.tensor([float((s.target != IGNORE).sum()) for s in made])
         mean = (torch.stack(singles) * weights).sum() / weights.sum()
         torch.testing.assert_close(together, mean, atol=1e-4, rtol=1e-4)
-        assert parts.keys() == {"think", "speak", "think_accuracy"} and all(torch.isfinite(p) for p in parts.values())
+        assert parts.keys() == {"g2p", "speak", "g2p_accuracy"} and all(torch.isfinite(p) for p in parts.values())
 
 
 def test_training_moves_the_expert_and_the_rows_and_never_the_backbone() -> None:
     lm = tiny.trained_expert(tiny.llama()).train()
-    moving = {n for n, p in lm.named_parameters() if p.requires_grad}
-    assert moving and all(".lora_" in n or n.startswith("rows.") for n in moving)
+    trained = {n for n, p in lm.named_parameters() if p.requires_grad}
+    assert trained and all(".lora_" in n or n.startswith("speech_embedding.") for n in trained)
     before = backbone_fingerprint(lm.backbone)
     losses = train(lm, collate(sequences(lm), CPU))
     assert losses[-1] < 0.8 * losses[0]
@@ -114,10 +114,10 @@ def test_training_can_go_on_from_an_expert(tmp_path: Path) -> None:
     torch.manual_seed(8)
     lm = fresh()
     lm.take(tmp_path)
-    moving = {n for n, p in lm.named_parameters() if p.requires_grad}
+    learnt = {n for n, p in lm.named_parameters() if p.requires_grad}
     wanted = trained.state_dict()
     assert all(
-        torch.equal(t, wanted[n].half().float() if n in moving else wanted[n]) for n, t in lm.state_dict().items()
+        torch.equal(t, wanted[n].half().float() if n in learnt else wanted[n]) for n, t in lm.state_dict().items()
     )
     with pytest.raises(VoicegraftError, match="another rank"):
         fresh(lora=LoraSettings(rank=5)).take(tmp_path)

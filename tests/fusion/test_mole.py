@@ -224,7 +224,7 @@ def test_an_adapter_that_is_more_than_lora_is_refused(
     llama: Case, tmp_path: Path, change: dict[str, Any], match: str
 ) -> None:
     folder = make_expert(llama.untouched, tmp_path, "one", **change)
-    with pytest.raises(VoicegraftError, match=f"has {match}: experts are plain LoRA"):
+    with pytest.raises(VoicegraftError, match=f"has {match}: experts are ordinary LoRA"):
         Expert.load(folder)
 
 

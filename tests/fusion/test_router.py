@@ -32,7 +32,9 @@ def routed(kind: RouterSettings, lm: SpeechLM | None = None, seed: int = 0) -> S
     """A fused model whose router is undecided: a fresh one, with weights that matter."""
     lm = tiny.speech_lm(tiny.llama()) if lm is None else lm
     torch.manual_seed(seed)
-    lm.router = Router(RouterConfig(lm.mole.names, 32, lm.mole.num_layers, lm.rows.config.backbone, kind)).eval()
+    lm.router = Router(
+        RouterConfig(lm.mole.names, 32, lm.mole.num_layers, lm.speech_embedding.config.backbone, kind)
+    ).eval()
     with torch.no_grad():
         for reader in lm.router.readers:
             reader.leave.weight.normal_(std=1.0)
@@ -147,7 +149,7 @@ def test_a_sequence_is_spoken_under_the_gates_of_its_prompt(kind: RouterSettings
     assert isinstance(lm.decoder, FoldedDecoder) == (kind.granularity == "segment")
     if not merged:
         tiny.decode_through(lm, folded=False)
-    rows = lm.rows.token(torch.randint(0, 20, (1, 8), generator=torch.Generator().manual_seed(3)))
+    rows = lm.speech_embedding.token(torch.randint(0, 20, (1, 8), generator=torch.Generator().manual_seed(3)))
     embeddings = torch.cat([lm.embed_text(IDS[:1, :6]), rows], 1)
     prompt = (torch.arange(14) <= 6)[None]
     with lm.mole.gated(lm.router.start(prompt)):
@@ -206,7 +208,7 @@ def test_a_router_is_loaded_for_its_experts_only(tmp_path: Path) -> None:
     lm = routed(KINDS[0])
     assert lm.router is not None
     lm.router.save(tmp_path / "router", {})
-    again = Router.load(tmp_path / "router", lm.mole, lm.rows.config.backbone)
+    again = Router.load(tmp_path / "router", lm.mole, lm.speech_embedding.config.backbone)
     x = torch.randn(1, 9, 32)
     with torch.inference_mode():
         assert torch.equal(again.decide(x), lm.router.decide(x))
@@ -214,10 +216,10 @@ def test_a_router_is_loaded_for_its_experts_only(tmp_path: Path) -> None:
         Router.load(tmp_path / "router", lm.mole, "another")
     lm.mole.names = (*lm.mole.names, "song")
     with pytest.raises(VoicegraftError, match=r"chooses among 2 experts .* this model has 3 \(text, speech, song\)"):
-        Router.load(tmp_path / "router", lm.mole, lm.rows.config.backbone)
+        Router.load(tmp_path / "router", lm.mole, lm.speech_embedding.config.backbone)
     (tmp_path / "router" / "weights.safetensors").write_bytes(b"\0" * 50)
     with pytest.raises(VoicegraftError, match="damaged"):
-        Router.load(tmp_path / "router", lm.mole, lm.rows.config.backbone)
+        Router.load(tmp_path / "router", lm.mole, lm.speech_embedding.config.backbone)
 
 
 @torch.inference_mode()

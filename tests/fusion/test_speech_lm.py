@@ -134,7 +134,7 @@ def in_steps(lm: SpeechLM, embeddings: Tensor, *steps: int) -> Tensor:
 
 @torch.inference_mode()
 def test_cached_steps_with_the_expert_are_the_full_forward(case: Case) -> None:
-    rows = case.lm.rows.token(torch.randint(0, 20, (1, 14), generator=torch.Generator().manual_seed(3)))
+    rows = case.lm.speech_embedding.token(torch.randint(0, 20, (1, 14), generator=torch.Generator().manual_seed(3)))
     embeddings = torch.cat([case.lm.embed_text(IDS[:1, :6]), rows], 1)
     full = case.lm.hidden(embeddings)
     steps = in_steps(tiny.decode_through(copy.deepcopy(case.lm), folded=False), embeddings, *[1] * 5, 3, 1, 4)
@@ -144,7 +144,7 @@ def test_cached_steps_with_the_expert_are_the_full_forward(case: Case) -> None:
 @torch.inference_mode()
 def test_the_fingerprint_is_the_backbones_own(case: Case) -> None:
     own = backbone_fingerprint(case.untouched)
-    assert case.lm.rows.config.backbone == own == backbone_fingerprint(case.lm.backbone)
+    assert case.lm.speech_embedding.config.backbone == own == backbone_fingerprint(case.lm.backbone)
     other = copy.deepcopy(case.untouched)
     next(p for n, p in other.named_parameters() if "layers.1" in n)[0] += 1.0
     assert backbone_fingerprint(other) != own
@@ -212,8 +212,10 @@ def test_what_is_loaded_is_what_was_saved_in_half_precision(saved: Path) -> None
     before = tiny.trained_expert(load_backbone(saved / "backbone")[0])
     after = SpeechLM.load(saved / "backbone", saved / "expert")
     assert not after.training and not any(p.requires_grad for p in after.parameters())
-    rows = after.rows.state_dict()
-    assert all(torch.equal(rows[name], tensor.half().float()) for name, tensor in before.rows.state_dict().items())
+    rows = after.speech_embedding.state_dict()
+    assert all(
+        torch.equal(rows[name], tensor.half().float()) for name, tensor in before.speech_embedding.state_dict().items()
+    )
     for name, layer in after.mole.layers():
         lora = before.backbone.get_submodule(name)
         for own, matrix in ((layer.down, lora.lora_A["speech"].weight), (layer.up, lora.lora_B["speech"].weight)):
@@ -288,17 +290,17 @@ def test_the_expert_acts_in_speaking_where_it_did_in_training(activated: bool, m
     sequence = speech_sequence(tiny.VOCABULARY, lm.text_ids(text), tiny.words_said(text), "ben", units)
     batch = collate([sequence], torch.device("cpu"))
     expected, _ = training(batch)
-    embeddings = lm.rows.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))
+    embeddings = lm.speech_embedding.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))
     begin = len(lm.text_ids(text))
     state = lm.begin(embeddings[:, :begin], embeddings[:, begin : begin + 1])
     steps = [lm.hidden(piece, state) for piece in embeddings[:, begin + 1 :].split(3, 1)]
     later = {name: values[:, begin + 1 :] for name, values in batch.items()}
-    ours, _ = lm.rows.loss(torch.cat(steps, 1), later)
+    ours, _ = lm.speech_embedding.loss(torch.cat(steps, 1), later)
     torch.testing.assert_close(ours, expected, atol=2e-3, rtol=2e-3)  # the expert was saved in half precision
     prompt = lm.embed_text(batch["text"][:, :begin])
     with lm.mole.gated(None if activated else "speech"):
         keys = DynamicCache()
         lm.backbone.base_model(inputs_embeds=prompt, past_key_values=keys, use_cache=True)
     wanted = keys.layers[1].keys
-    held = state.buffer[1, 0][None, :, :begin] if merged else state.cache.layers[1].keys[:, :, :begin]
-    torch.testing.assert_close(held, wanted, atol=1e-4, rtol=1e-4)
+    keys = state.buffer[1, 0][None, :, :begin] if merged else state.cache.layers[1].keys[:, :, :begin]
+    torch.testing.assert_close(keys, wanted, atol=1e-4, rtol=1e-4)

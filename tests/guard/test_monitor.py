@@ -118,14 +118,14 @@ def test_the_size_of_the_pieces_changes_no_verdict(after: int) -> None:
         assert (other.kind, other.frame, other.unit) == (one.kind, one.frame, one.unit)
 
 
-def test_what_is_trusted_is_not_complained_of_again() -> None:
+def test_what_was_taken_as_right_is_not_complained_of_again() -> None:
     tokens = spoilt(4, 10, REPEAT)
     monitor = Monitor(oracle(), SENTENCE, "ann")
     fault = monitor.push(tokens)
     assert fault is not None
     while monitor.push([]) is not None:
-        monitor.trust()
-    monitor.trust()
+        monitor.forget_jumps()
+    monitor.forget_jumps()
     assert monitor.num_read == len(tokens) == monitor.num_pushed
 
 

@@ -32,9 +32,9 @@ def model(folded: bool, **options: Any) -> SpeechLM:
     lm = tiny.speech_lm(tiny.llama(), **options)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        lm.rows.head.weight.normal_(std=0.1, generator=generator)
-        if lm.rows.head.bias is not None:
-            lm.rows.head.bias[END_OF_UNIT] = 3.0
+        lm.speech_embedding.head.weight.normal_(std=0.1, generator=generator)
+        if lm.speech_embedding.head.bias is not None:
+            lm.speech_embedding.head.bias[END_OF_UNIT] = 3.0
     return tiny.decode_through(lm, folded)
 
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
-from voicegraft.data.layouts import Feed, Position
+from voicegraft.data.layouts import Feed, Position, SpeechLayout
 from voicegraft.data.sequences import IGNORE, plain_sequence, speech_sequence
-from voicegraft.fusion.speech_embedding import RowsConfig
+from voicegraft.fusion.speech_embedding import SpeechEmbeddingConfig
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.plain import LEAST_FRAMES, PlainMachine
 from voicegraft.inference.sampling import Sampling
-from voicegraft.inference.sentence import GuidedMachine, SpeakOptions
+from voicegraft.inference.sentence import GuidedMachine, Sentence, SpeakOptions
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 TEXT = "The owl sees."
@@ -42,21 +42,23 @@ def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
     lm = tiny.speech_lm(tiny.llama(), **options)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        lm.rows.head.weight.normal_(std=0.15 if lm.rows.head.bias is not None else 0.5, generator=generator)
-        if lm.rows.head.bias is not None:
-            lm.rows.head.bias[END_OF_UNIT] = 2.0
+        lm.speech_embedding.head.weight.normal_(
+            std=0.15 if lm.speech_embedding.head.bias is not None else 0.5, generator=generator
+        )
+        if lm.speech_embedding.head.bias is not None:
+            lm.speech_embedding.head.bias[END_OF_UNIT] = 2.0
     return tiny.decode_through(lm, merged)
 
 
 def slot_logits(lm: SpeechLM, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Logits ``[L, G, V]`` of one training sequence with the true tokens as past, and the targets ``[L, G]``."""
     text = lm.embed_text(batch["text"].clamp(min=0))
-    hidden = lm.hidden(lm.rows.inputs(batch, text))[0]
+    hidden = lm.hidden(lm.speech_embedding.inputs(batch, text))[0]
     targets = torch.cat([batch["target"][0, :, None], batch["more_target"][0]], -1)
-    logits = [lm.rows.logits(hidden)]
+    logits = [lm.speech_embedding.logits(hidden)]
     for slot in range(targets.shape[1] - 1):
-        hidden = lm.rows.after(hidden, targets[:, slot].clamp(min=0))
-        logits.append(lm.rows.logits(hidden))
+        hidden = lm.speech_embedding.after(hidden, targets[:, slot].clamp(min=0))
+        logits.append(lm.speech_embedding.logits(hidden))
     return torch.stack(logits, 1), targets
 
 
@@ -106,15 +108,15 @@ def test_the_likeliest_codes_are_those_of_the_training_sequence(options: dict[st
     state = lm.start(prompt)
     lm.advance([state], [Feed(read[: len(read) - len(speaking)])])
     batch, begin = collate([bare], torch.device("cpu")), len(prompt)
-    rows = lm.rows.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))[:, begin:]
+    rows = lm.speech_embedding.inputs(batch, lm.embed_text(batch["text"].clamp(min=0)))[:, begin:]
     hidden = lm.hidden(rows, state.decoding)[0]
     targets = torch.cat([batch["target"][0, begin:, None], batch["more_target"][0, begin:]], -1)
     drawn = []
     for slot in range(size):
         if slot:
-            hidden = lm.rows.after(hidden, targets[:, slot - 1].clamp(min=0))
+            hidden = lm.speech_embedding.after(hidden, targets[:, slot - 1].clamp(min=0))
         first = lm.vocabulary.first_code
-        drawn.append(lm.rows.logits(hidden)[:, first:].argmax(-1) + first)
+        drawn.append(lm.speech_embedding.logits(hidden)[:, first:].argmax(-1) + first)
     is_code = targets >= lm.vocabulary.first_code
     assert int(is_code.sum()) == len(codes)
     assert torch.equal(torch.stack(drawn, 1)[is_code], targets[is_code].long())
@@ -148,14 +150,22 @@ def test_plain_speech_is_the_training_sequences_greedy_continuation(options: dic
     assert num_frames <= len(codes) <= min(num_frames + most, cast(PlainMachine, tokens.machine).budget)
 
 
+@pytest.mark.parametrize(("text", "letters"), [("The owl.", 6), ("2026", 16), ("你好。", 6)])
+def test_the_budget_of_plain_speech_is_by_how_long_letters_take(text: str, letters: int) -> None:
+    machine = PlainMachine(
+        SpeechLayout(tiny.PLAIN, "ann"), Sentence(text, (1,)), "ann", SpeakOptions(max_letter_frames=10)
+    )
+    assert machine.budget == LEAST_FRAMES + 10 * letters
+
+
 def test_plain_speech_ends_with_the_models_end_or_the_budget() -> None:
     lm = model(PLAIN[0])
     free = sentence_tokens(lm, TEXT, "ann", GREEDY)
     codes = list(free)
     assert free.machine.cut and len(codes) == cast(PlainMachine, free.machine).budget == LEAST_FRAMES + 10 * 12
     with torch.no_grad():
-        lm.rows.head.weight[END_OF_UNIT] = 0.0  # a logit of 0 is likelier than what is drawn once all others are below
-        lm.rows.head.weight[lm.vocabulary.first_code :] *= -1
+        lm.speech_embedding.head.weight[END_OF_UNIT] = 0.0  # likelier than what is drawn once all others are below
+        lm.speech_embedding.head.weight[lm.vocabulary.first_code :] *= -1
     random = SpeakOptions(semantic=Sampling(1.0, 1.0))
     ended = [sentence_tokens(lm, TEXT, "ann", random, np.random.default_rng(seed)) for seed in range(8)]
     lengths = [len(list(tokens)) for tokens in ended]
@@ -187,14 +197,14 @@ def test_the_expert_says_in_which_layout_it_speaks(options: dict[str, Any]) -> N
     lm = model(options)
     tokens = sentence_tokens(lm, TEXT, "ann", GREEDY)
     assert isinstance(tokens.machine, PlainMachine if options["layout"] == "plain" else GuidedMachine)
-    assert (lm.rows.head.bias is None) == (options["layout"] == "plain")
+    assert (lm.speech_embedding.head.bias is None) == (options["layout"] == "plain")
 
 
 def test_layouts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="num_runs"):
-        RowsConfig(RUNS, 8, 8, "", "")
+        SpeechEmbeddingConfig(RUNS, 8, 8, "", "")
     with pytest.raises(ValueError, match="frames_per_step must be 1 or more"):
-        RowsConfig(tiny.PLAIN, 8, 8, "", "", layout="plain", frames_per_step=0)
+        SpeechEmbeddingConfig(tiny.PLAIN, 8, 8, "", "", layout="plain", frames_per_step=0)
 
 
 def test_an_expert_of_one_frame_per_step_is_a_beginning_for_more(tmp_path: Any) -> None:
@@ -202,7 +212,7 @@ def test_an_expert_of_one_frame_per_step_is_a_beginning_for_more(tmp_path: Any) 
     one.save(tmp_path / "one", {})
     two = tiny.trained_expert(tiny.llama(), frames_per_step=2)
     two.take(tmp_path / "one")
-    assert torch.allclose(two.rows.token.weight, one.rows.token.weight, atol=1e-3)
+    assert torch.allclose(two.speech_embedding.token.weight, one.speech_embedding.token.weight, atol=1e-3)
     two.save(tmp_path / "two", {})
     with pytest.raises(VoicegraftError, match="only an expert of one frame per step can be taken over"):
         one.take(tmp_path / "two")

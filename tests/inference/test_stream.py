@@ -59,7 +59,7 @@ def test_the_likeliest_codes_and_lengths_need_no_seed(pack: Pack) -> None:
 @contextmanager
 def wanting_to_go_on(pack: Pack, much: float) -> Iterator[None]:
     """A model that wants to go on to the next letter or unit so much more or less."""
-    bias = pack.lm.rows.head.bias
+    bias = pack.lm.speech_embedding.head.bias
     before = bias.detach().clone()
     with torch.no_grad():
         bias[END_OF_UNIT] += much
@@ -98,7 +98,7 @@ def test_a_slower_pace_takes_longer(pack: Pack) -> None:
 
 def test_a_unit_lasts_as_long_as_the_middle_of_the_models_distribution(pack: Pack) -> None:
     options = replace(OPTIONS, max_unit_frames=400, long_unit_frames=400, length_spread=0.0)
-    head = pack.lm.rows.head
+    head = pack.lm.speech_embedding.head
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     with torch.no_grad():
         for tensor in head.state_dict().values():

@@ -135,12 +135,12 @@ def test_the_monitor_knows_how_long_the_voices_hold_their_units(work: Path) -> N
     assert config.semantic == SemanticTokenizer.load(work / "semantic").spec.fingerprint
     for pace in config.pace:
         lengths = dict(zip(config.units, zip(pace.mean, pace.longest, strict=True), strict=True))
-        held: dict[str, list[float]] = {}
+        lengths: dict[str, list[float]] = {}
         for utterance in read_manifest(work / "alignments" / "round1" / pace.voice):
             starts = [0.0, *utterance.unit_ends_sec]
             for unit, start, end in zip(utterance.units, starts, utterance.unit_ends_sec, strict=False):
-                held.setdefault(unit, []).append(50 * (end - start))
-        for unit, frames in held.items():
+                lengths.setdefault(unit, []).append(50 * (end - start))
+        for unit, frames in lengths.items():
             if len(frames) >= 4:
                 assert lengths[unit][0] == pytest.approx(np.mean(frames), abs=1.5)
             assert lengths[unit][1] >= 30

@@ -58,7 +58,10 @@ def test_a_plain_pack_becomes_a_checkpoint(packs: Path, tmp_path: Path, capsys: 
     ids = torch.tensor([lm.text_ids("We see.")])
     model.set_adapter("speech")
     torch.testing.assert_close(
-        model(input_ids=ids).logits[..., 258:], lm.rows.logits(lm.hidden(lm.embed_text(ids))), rtol=1e-4, atol=1e-4
+        model(input_ids=ids).logits[..., 258:],
+        lm.speech_embedding.logits(lm.hidden(lm.embed_text(ids))),
+        rtol=1e-4,
+        atol=1e-4,
     )
     # Once more to the same place: it is an export, which may be written anew.
     main(["--format", "hf", *pack])

@@ -122,8 +122,8 @@ def test_too_little_speech_is_told(source: Path, tmp_path: Path) -> None:
     work = speech(tmp_path)
     with pytest.raises(VoicegraftError, match=r"each of 600 clusters, got 2\d\d"):
         fit_units(config(work, source, vocab_size=600, corpora=("bob",)))
-    held = [replace(clip.utterance, split="val") for clip in PreparedSpeech(work, ["eve"]).clips]
-    write_manifest(work / "speech" / "eve", held)
+    held_back = [replace(clip.utterance, split="val") for clip in PreparedSpeech(work, ["eve"]).clips]
+    write_manifest(work / "speech" / "eve", held_back)
     with pytest.raises(VoicegraftError, match="split train"):
         fit_units(config(work, source, corpora=("eve",)))
 

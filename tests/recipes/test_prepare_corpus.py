@@ -16,7 +16,7 @@ from tests import layouts
 from tests.layouts import RATE, SPOKEN, Spoken
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import ingest
-from voicegraft.data.checks import REASONS, Examined, Limits, num_letters
+from voicegraft.data.checks import REASONS, Examined, Limits
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import PreparedSpeech, shard_folders
 from voicegraft.data.shards import RaggedArray
@@ -158,11 +158,6 @@ def test_a_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "c" / "11" / "11-1-0001.txt").write_bytes("Caf\xe9 au lait.".encode("latin-1"))
     prepare(config_of(tmp_path / "c", tmp_path / "work"))
     assert json.loads((tmp_path / "work" / "quarantine.jsonl").read_text())["reason"] == "bad_text"
-
-
-@pytest.mark.parametrize(("text", "letters"), [("Ab c!", 3), ("in 1984", 18), ("Straße", 6), ("猫が", 2), ("—", 0)])
-def test_letters_of_any_script_count_and_digits_as_four(text: str, letters: int) -> None:
-    assert num_letters(text) == letters
 
 
 def killed(run: Callable[[], None]) -> None:

@@ -172,12 +172,12 @@ def test_no_pronunciation_is_validated_that_is_trained_on(work: Path) -> None:
     clips = [clip.utterance for clip in speech.clips]
     texts = [f"The {word} number {n} sees my house." for n in range(100) for word in ("owl", "dog")]
     sentences = [*texts, *(u.text for u in clips), *(text.upper() for text in texts)]
-    train, held = (sentences_of(split, sentences, speech) for split in ("train", "val"))
-    assert sorted([*train, *held]) == sorted(sentences)
-    keys, trained = {text_key(text) for text in held}, {text_key(text) for text in train}
+    train, held_back = (sentences_of(split, sentences, speech) for split in ("train", "val"))
+    assert sorted([*train, *held_back]) == sorted(sentences)
+    keys, trained = {text_key(text) for text in held_back}, {text_key(text) for text in train}
     assert len(keys) >= 20 and not keys & trained
     assert all((text_key(u.text) in trained) == (u.split == "train") for u in clips)
-    assert sentences_of("val", sentences[::-1], speech) == held[::-1]
+    assert sentences_of("val", sentences[::-1], speech) == held_back[::-1]
     assert not sentences_of("val", [], speech)
 
 

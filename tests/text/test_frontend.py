@@ -9,6 +9,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.text.english.normalize import Normalizer
 from voicegraft.text.english.sentences import split_sentences
 from voicegraft.text.frontend import Frontend, need_spelling, open_frontend, spoken_text
+from voicegraft.text.spoken_form import WIDE, num_letters
 
 ALPHABET = 'аб В.。！ !?…\n,，"”」5'
 
@@ -103,3 +104,11 @@ def test_unknown_front_ends_and_what_they_cannot_do_are_refused() -> None:
         need_spelling("verbatim", "guided")
     need_spelling("verbatim", "plain")
     need_spelling("english", "guided")
+
+
+@pytest.mark.parametrize(
+    ("text", "letters", "with_wide"),
+    [("Ab c!", 3, 3), ("in 1984", 18, 18), ("Straße", 6, 6), ("猫が", 2, 6), ("한국 5", 6, 10), ("—。", 0, 0)],
+)
+def test_letters_of_any_script_count_and_digits_as_four(text: str, letters: int, with_wide: int) -> None:
+    assert (num_letters(text), num_letters(text, WIDE)) == (letters, with_wide)

@@ -17,9 +17,9 @@ def clips(num_clips: int, seed: int, length: int = 60) -> list[np.ndarray]:
 
 def classify(train, test, num_classes=6, config=QUICK) -> tuple[torch.Tensor, torch.Tensor]:
     known = probes.join_frames(train, config.context)
-    held = probes.join_frames(test, config.context)
+    joined = probes.join_frames(test, config.context)
     probe = probes.train_probe(known, VOCAB, num_classes, config)
-    return probes.predict(probe, held, config.context), held.targets
+    return probes.predict(probe, joined, config.context), joined.targets
 
 
 def test_codes_that_are_the_classes_tell_them_and_unrelated_codes_do_not() -> None:

@@ -82,8 +82,8 @@ class VoiceJudge:
         return np.asarray([1.0, float(np.abs(samples).mean())], np.float32)
 
 
-class Listener:
-    """Hears the text of a clip whose samples it knows, and nothing else."""
+class FakeRecognizer:
+    """Recognises the text of a clip whose samples it knows, and nothing else."""
 
     def __init__(self, known: list[np.ndarray]):
         self.known, self.num_calls = known, 0
@@ -107,16 +107,16 @@ def config(work: Path, out: Path) -> EvaluateTokenizerConfig:
     )
 
 
-def test_the_report_finds_what_was_planted_and_is_not_measured_twice(work: Path, tmp_path: Path) -> None:
+def test_the_report_finds_what_was_injected_and_is_not_measured_twice(work: Path, tmp_path: Path) -> None:
     pcm = [(speech("ann", n)[1] * 32767).astype(np.int16) / np.float32(32768) for n in range(9, 12)]
-    listener = Listener(pcm)
+    recognizer = FakeRecognizer(pcm)
     settings = config(work, tmp_path / "out")
-    report = evaluate_tokenizer(settings, listener, VoiceJudge())
+    report = evaluate_tokenizer(settings, recognizer, VoiceJudge())
     assert report is not None
     rows = {row["name"]: row for row in report["rows"]}
     assert list(rows) == ["k-means", "semantic", "codec", "log-mel, not quantised", "recordings"]
 
-    kmeans, plain = rows["k-means"], rows["log-mel, not quantised"]
+    kmeans, reference = rows["k-means"], rows["log-mel, not quantised"]
     assert kmeans["frame_rate"] == 50
     assert kmeans["bits_per_sec"] == pytest.approx(50 * np.log2(24))
     assert 0 < kmeans["use"]["all"]["bits_per_sec"] <= kmeans["bits_per_sec"]
@@ -124,30 +124,30 @@ def test_the_report_finds_what_was_planted_and_is_not_measured_twice(work: Path,
     # The tones are the phones: units that follow the spectrum tell them, and the pitch that goes with them.
     assert kmeans["phone_accuracy"]["human"] > 0.8
     assert kmeans["pitch_correlation"]["synthetic"] > 0.8
-    assert plain["speaker_by_clip"]["all"] == {"recall": 1.0, "chance": 0.25}
-    assert plain["speaker_by_clip"]["human"]["chance"] == 0.5
-    assert not plain["heard"] and "use" not in plain
-    heard = {(name, voice): told for name, row in rows.items() for voice, told in row["heard"].items()}
-    assert heard["recordings", "same voice"]["wer"]["value"] == 0.0
-    assert heard["k-means", "same voice"]["wer"]["value"] == heard["codec", "same voice"]["cer"]["value"] == 1.0
-    assert set(heard["semantic", "other voice"]["heard"]) == {"ann-9", "ann-10", "ann-11"}
-    assert set(heard["semantic", "other voice"]["similarity"]) == {"ann", "bob"}
-    assert heard["recordings", "same voice"]["similarity"]["ann"] == pytest.approx(1.0, abs=1e-4)
-    assert ("codec", "other voice") not in heard  # the codec keeps the voice it hears
+    assert reference["speaker_by_clip"]["all"] == {"recall": 1.0, "chance": 0.25}
+    assert reference["speaker_by_clip"]["human"]["chance"] == 0.5
+    assert not reference["heard"] and "use" not in reference
+    scores = {(name, voice): told for name, row in rows.items() for voice, told in row["heard"].items()}
+    assert scores["recordings", "same voice"]["wer"]["value"] == 0.0
+    assert scores["k-means", "same voice"]["wer"]["value"] == scores["codec", "same voice"]["cer"]["value"] == 1.0
+    assert set(scores["semantic", "other voice"]["heard"]) == {"ann-9", "ann-10", "ann-11"}
+    assert set(scores["semantic", "other voice"]["similarity"]) == {"ann", "bob"}
+    assert scores["recordings", "same voice"]["similarity"]["ann"] == pytest.approx(1.0, abs=1e-4)
+    assert ("codec", "other voice") not in scores  # the codec keeps the voice it hears
     table = (tmp_path / "out" / "report.md").read_text().splitlines()
     assert len({line.count("|") for line in table}) == 1
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
 
-    num_calls = listener.num_calls
-    assert evaluate_tokenizer(settings, listener, VoiceJudge()) == report
-    assert listener.num_calls == num_calls
+    num_calls = recognizer.num_calls
+    assert evaluate_tokenizer(settings, recognizer, VoiceJudge()) == report
+    assert recognizer.num_calls == num_calls
     with pytest.raises(VoicegraftError, match="other settings"):
-        evaluate_tokenizer(replace(settings, clips_per_speaker=5), listener, VoiceJudge())
+        evaluate_tokenizer(replace(settings, clips_per_speaker=5), recognizer, VoiceJudge())
 
 
 def test_a_speaker_without_held_back_clips_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match=r"'eve'.*ann, bob"):
-        evaluate_tokenizer(replace(config(work, tmp_path), voice="eve"), Listener([]), VoiceJudge())
+        evaluate_tokenizer(replace(config(work, tmp_path), voice="eve"), FakeRecognizer([]), VoiceJudge())
 
 
 def fitted(seed: int = 0) -> tuple[KMeansTokenizer, torch.Tensor]:

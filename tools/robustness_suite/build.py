@@ -27,8 +27,8 @@ def build() -> list[SuiteItem]:
     for kind, (count, templates) in KINDS.items():
         made[kind] = _different(kind, count, templates)
     draw = random.Random("paragraph")
-    plain = [*made["statement"], *made["question"], *made["abbreviation"]]
-    made["paragraph"] = [" ".join(_pick(draw, plain) for _ in range(3 + n % 3)) for n in range(_NUM_PARAGRAPHS)]
+    sentences = [*made["statement"], *made["question"], *made["abbreviation"]]
+    made["paragraph"] = [" ".join(_pick(draw, sentences) for _ in range(3 + n % 3)) for n in range(_NUM_PARAGRAPHS)]
     made["unpunctuated"] = [_unpunctuated(number, made["statement"]) for number in range(_NUM_UNPUNCTUATED)]
     made["endless"] = _endless()
     return [

@@ -159,7 +159,7 @@ def code_use(streams: Iterable[np.ndarray], vocab_size: int) -> CodeUse:
 def clip_vector(stream: np.ndarray, vocab_size: int) -> np.ndarray:
     """One vector for a clip: roots of its code frequencies ``[K * V]``, or the mean of its features ``[D]``.
 
-    Roots, because the plain frequencies of rare codes are drowned by those of silence.
+    Roots, because raw frequencies of rare codes are drowned by those of silence.
     """
     if np.issubdtype(stream.dtype, np.floating):
         return stream.mean(0).astype(np.float32)

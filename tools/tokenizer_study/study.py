@@ -28,10 +28,10 @@ from tools.tokenizer_study.probes import ProbeConfig
 from tools.tokenizer_study.token_measures import (
     Candidate,
     DecoderConfig,
-    Listeners,
+    Judges,
     Material,
-    hear,
     measure_stream,
+    score_speech,
     train_decoder,
 )
 from voicegraft.acoustic.vocoder import Vocoder
@@ -80,7 +80,7 @@ def evaluate_tokenizer(
     """
     work, out = Path(config.work), Path(config.out)
     material = Material(work, config.clips_per_speaker, config.seed)
-    clips = {voice: material.held_by(voice) for voice in (config.voice, config.other_voice)}
+    clips = {voice: material.held_back_of(voice) for voice in (config.voice, config.other_voice)}
     codec, semantic = Codec.load(work / "codec"), open_semantic(work / "semantic")
     settings = {**to_dict(config), "out": "", "codec": codec.spec.fingerprint}
     kept = Ledger(out / "measures.jsonl", settings)
@@ -118,8 +118,8 @@ def evaluate_tokenizer(
     sound = fingerprint(vocoder.state_dict())
     speaker_judge = speaker_judge or ResemblyzerJudge()
     rate = codec.spec.sample_rate
-    held = {v: [SpokenClip(material.speech.samples(c), rate) for c in some] for v, some in clips.items()}
-    listeners = Listeners(recognizer or PocketSphinxRecognizer(), speaker_judge, mean_voices(held, speaker_judge))
+    spoken_clips = {v: [SpokenClip(material.speech.samples(c), rate) for c in some] for v, some in clips.items()}
+    judges = Judges(recognizer or PocketSphinxRecognizer(), speaker_judge, mean_voices(spoken_clips, speaker_judge))
 
     def spoken(codes: Tensor) -> np.ndarray:
         samples, _ = vocoder(codes)
@@ -134,11 +134,11 @@ def evaluate_tokenizer(
     }
     makers["codec", config.voice] = lambda clip: spoken(codec_codes(clip))
     makers["recordings", config.voice] = material.speech.samples
-    heard: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for (name, voice), make in makers.items():
         key = f"{name}/{prints.get(name, '')}/{sound if name in prints else ''}/as {voice}"
-        listen = partial(hear, make, clips[config.voice], rate, listeners)
-        heard.setdefault(name, {})["same voice" if voice == config.voice else "other voice"] = kept.get(key, listen)
+        listen = partial(score_speech, make, clips[config.voice], rate, judges)
+        scores.setdefault(name, {})["same voice" if voice == config.voice else "other voice"] = kept.get(key, listen)
     names = [*(c.name for c in (*units, *references)), "recordings"]
     report = {
         "about": {
@@ -148,11 +148,11 @@ def evaluate_tokenizer(
                 "train": len(material.train),
                 "balanced": len(material.balanced),
                 "spoken again": len(clips[config.voice]),
-                **{f"held back, {name}": len(some) for name, some in material.held.items()},
+                **{f"held back, {name}": len(some) for name, some in material.held_back.items()},
             },
         },
         "environment": environment(),
-        "rows": [{"name": name, **told.get(name, {}), "heard": heard.get(name, {})} for name in names],
+        "rows": [{"name": name, **told.get(name, {}), "heard": scores.get(name, {})} for name in names],
     }
     table = to_markdown(report)
     write_text(out / "report.json", json.dumps(report, indent=1))

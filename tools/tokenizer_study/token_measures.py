@@ -51,14 +51,14 @@ class Material:
         self.human = self.speech.select("train", synthetic=False)
         self.train = self.human + [c for c in self.balanced if c.utterance.synthetic]
         kinds = {"human": False, "synthetic": True}
-        held = {name: self.speech.select("val", synthetic) for name, synthetic in kinds.items()}
-        self.held = {name: clips for name, clips in held.items() if clips}
+        held_back = {name: self.speech.select("val", synthetic) for name, synthetic in kinds.items()}
+        self.held_back = {name: clips for name, clips in held_back.items() if clips}
 
-    def held_by(self, speaker: str) -> list[Clip]:
+    def held_back_of(self, speaker: str) -> list[Clip]:
         """Held-back recordings of a speaker. Raises VoicegraftError if there are none."""
-        clips = [c for c in self.held.get("human", []) if c.utterance.speaker == speaker]
+        clips = [c for c in self.held_back.get("human", []) if c.utterance.speaker == speaker]
         if not clips:
-            voices = sorted({c.utterance.speaker for c in self.held.get("human", [])})
+            voices = sorted({c.utterance.speaker for c in self.held_back.get("human", [])})
             raise VoicegraftError(f"no recording of {speaker!r} is held back, only of {', '.join(voices) or 'nobody'}")
         return clips
 
@@ -76,7 +76,7 @@ def measure_stream(
     """Rates and use of codes, and what linear probes read: phone, pitch, the speaker by frame and by clip."""
     spec, speech, context = candidate.spec, material.speech, config.context
     vocab_size = spec.vocab_size if spec else 0
-    groups = {**material.held, "all": [c for held in material.held.values() for c in held]}
+    groups = {**material.held_back, "all": [c for clips in material.held_back.values() for c in clips]}
     small = np.int16 if spec else np.float16
     clips = [*material.train, *groups["all"]]
     bar = tqdm(clips, desc=f"{candidate.name}: streams", unit="clip", mininterval=5)
@@ -101,20 +101,20 @@ def measure_stream(
         train = probes.join_frames(((of(c), targets(c)) for c in clips), context)
         probe = probes.train_probe(train, vocab_size, num_classes, config)
         told = {}
-        for name, held in groups.items():
-            test = probes.join_frames(((of(c), targets(c)) for c in held), context)
+        for name, group in groups.items():
+            test = probes.join_frames(((of(c), targets(c)) for c in group), context)
             told[name] = probes.predict(probe, test, context), test.targets
         return told
 
     def vectors(clips: Sequence[Clip]) -> np.ndarray:
         return np.stack([probes.clip_vector(of(c), vocab_size) for c in clips])
 
-    def clip_recall(held: Sequence[Clip]) -> dict[str, float]:
+    def clip_recall(clips: Sequence[Clip]) -> dict[str, float]:
         """How well the clips tell their speaker, among the speakers of all of them."""
-        known = {material.speaker(c) for c in held}
+        known = {material.speaker(c) for c in clips}
         train = [c for c in material.balanced if material.speaker(c) in known]
-        guessed = probes.clip_classes(vectors(train), [material.speaker(c) for c in train], vectors(held))
-        truth = torch.tensor([material.speaker(c) for c in held])
+        guessed = probes.clip_classes(vectors(train), [material.speaker(c) for c in train], vectors(clips))
+        truth = torch.tensor([material.speaker(c) for c in clips])
         return {"recall": probes.mean_recall(torch.from_numpy(guessed), truth), "chance": 1 / len(known)}
 
     measures: dict[str, Any] = {}
@@ -198,15 +198,15 @@ def train_decoder(
         return torch.stack(codes), torch.from_numpy(np.stack(samples)), torch.tensor(speakers)
 
     def losses(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
+        models: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        made, real = players["decoder"](batch[0], batch[2]), codec.log_mel(batch[1])
+        made, real = models["decoder"](batch[0], batch[2]), codec.log_mel(batch[1])
         return {"decoder": (made - real).abs()[..., edge:-edge].mean()}, {}
 
     @torch.no_grad()
     def validate(_: int) -> dict[str, float]:
         errors = []
-        for clip in material.held["human"]:
+        for clip in material.held_back["human"]:
             made = model(candidate.codes(clip), torch.tensor([material.speaker(clip)]))
             real = codec.log_mel(torch.from_numpy(material.speech.samples(clip))[None])
             errors.append(float((made - real[..., : made.shape[-1]]).abs().mean()))
@@ -217,30 +217,30 @@ def train_decoder(
 
 
 @dataclass(frozen=True)
-class Listeners:
-    """Who judges the sound, and the mean embedding [D] of every voice that a clip is compared with."""
+class Judges:
+    """What judges the sound, and the mean embedding [D] of every voice that a clip is compared with."""
 
     recognizer: Recognizer
     speaker: SpeakerJudge
     voices: Mapping[str, np.ndarray]
 
 
-def hear(
-    make: Callable[[Clip], np.ndarray], clips: Sequence[Clip], sample_rate: int, listeners: Listeners
+def score_speech(
+    make: Callable[[Clip], np.ndarray], clips: Sequence[Clip], sample_rate: int, judges: Judges
 ) -> dict[str, Any]:
-    """Word and character error rates of the clips as ``make`` speaks them, what was heard, and whose voice it is like."""
-    heard, words, chars, alike = {}, [], [], []
+    """Word and character error rates of the clips as ``make`` speaks them, what was recognised, and whose voice it is like."""
+    recognised, words, chars, alike = {}, [], [], []
     for clip in tqdm(clips, desc="listening", unit="clip", mininterval=5):
         samples, text = make(clip), clip.utterance.text
-        heard[clip.utterance.id] = listeners.recognizer.transcribe(samples, sample_rate)
-        words.append(metrics.word_edits(text, heard[clip.utterance.id]))
-        chars.append(metrics.char_edits(text, heard[clip.utterance.id]))
-        voice = listeners.speaker.embed(samples, sample_rate)
+        recognised[clip.utterance.id] = judges.recognizer.transcribe(samples, sample_rate)
+        words.append(metrics.word_edits(text, recognised[clip.utterance.id]))
+        chars.append(metrics.char_edits(text, recognised[clip.utterance.id]))
+        voice = judges.speaker.embed(samples, sample_rate)
         if voice is not None:
-            alike.append([metrics.cosine(voice, mean) for mean in listeners.voices.values()])
+            alike.append([metrics.cosine(voice, mean) for mean in judges.voices.values()])
     return {
         "wer": asdict(metrics.bootstrap_ratio([e.errors for e in words], [e.length for e in words])),
         "cer": asdict(metrics.bootstrap_ratio([e.errors for e in chars], [e.length for e in chars])),
-        "similarity": dict(zip(listeners.voices, np.mean(alike, 0).tolist(), strict=True)) if alike else {},
-        "heard": heard,
+        "similarity": dict(zip(judges.voices, np.mean(alike, 0).tolist(), strict=True)) if alike else {},
+        "heard": recognised,
     }

@@ -1,4 +1,4 @@
-"""Conversations in the form that a backbone was trained on: its chat template, or plain turns where it has none."""
+"""Conversations in the form that a backbone was trained on: its chat template, or bare turns where it has none."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def begin_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def filler_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A token for places of a batch that nothing reads; many a tokenizer names none."""
+    """A token for positions of a batch that nothing reads; many a tokenizer names none."""
     return _first(tokenizer.pad_token_id, tokenizer.eos_token_id)
 
 

@@ -14,6 +14,7 @@ from voicegraft.audio.io import open_audio, read_frames, to_mono
 from voicegraft.audio.level import active_rms, levelled_pcm, loud_frames, trim_silence
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.sources.record import Record
+from voicegraft.text.spoken_form import num_letters
 
 REASONS = {
     "duplicate_id": "an earlier recording has the same id",
@@ -81,11 +82,6 @@ def clean_text(text: str | None) -> str:
 def well_formed(text: str) -> str:
     """Text that can be written as UTF-8: half characters, of file names or of JSON's escapes, become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def num_letters(text: str) -> int:
-    """Letters of any script; a digit counts as four, the mean length of zero, one ... nine."""
-    return sum(char.isalpha() + 4 * char.isdigit() for char in text)
 
 
 def examine(record: Record, audio: Path | bytes, duplicate: bool, sample_rate: int, limits: Limits) -> Examined:

@@ -14,7 +14,7 @@ class Window:
 
     @property
     def width(self) -> int:
-        """Places: the item and its neighbours."""
+        """Positions: the item and its neighbours."""
         return self.before + 1 + self.after
 
     @property

@@ -81,7 +81,7 @@ def pack_card(
         options=to_dict(header.options),
         scores=scores,
         measures=measured,
-        plain=_plain,
+        worded=_worded,
     )
     return str(card)
 
@@ -130,13 +130,13 @@ def _result(row: Mapping[str, Any], measure: str, title: str) -> EvalResult:
     )
 
 
-def _plain(value: object) -> str:
+def _worded(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(_worded, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_worded(v)}" for k, v in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -1,8 +1,8 @@
 """A backbone whose own embedding and output layer hold the speech vocabulary too, behind the text's.
 
-This is the form of programs that know nothing of speech rows: speech token ``i`` is token ``first_id + i`` of an ordinary
+This is the form of programs that know no speech embedding: speech token ``i`` is token ``first_id + i`` of an ordinary
 language model. No text id moves. What a family does to its embeddings and logits on the way is measured on the model itself
-and not looked up by its name, so the rows that are appended give the same inputs and logits as ``SpeechRows``.
+and not looked up by its name, so the rows that are appended give the same inputs and logits as ``SpeechEmbedding``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.fusion.speech_embedding import RowsConfig
+from voicegraft.fusion.speech_embedding import SpeechEmbeddingConfig
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, MASK, SPEECH_BOS, SpeechVocabulary
 
@@ -43,7 +43,7 @@ def token_names(vocabulary: SpeechVocabulary) -> list[str]:
     ]
 
 
-def fits_ids(config: RowsConfig) -> bool:
+def fits_ids(config: SpeechEmbeddingConfig) -> bool:
     """Whether every position is one row of an embedding table, so that ids alone say everything."""
     return config.layout == "plain" and config.frames_per_step == 1
 
@@ -57,12 +57,12 @@ def grow(lm: SpeechLM) -> Grown:
         VoicegraftError: the expert acts from the voice's marker on, which no adapter of a stock program does; or the backbone
             makes its logits in a way that output rows cannot follow.
     """
-    if lm.rows.config.activated:
+    if lm.speech_embedding.config.activated:
         raise VoicegraftError(
             "this speech expert acts from the voice's marker on (activated), but other programs apply an adapter to the "
             "whole sequence: train one with activated=false to export it"
         )
-    backbone, rows = lm.backbone, lm.rows
+    backbone, rows = lm.backbone, lm.speech_embedding
     embedding, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
     if not isinstance(embedding, nn.Embedding) or not isinstance(head, nn.Linear):
         raise VoicegraftError(

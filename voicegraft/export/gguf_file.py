@@ -51,7 +51,7 @@ def export_gguf(lm: SpeechLM, out: Path, dtype: GgufType = "f16", name: str = "s
     """
     if gguf is None:
         raise VoicegraftError("GGUF needs the package gguf: pip install 'voicegraft[gguf]'")
-    config = lm.rows.config
+    config = lm.speech_embedding.config
     if not fits_ids(config):
         what = "a guided layout" if config.layout == "guided" else f"{config.frames_per_step} frames per step"
         raise VoicegraftError(

@@ -24,7 +24,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.export.extended_vocabulary import Grown, fits_ids, grow
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, SPEECH, Expert
-from voicegraft.fusion.speech_embedding import RowsConfig
+from voicegraft.fusion.speech_embedding import SpeechEmbeddingConfig
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
@@ -57,7 +57,7 @@ def export_hf(
             _copy_adapter(folder, draft / name, out.name)
         grown = grow(lm)
         backbone = lm.backbone
-        ids = speech_ids(lm.rows.config, grown)
+        ids = speech_ids(lm.speech_embedding.config, grown)
         assert backbone.generation_config is not None
         # Speech tokens are no text: the softmax of text shall not see them.
         backbone.generation_config.suppress_tokens = list(range(grown.first_id, backbone.config.vocab_size))
@@ -65,7 +65,7 @@ def export_hf(
         lm.tokenizer.save_pretrained(draft)
         _speech_generation(ids, lm, temperature, top_p).save_pretrained(draft / SPEECH)
         write_text(draft / SPEECH_JSON, json.dumps(ids, indent=2, ensure_ascii=False))
-        rest = {n: t for n, t in lm.rows.state_dict().items() if n not in ("token.weight", "head.weight")}
+        rest = {n: t for n, t in lm.speech_embedding.state_dict().items() if n not in ("token.weight", "head.weight")}
         if rest:
             save_file(rest, draft / SPEECH_INPUTS)
         write_text(draft / "README.md", card)
@@ -74,7 +74,7 @@ def export_hf(
     return grown
 
 
-def speech_ids(config: RowsConfig, grown: Grown) -> dict[str, Any]:
+def speech_ids(config: SpeechEmbeddingConfig, grown: Grown) -> dict[str, Any]:
     """``speech.json``: which ids of the grown vocabulary are what."""
     vocabulary, first = config.vocabulary, grown.first_id
     return {

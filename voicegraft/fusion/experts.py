@@ -1,4 +1,4 @@
-"""Experts: LoRA adapters as PEFT trains and saves them, read as plain matrices.
+"""Experts: LoRA adapters as PEFT trains and saves them, read as matrices.
 
 Only what a sum of ``scale * B A x`` can hold is taken; anything else that PEFT can do (DoRA, biases, new embeddings) is
 refused rather than dropped. Beside PEFT's two files an expert trained here has ``expert.json``, which says what it belongs to.
@@ -154,7 +154,7 @@ class Expert(Loadable):
                 f"cannot read the PEFT adapter in {folder}: {one_line(error)}; get it anew"
             ) from error
         if not isinstance(config, LoraConfig):
-            raise VoicegraftError(f"the adapter in {folder} is a {type(config).__name__}: experts are plain LoRA")
+            raise VoicegraftError(f"the adapter in {folder} is a {type(config).__name__}: experts are ordinary LoRA")
         odd = [
             name
             for name, used in {
@@ -167,7 +167,7 @@ class Expert(Loadable):
             if used
         ]
         if odd:
-            raise VoicegraftError(f"the adapter in {folder} has {odd[0]}: experts are plain LoRA; train it without")
+            raise VoicegraftError(f"the adapter in {folder} has {odd[0]}: experts are ordinary LoRA; train it without")
         scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
         layers = {}
         for name, down in tensors.items():

@@ -25,7 +25,7 @@ from voicegraft.fusion.experts import (
     attach_lora,
     save_lora,
 )
-from voicegraft.fusion.speech_embedding import Layout, RowsConfig, SpeechRows
+from voicegraft.fusion.speech_embedding import Layout, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 
@@ -57,7 +57,7 @@ def answer_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, 
 
 
 class SpeechExpertTraining(nn.Module):
-    """A frozen backbone with a fresh LoRA and speech rows that learn to speak."""
+    """A frozen backbone with a fresh LoRA and speech embedding that learn to speak."""
 
     def __init__(
         self,
@@ -76,18 +76,18 @@ class SpeechExpertTraining(nn.Module):
             semantic: fingerprint of the semantic tokenizer.
             code_rows: rows of its codes to begin with (``SemanticEncoder.rows``).
             activated: the LoRA acts from the first speech token on, not on the text before it; this, ``layout`` and
-                ``frames_per_step`` are explained in ``RowsConfig``.
+                ``frames_per_step`` are explained in ``SpeechEmbeddingConfig``.
         """
         super().__init__()
         self.tokenizer = tokenizer
         self.belongs = Belongs.to(backbone, tokenizer)
         embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
         width = embedding.shape[1]
-        config = RowsConfig(
+        config = SpeechEmbeddingConfig(
             vocabulary, width, 2 * width, self.belongs.backbone, semantic, activated, layout, frames_per_step
         )
-        self.rows = SpeechRows(config)
-        self.rows.initialise(float(embedding.detach().float().std()), code_rows)
+        self.speech_embedding = SpeechEmbedding(config)
+        self.speech_embedding.initialise(float(embedding.detach().float().std()), code_rows)
         self.peft_model = attach_lora(backbone, lora, SPEECH)
         # [B, L, 1] where the LoRA acts. It stays after the forward: gradient checkpointing runs the layers again.
         self._acts: Tensor | None = None
@@ -98,7 +98,7 @@ class SpeechExpertTraining(nn.Module):
 
     @property
     def vocabulary(self) -> SpeechVocabulary:
-        return self.rows.config.vocabulary
+        return self.speech_embedding.config.vocabulary
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -111,20 +111,20 @@ class SpeechExpertTraining(nn.Module):
             self._acts = None
             return answer_loss(self.peft_model, batch)
         text = self.backbone.get_input_embeddings()(batch["text"].clamp(min=0))
-        embeddings = self.rows.inputs(batch, text)
+        embeddings = self.speech_embedding.inputs(batch, text)
         self._acts = (batch["token"] >= 0).cumsum(1)[..., None] > 0
         hidden = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        return self.rows.loss(hidden, batch)
+        return self.speech_embedding.loss(hidden, batch)
 
     def _masked(self, module: nn.Module, inputs: Any, added: Tensor) -> Tensor:
         return added if self._acts is None else added * self._acts
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        """Writes PEFT's adapter folder ``folder/speech`` and the rows ``folder/rows``."""
+        """Writes PEFT's adapter folder ``folder/speech`` and the speech embedding ``folder/rows``."""
         save_lora(self.peft_model, SPEECH, folder, self.belongs)
-        save_artifact(
-            folder / "rows", "speech-rows", self.rows.config, self.rows.state_dict(), provenance, torch.float16
-        )
+        embedding = self.speech_embedding
+        tensors = embedding.state_dict()
+        save_artifact(folder / "rows", "speech-rows", embedding.config, tensors, provenance, torch.float16)
 
     def take(self, folder: Path) -> None:
         """Copies the weights of a saved expert of the same shape, to go on training from them.
@@ -132,23 +132,24 @@ class SpeechExpertTraining(nn.Module):
         Raises:
             VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
         """
-        saved = load_artifact(folder / "rows", "speech-rows", RowsConfig)
-        own, other = (replace(c, frames_per_step=1, activated=False) for c in (self.rows.config, saved.config))
-        if own != other:
+        saved = load_artifact(folder / "rows", "speech-rows", SpeechEmbeddingConfig)
+        embedding = self.speech_embedding
+        config, other = (replace(c, frames_per_step=1, activated=False) for c in (embedding.config, saved.config))
+        if config != other:
             raise VoicegraftError(
                 f"the expert in {folder} has another vocabulary, layout, semantic tokenizer or backbone than this run: train "
                 "from the start, or with the parts it was trained with"
             )
         # An expert of one frame per step is a fine beginning for one of more: what says the others is new.
-        new = {n for n in self.rows.state_dict() if n.startswith(("slots.", "follow."))}
-        if saved.config.frames_per_step == self.rows.config.frames_per_step:
+        new = {n for n in embedding.state_dict() if n.startswith(("slots.", "follow."))}
+        if saved.config.frames_per_step == embedding.config.frames_per_step:
             new = set()
         elif saved.config.frames_per_step > 1:
             raise VoicegraftError(
                 f"the expert in {folder} says {saved.config.frames_per_step} frames per step, this run "
-                f"{self.rows.config.frames_per_step}: only an expert of one frame per step can be taken over"
+                f"{embedding.config.frames_per_step}: only an expert of one frame per step can be taken over"
             )
-        self.rows.load_state_dict({**self.rows.state_dict(), **saved.tensors} if new else saved.tensors)
+        embedding.load_state_dict({**embedding.state_dict(), **saved.tensors} if new else saved.tensors)
         adapter = load_file(folder / SPEECH / ADAPTER_WEIGHTS)
         state = adapter_state(self.peft_model, SPEECH)
         if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in adapter.items()}:

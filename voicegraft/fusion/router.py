@@ -147,20 +147,20 @@ class RouterState:
         self.logits: list[Tensor] = []  # of every decision, [B, E], [B, num_layers, E] or [B, T, E]
         self._prompt = prompt
         self._most: dict[int, Tensor] = {}  # reader -> [B, 1, hidden] so far
-        self._held: Gates | list[Gates] = None  # the decision that later layers or positions follow
+        self._decided: Gates | list[Gates] = None  # the decision that later layers or positions follow
 
     def at(self, layer: int, hidden: Tensor) -> Gates:
         """Gates of a layer whose input is ``hidden`` ``[B, T, D]``: ``[B, 1, E]``, ``[B, T, E]``, or one expert's number."""
         settings = self.router.config.settings
         if settings.granularity == "segment":
-            if self._held is None:
-                self._held = self._decide_segment(hidden)
-            return self._held[layer] if isinstance(self._held, list) else self._held
+            if self._decided is None:
+                self._decided = self._decide_segment(hidden)
+            return self._decided[layer] if isinstance(self._decided, list) else self._decided
         if settings.per_layer:
             return self._decide_tokens(layer, hidden)
         if layer == 0:
-            self._held = self._decide_tokens(0, hidden)
-        return self._held  # type: ignore[return-value]
+            self._decided = self._decide_tokens(0, hidden)
+        return self._decided  # type: ignore[return-value]
 
     def _decide_segment(self, hidden: Tensor) -> Gates | list[Gates]:
         logits = self.router.decide(hidden, self._prompt)

@@ -1,4 +1,4 @@
-"""The speech vocabulary's own rows: embeddings and output layer, beside the backbone's, which never change.
+"""The speech embedding and the speech LM head: the speech vocabulary's own tables, beside the backbone's, which never change.
 
 A position may hold a group of tokens and predict the next group. The tokens of a group are drawn one after the other: a light
 head turns the hidden state and a drawn token into the hidden state of the token after it, without another pass of the backbone
@@ -24,12 +24,12 @@ Layout = Literal["guided", "plain"]
 
 
 @dataclass(frozen=True)
-class RowsConfig:
-    """What the speech rows belong to; checked when an expert is put on a backbone."""
+class SpeechEmbeddingConfig:
+    """What a speech embedding belongs to; checked when an expert is put on a backbone."""
 
     vocabulary: SpeechVocabulary
     width: int  # D of the backbone
-    place_width: int  # hidden units of what works out a position's place
+    place_width: int  # hidden units of the position features
     backbone: str  # fingerprint of the backbone's weights
     semantic: str  # fingerprint of the semantic tokenizer
     # Where the LoRA acts: False on the whole sequence, whose text is then computed anew for speaking; True from the first
@@ -47,10 +47,10 @@ class RowsConfig:
             raise ValueError("run lengths (num_runs) go with the plain layout: guided units end by themselves")
 
 
-class SpeechRows(nn.Module):
-    """Embedding and output rows of the speech vocabulary, and of the places where its tokens stand."""
+class SpeechEmbedding(nn.Module):
+    """Embedding and LM head of the speech vocabulary, and the position features of where its tokens stand."""
 
-    def __init__(self, config: RowsConfig):
+    def __init__(self, config: SpeechEmbeddingConfig):
         super().__init__()
         self.config = config
         width = config.width
@@ -98,8 +98,7 @@ class SpeechRows(nn.Module):
                 self.head.weight[codes] = code_rows(self.config.width, std)
 
     def position_features(self, voice: Tensor, units: Tensor, elapsed: Tensor, letters: Tensor) -> Tensor:
-        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.layouts``) -> what tells a guided position its place
-        ``[..., D]``."""
+        """Ids ``[...]``, units and letters ``[..., width]`` (see ``data.layouts``) -> features ``[..., D]``."""
         rows = self.units(units).sum(-2) + self.elapsed(elapsed) + self.letters(letters).sum(-2) + self.token(voice)
         return rows + self.place(rows)
 
@@ -151,5 +150,5 @@ class SpeechRows(nn.Module):
             parts = {"speak": every[speaking].mean() if speaking.any() else every.new_zeros(())}
             if self.config.layout == "guided":
                 right = (logits.argmax(-1) == target).float()
-                parts |= {"think": every[~speaking].mean(), "think_accuracy": right[~spoken].mean()}
+                parts |= {"g2p": every[~speaking].mean(), "g2p_accuracy": right[~spoken].mean()}
         return every.mean(), parts

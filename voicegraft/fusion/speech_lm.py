@@ -1,9 +1,9 @@
-"""The fused model: a frozen text LLM, a text expert, a speech expert with its rows, and the router that chooses.
+"""The fused model: a frozen text LLM, a text expert, a speech expert with its embedding, and the router that chooses.
 
 ``text_logits`` is the untouched backbone, bit for bit, where the text expert is the identity: experts stand beside its weights
 and the text embedding and softmax were never changed. ``hidden`` runs the backbone on embeddings to speak, which are the
-backbone's own for text positions and the speech rows' for speech positions; ``SpeechRows.head`` then scores the speech
-vocabulary only. Rows are float32 whatever the backbone computes in: what enters it takes its type.
+backbone's own for text positions and the speech embedding's for speech positions; its LM head then scores the speech
+vocabulary only. Both are float32 whatever the backbone computes in: what enters it takes its type.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from voicegraft.fusion.decoders.choice import open_decoder
 from voicegraft.fusion.experts import SPEECH, TEXT, Belongs, Expert
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router
-from voicegraft.fusion.speech_embedding import RowsConfig, SpeechRows
+from voicegraft.fusion.speech_embedding import SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 _AT_ONCE = 8  # phones or frames whose position features are worked out together
-_KEPT_PLACES = 16  # whose position features are kept with a sequence
+_KEPT_TABLES = 16  # of position features, that are kept with a sequence
 
 
 @dataclass
@@ -42,12 +42,18 @@ class SpeechState:
 
     decoding: Any  # the decoder's state
     hidden: Tensor | None = None  # [1, D] that the last logits came from
-    # Of places that came last (units, letters, phones or frames // _AT_ONCE): position features [_AT_ONCE, D].
+    # Position features [_AT_ONCE, D] of the units, letters and phones or frames // _AT_ONCE that came last.
     features: dict[tuple[Sequence[int], Sequence[int], int], Tensor] = field(default_factory=dict)
 
 
 class SpeechLM(nn.Module):
-    def __init__(self, mole: MoLE, tokenizer: PreTrainedTokenizerBase, rows: SpeechRows, router: Router | None = None):
+    def __init__(
+        self,
+        mole: MoLE,
+        tokenizer: PreTrainedTokenizerBase,
+        speech_embedding: SpeechEmbedding,
+        router: Router | None = None,
+    ):
         """
         Args:
             mole: with the experts "text" and "speech"; there may be more.
@@ -57,7 +63,7 @@ class SpeechLM(nn.Module):
         self.mole = mole
         self.backbone = mole.backbone
         self.tokenizer = tokenizer
-        self.rows = rows
+        self.speech_embedding = speech_embedding
         self.router = router
         self.fixed: str | Tensor | None = None  # gates for everything, whatever router and task say; for comparisons
 
@@ -68,7 +74,7 @@ class SpeechLM(nn.Module):
 
     @property
     def vocabulary(self) -> SpeechVocabulary:
-        return self.rows.config.vocabulary
+        return self.speech_embedding.config.vocabulary
 
     def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """Text ids ``[B, T]`` -> the text expert's logits ``[B, T, V]``; of the identity: the untouched backbone's."""
@@ -107,11 +113,11 @@ class SpeechLM(nn.Module):
         Args:
             text: embeddings ``[1, T, D]`` of the sentence in its context.
             marker: embedding ``[1, 1, D]`` of the voice; from here on the speech expert acts, or, if it was trained on whole
-                sequences (``RowsConfig.activated``), from the beginning.
+                sequences (``SpeechEmbeddingConfig.activated``), from the beginning.
         """
         prompt = torch.cat([text, marker], 1)
         state = self.decoder.start(self.speaking(prompt))
-        if self.rows.config.activated and not self._routes_tokens:
+        if self.speech_embedding.config.activated and not self._routes_tokens:
             self.decoder.step([text[0]], [state], TEXT)
             prompt = marker
         self.decoder.step([prompt[0]], [state])
@@ -157,51 +163,53 @@ class SpeechLM(nn.Module):
     @torch.inference_mode()
     def follow(self, states: Sequence[SpeechState], tokens: Sequence[int]) -> list[np.ndarray]:
         """The tokens that were just drawn -> the logits of the next tokens of their groups, each ``[1, V]``."""
-        drawn = torch.tensor(tokens, device=self.rows.token.weight.device)
-        hidden = self.rows.after(torch.cat([state.hidden for state in states]), drawn)  # type: ignore[misc]
+        drawn = torch.tensor(tokens, device=self.speech_embedding.token.weight.device)
+        hidden = self.speech_embedding.after(torch.cat([state.hidden for state in states]), drawn)  # type: ignore[misc]
         for state, row in zip(states, hidden.split(1), strict=True):
             state.hidden = row
         return self._logits(hidden.split(1))
 
     def _logits(self, hidden: Sequence[Tensor]) -> list[np.ndarray]:
         """In one product, on the CPU."""
-        logits = self.rows.logits(torch.cat(list(hidden))).cpu().numpy()
+        logits = self.speech_embedding.logits(torch.cat(list(hidden))).cpu().numpy()
         return np.split(logits, np.cumsum([len(rows) for rows in hidden])[:-1])
 
     def _embedded(self, states: Sequence[SpeechState], read: Sequence[Sequence[Position]]) -> list[Tensor]:
-        """The embeddings ``[T, D]`` of each sequence's positions, as training makes them (``SpeechRows.inputs``)."""
+        """The embeddings ``[T, D]`` of each sequence's positions, as training makes them (``SpeechEmbedding.inputs``)."""
         positions = [position for each in read for position in each]
-        device, size = self.rows.token.weight.device, self.rows.config.frames_per_step
+        device, size = self.speech_embedding.token.weight.device, self.speech_embedding.config.frames_per_step
         tokens = [[*p.tokens, *[-1] * (size - len(p.tokens))] for p in positions]
         ids = torch.tensor(tokens, device=device)
         text = None
         if any(p.text >= 0 for p in positions):
             text = self.embed_text(torch.tensor([max(0, p.text) for p in positions], device=device))
-        features = self._features(states, read) if self.rows.config.layout == "guided" else None
-        embedded = self.rows.inputs({"token": ids[:, 0], "more": ids[:, 1:]}, text, features).to(self.backbone.dtype)
+        features = self._features(states, read) if self.speech_embedding.config.layout == "guided" else None
+        embedded = self.speech_embedding.inputs({"token": ids[:, 0], "more": ids[:, 1:]}, text, features).to(
+            self.backbone.dtype
+        )
         return list(embedded.split([len(each) for each in read]))
 
     def _features(self, states: Sequence[SpeechState], read: Sequence[Sequence[Position]]) -> Tensor:
-        """Position features ``[T, D]``; what will be asked for while a place lasts is worked out with what is, and kept."""
+        """Position features ``[T, D]``; what the next phones or frames will ask for is worked out with what is, and kept."""
         asked = [
             (state, p, (p.units, p.letters, p.elapsed // _AT_ONCE))
             for state, own in zip(states, read, strict=True)
             for p in own
         ]
         for state in states:
-            if len(state.features) > _KEPT_PLACES:
+            if len(state.features) > _KEPT_TABLES:
                 state.features.clear()
         new = {(id(state), key): (state, p, key) for state, p, key in asked if key not in state.features}
         if new:
-            device = self.rows.token.weight.device
-            places = [p for _, p, _ in new.values()]
+            device = self.speech_embedding.token.weight.device
+            positions = [p for _, p, _ in new.values()]
             voice, units, letters = (
-                torch.tensor([getattr(p, name) for p in places], device=device)[:, None]
+                torch.tensor([getattr(p, name) for p in positions], device=device)[:, None]
                 for name in ("voice", "units", "letters")
             )
             first = torch.tensor([key[2] * _AT_ONCE for _, _, key in new.values()], device=device)[:, None]
             elapsed = (first + torch.arange(_AT_ONCE, device=device)).clamp(max=MAX_ELAPSED)
-            tables = self.rows.position_features(voice, units, elapsed, letters)  # [places, _AT_ONCE, D]
+            tables = self.speech_embedding.position_features(voice, units, elapsed, letters)  # [N, _AT_ONCE, D]
             for (state, _, key), table in zip(new.values(), tables, strict=True):
                 state.features[key] = table
         return torch.stack([state.features[key][p.elapsed % _AT_ONCE] for state, p, key in asked])
@@ -233,18 +241,18 @@ class SpeechLM(nn.Module):
         """
         backbone, tokenizer = load_backbone(backbone_folder, settings)
         belongs = Belongs.to(backbone, tokenizer)
-        artifact = load_artifact(expert_folder / "rows", "speech-rows", RowsConfig)
+        artifact = load_artifact(expert_folder / "rows", "speech-rows", SpeechEmbeddingConfig)
         if artifact.config.backbone != belongs.backbone:
             raise VoicegraftError(
                 f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
                 f"{backbone_folder} is {belongs.backbone}: use the backbone it was trained on, or train an expert for this one"
             )
-        rows = SpeechRows(artifact.config)
-        rows.load_state_dict(artifact.tensors)
+        speech_embedding = SpeechEmbedding(artifact.config)
+        speech_embedding.load_state_dict(artifact.tensors)
         experts = {
             TEXT: None if text_expert is None else Expert.load(text_expert, belongs),
             SPEECH: Expert.load(expert_folder / SPEECH, belongs),
         }
         mole = MoLE(backbone, experts)
         router = None if router_folder is None else Router.load(router_folder, mole, belongs.backbone)
-        return SpeechLM(mole, tokenizer, rows, router).eval().requires_grad_(False)
+        return SpeechLM(mole, tokenizer, speech_embedding, router).eval().requires_grad_(False)

@@ -144,6 +144,6 @@ class GuardedTokens:
         self.num_retries += 1
         monitor = self._monitor()
         while monitor.push(kept[monitor.num_pushed : frame]):
-            monitor.trust()
-        monitor.trust()
+            monitor.forget_jumps()
+        monitor.forget_jumps()
         return kept[:frame], monitor

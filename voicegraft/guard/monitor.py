@@ -128,8 +128,8 @@ class Monitor:
             unit -= step
         return starts
 
-    def trust(self) -> None:
-        """Takes what has been read for good: forgets all jumps, and how long a unit has lasted."""
+    def forget_jumps(self) -> None:
+        """Takes what has been read as right: forgets all jumps, and how long a unit has lasted."""
         self._jumped[:] = -np.inf
         self._noise = -np.inf
         self._entered[:] = self.num_read
@@ -157,12 +157,12 @@ class Monitor:
         if leaving > self._noise:
             self._noise, self._noise_origin = leaving, (frame, best)
         self._noise -= self.sensitivity.noise
-        places = np.arange(len(clean))
+        positions = np.arange(len(clean))
         ways, step = _ways(self._jumped, self._over)
         lands = ways < leaving
-        self._origin, self._worth = self._origin[places - step], self._worth[places - step]
+        self._origin, self._worth = self._origin[positions - step], self._worth[positions - step]
         self._origin[:, 3] += step > 0
-        for column, value in enumerate((frame, best, places[lands], 1)):
+        for column, value in enumerate((frame, best, positions[lands], 1)):
             self._origin[lands, column] = value
         self._worth[lands] = leaving
         self._jumped = np.maximum(ways, leaving) + scores

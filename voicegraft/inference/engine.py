@@ -131,7 +131,7 @@ def sentence_tokens(
         engine: which it is to share with others; one of its own if None.
         machine: makes another machine than the layout's.
     """
-    config = lm.rows.config
+    config = lm.speech_embedding.config
     guided = config.layout == "guided"
     word_ids = [lm.word_ids(word.written) for word in words_of(text)] if guided else []
     layout = SpeechLayout(config.vocabulary, voice, config.frames_per_step)

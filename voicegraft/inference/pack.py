@@ -111,16 +111,16 @@ def open_pack(
         text_expert,
         settings=settings,
     )
-    need_spelling(header.frontend, lm.rows.config.layout)
+    need_spelling(header.frontend, lm.speech_embedding.config.layout)
     acoustic = AcousticLM.load(folder / "acoustic")
     vocoder: FrameDecoder
     if (folder / "vocoder").is_dir():
         vocoder = Vocoder.load(folder / "vocoder")
     else:
         vocoder = open_decoder(folder)
-    if lm.rows.config.semantic != acoustic.config.semantic:
+    if lm.speech_embedding.config.semantic != acoustic.config.semantic:
         raise VoicegraftError(
-            f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the acoustic LM reads "
+            f"{folder}: the speech expert speaks semantic tokens {lm.speech_embedding.config.semantic}, the acoustic LM reads "
             f"{acoustic.config.semantic}; take both from one training run"
         )
     if acoustic.config.codec != vocoder.codec:
@@ -129,9 +129,9 @@ def open_pack(
             f"{vocoder.codec}; take both from one training run"
         )
     monitor = UnitRecognizer.load(folder / "monitor") if (folder / "monitor").is_dir() else None
-    if monitor is not None and monitor.config.semantic != lm.rows.config.semantic:
+    if monitor is not None and monitor.config.semantic != lm.speech_embedding.config.semantic:
         raise VoicegraftError(
-            f"{folder}: the speech expert speaks semantic tokens {lm.rows.config.semantic}, the monitor reads "
+            f"{folder}: the speech expert speaks semantic tokens {lm.speech_embedding.config.semantic}, the monitor reads "
             f"{monitor.config.semantic}; take both from one training run"
         )
     return Pack(folder, header, lm, acoustic, vocoder, frontend, monitor)

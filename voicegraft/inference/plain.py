@@ -13,6 +13,7 @@ import numpy as np
 from voicegraft.data.layouts import Feed, answered
 from voicegraft.inference.sampling import draw
 from voicegraft.inference.sentence import Asking, SentenceMachine
+from voicegraft.text.spoken_form import WIDE, num_letters
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS
 
 LEAST_FRAMES = 50  # that any text may take
@@ -24,8 +25,7 @@ class PlainMachine(SentenceMachine):
     @cached_property
     def budget(self) -> int:
         """Frames that the sentence may take."""
-        letters = sum(c.isalpha() for c in self.sentence.text)
-        return LEAST_FRAMES + round(self.options.max_letter_frames * letters)
+        return LEAST_FRAMES + round(self.options.max_letter_frames * num_letters(self.sentence.text, WIDE))
 
     def _run(self) -> Asking:
         steps = self.layout.unit([SPEECH_BOS])

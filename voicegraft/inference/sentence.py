@@ -36,9 +36,8 @@ class SpeakOptions:
     pace: float = 0.0  # added to the logit of going on to the next unit: below 0 is slower
     long_unit_frames: int = 15  # from here on, going on becomes likelier with every frame
     max_unit_frames: int = 40  # longest phone or pause; reaching it is reported
-    max_letter_frames: float = (
-        12.0  # of a plain layout, which has no units: longest sentence, per letter; on top of a second
-    )
+    # Of the plain layout, which has no units: longest sentence, per letter, on top of a second.
+    max_letter_frames: float = 12.0
     guard: GuardPolicy = field(default_factory=GuardPolicy)  # in a pack with a monitor
     first_chunk_frames: int = 5  # frames rendered at once at the beginning of a sentence ...
     chunk_frames: int = 10  # ... and afterwards

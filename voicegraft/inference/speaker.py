@@ -114,7 +114,7 @@ class SpeechStream(Iterator[np.ndarray]):
 
 
 @dataclass(frozen=True)
-class _Listeners:
+class _Callbacks:
     """Who is told what becomes of a text."""
 
     report: SpeechReport
@@ -240,9 +240,9 @@ class Speaker(Loadable):
             on_spoken: ... and with what became of it when it has been said.
         """
         chosen = self.voice_named(voice)
-        told = _Listeners(SpeechReport(), on_sentence, on_spoken)
-        chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, told)
-        return SpeechStream(chunks, told.report, self.sample_rate)
+        callbacks = _Callbacks(SpeechReport(), on_sentence, on_spoken)
+        chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, callbacks)
+        return SpeechStream(chunks, callbacks.report, self.sample_rate)
 
     def say(self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None) -> Speech:
         """The whole of ``stream(text)`` at once."""
@@ -292,21 +292,21 @@ class Speaker(Loadable):
                     on_text(piece)
                 yield piece
 
-        told = _Listeners(SpeechReport(), on_sentence, on_spoken)
-        chunks = self._chunks(pieces(), chosen, seed, options, told)
-        return AnswerStream(chunks, told.report, self.sample_rate, answer)
+        callbacks = _Callbacks(SpeechReport(), on_sentence, on_spoken)
+        chunks = self._chunks(pieces(), chosen, seed, options, callbacks)
+        return AnswerStream(chunks, callbacks.report, self.sample_rate, answer)
 
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
-        heard = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
-        codes = self._semantic.encode(torch.from_numpy(heard)[None])[0, 0].tolist()
+        at_rate = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
+        codes = self._semantic.encode(torch.from_numpy(at_rate)[None])[0, 0].tolist()
         return self._sound(codes, self.voice_named(voice), np.random.default_rng(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
         with torch.inference_mode():
-            heard = resampled(samples, self.sample_rate, self._codec.spec.sample_rate)
-            codes = self._codec.encode(torch.from_numpy(heard)[None])[0]  # [K, T]
+            at_rate = resampled(samples, self.sample_rate, self._codec.spec.sample_rate)
+            codes = self._codec.encode(torch.from_numpy(at_rate)[None])[0]  # [K, T]
             entries = (F.embedding(row, book) for row, book in zip(codes, self._codec.codebooks, strict=True))
             latents = torch.stack(list(entries)).sum(0).mT[None].to(self.device)
             samples_made, state = self.pack.vocoder.step(latents, self.pack.vocoder.start())
@@ -321,7 +321,7 @@ class Speaker(Loadable):
         return open_codec(self.pack.folder / "codec")
 
     def _chunks(
-        self, pieces: Iterable[str], voice: str, seed: int, options: SpeakOptions | None, told: _Listeners
+        self, pieces: Iterable[str], voice: str, seed: int, options: SpeakOptions | None, callbacks: _Callbacks
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         # Drawn from apart, so that how far the guard looks ahead does not change the sound.
@@ -331,11 +331,11 @@ class Speaker(Loadable):
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
             begun = False
             for form in self.pack.frontend.sentences(pieces):
-                told.report.leave_out(form.skipped)
+                callbacks.report.leave_out(form.skipped)
                 if not form.parts:
                     continue
-                if told.on_sentence is not None:
-                    told.on_sentence(form.written)
+                if callbacks.on_sentence is not None:
+                    callbacks.on_sentence(form.written)
                 parts: list[_Part] = []
                 for sentence in form.parts:
                     if begun:
@@ -346,11 +346,11 @@ class Speaker(Loadable):
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
                 spoken = self._spoken(form, parts, num_samples / self.sample_rate)
-                told.report.add(spoken)
-                if told.on_spoken is not None:
-                    told.on_spoken(spoken)
+                callbacks.report.add(spoken)
+                if callbacks.on_spoken is not None:
+                    callbacks.on_spoken(spoken)
             if not begun:
-                told.report.status = "empty"
+                callbacks.report.status = "empty"
 
         for chunk in Seams(self.sample_rate).join(sentences()):
             num_samples += len(chunk)
@@ -358,7 +358,7 @@ class Speaker(Loadable):
 
     def _guarded(self, tokens: SentenceTokens) -> GuardedTokens | None:
         monitor, policy = self.pack.monitor, tokens.machine.options.guard
-        if monitor is None or policy.mode == "off" or self.pack.lm.rows.config.layout != "guided":
+        if monitor is None or policy.mode == "off" or self.pack.lm.speech_embedding.config.layout != "guided":
             return None  # without a pronunciation there is nothing to watch it by
         return GuardedTokens(tokens, monitor, tokens.machine.voice, policy)
 

@@ -69,11 +69,11 @@ def render(vocoder: FrameDecoder, frames: Iterable[np.ndarray], first_chunk: int
     """Frames ``[code_width]`` -> float32 samples, rendered some frames at a time."""
     state = vocoder.start()
     frames = iter(frames)
-    size, heard = first_chunk, False
+    size, begun = first_chunk, False
     while waiting := list(islice(frames, size)):
         samples, state = vocoder.next_samples(np.stack(waiting), state)
-        size, heard = chunk, True
+        size, begun = chunk, True
         if len(samples):  # a decoder that looks ahead has nothing yet
             yield samples
-    if heard:
+    if begun:
         yield vocoder.last_samples(state)

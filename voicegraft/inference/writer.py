@@ -231,13 +231,13 @@ def decoded(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> Iterat
 
 def _stripped(pieces: Iterable[str]) -> Iterator[str]:
     """The same text without white space at its ends."""
-    held, begun = "", False
+    kept, begun = "", False
     for piece in pieces:
-        piece = held + piece
+        piece = kept + piece
         if not begun:
             piece = piece.lstrip()
         ready = piece.rstrip()
-        held = piece[len(ready) :]
+        kept = piece[len(ready) :]
         if ready:
             begun = True
             yield ready

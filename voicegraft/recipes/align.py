@@ -64,7 +64,7 @@ def align(config: AlignConfig) -> None:
         return
     speech = PreparedSpeech(work)
     pack = open_pack(teacher_folder(config.teacher))
-    if pack.monitor is None or pack.lm.rows.config.layout != "guided":
+    if pack.monitor is None or pack.lm.speech_embedding.config.layout != "guided":
         raise VoicegraftError(
             f"{pack.folder} has no monitor or does not spell, so it cannot align; use the pocket pack"
         )

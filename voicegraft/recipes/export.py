@@ -88,7 +88,7 @@ def export(options: ExportConfig) -> None:
 
 def _use(pack: Pack) -> str:
     """What the card says of the checkpoint in this form."""
-    config = pack.lm.rows.config
+    config = pack.lm.speech_embedding.config
     parts = [
         "The language model of a voicegraft pack as an ordinary checkpoint: text in, semantic tokens out. The pack's acoustic "
         "model and vocoder, which turn tokens into sound, are not in it. The speech vocabulary lies behind that of text; "
@@ -98,7 +98,7 @@ def _use(pack: Pack) -> str:
         parts.append(
             "**Ids are not enough**: at speech positions this expert reads sums of rows, which are in "
             "`speech_inputs.safetensors`, and its logits have a bias (`head.bias` there). It is driven by `inputs_embeds`, as "
-            "voicegraft's `SpeechRows` does it, and not by a server that takes ids."
+            "voicegraft's `SpeechEmbedding` does it, and not by a server that takes ids."
         )
         return "\n\n".join(parts)
     parts.append(

@@ -65,9 +65,11 @@ def train_router(config: TrainRouterConfig) -> None:
         Path(config.expert) if config.expert else work / "expert",
         text_expert=Path(config.text_expert) if config.text_expert else None,
     )
-    backbone = lm.rows.config.backbone
+    backbone = lm.speech_embedding.config.backbone
     torch.manual_seed(0)
-    lm.router = Router(RouterConfig(lm.mole.names, lm.rows.config.width, lm.mole.num_layers, backbone, config.router))
+    lm.router = Router(
+        RouterConfig(lm.mole.names, lm.speech_embedding.config.width, lm.mole.num_layers, backbone, config.router)
+    )
     model = RouterTraining(lm, config.supervision).to(device)
     tasks = Tasks(config, lm, device)
 
@@ -101,12 +103,12 @@ class RouterTraining(nn.Module):
         text_loss = each / wanted.sum().clamp(min=1)
         since_marker = (speech["token"] >= 0).cumsum(1).cumsum(1)
         spoken = lm.router.start(since_marker <= 1)
-        embeddings = lm.rows.inputs(speech, lm.embed_text(speech["text"].clamp(min=0)))
+        embeddings = lm.speech_embedding.inputs(speech, lm.embed_text(speech["text"].clamp(min=0)))
         by_segment = lm.router.config.settings.granularity == "segment"
         gates = _FromMarker(spoken, since_marker == 0, lm.mole.names.index(TEXT))
-        with lm.mole.gated(gates if lm.rows.config.activated and by_segment else spoken):
+        with lm.mole.gated(gates if lm.speech_embedding.config.activated and by_segment else spoken):
             hidden = lm.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        speech_loss, _ = lm.rows.loss(hidden, speech)
+        speech_loss, _ = lm.speech_embedding.loss(hidden, speech)
         names = lm.mole.names
         chosen = [
             _choice(written, names.index(TEXT), text["input_ids"] >= 0),
@@ -152,7 +154,7 @@ class Tasks:
 
     def __init__(self, config: TrainRouterConfig, lm: SpeechLM, device: torch.device):
         work = Path(config.work)
-        tokens = Tokens(work, "semantic", lm.rows.config.semantic)
+        tokens = Tokens(work, "semantic", lm.speech_embedding.config.semantic)
         speech = PreparedSpeech(work, aligned=newest_alignments(work))
         written = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
         sentences = sentences_of("train", written, speech)
@@ -174,10 +176,10 @@ class Tasks:
             tokens,
             Context(lm.tokenizer),
             open_frontend(config.frontend),
-            lm.rows.config.frames_per_step,
+            lm.speech_embedding.config.frames_per_step,
         )
         source, lexicon = Plain(*settings), None
-        if lm.rows.config.layout == "guided":
+        if lm.speech_embedding.config.layout == "guided":
             lexicon = Lexicon.load(work / "lexicon.json")
             rate = open_semantic(work / "semantic").spec.frame_rate
             source = Guided(*settings, frame_rate=rate, spelling=Spelling(lm.tokenizer, lexicon))

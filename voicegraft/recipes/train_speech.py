@@ -1,4 +1,4 @@
-"""Trains the speech expert: a LoRA and speech rows that make the frozen backbone pronounce and speak text.
+"""Trains the speech expert: a LoRA and a speech embedding that make the frozen backbone pronounce and speak text.
 
     voicegraft recipe train_speech pocket/speech work=runs/pocket
 

@@ -7,10 +7,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from voicegraft.text.spoken_form import SpokenForm
+from voicegraft.text.spoken_form import WIDE, SpokenForm, is_wide
 
-MAX_WIDTH = 220  # of one sentence: letters, of which a Chinese, Japanese or Korean one counts as three
-_WIDE = 3
+MAX_WIDTH = 220  # of one sentence: letters, of which a wide one counts as WIDE
 _CLOSERS = r"[\"'”’»›)\]}」』】）》〉]"
 # A stop that needs no space after it, one that does, or an empty line; what follows must be there to be sure.
 _END = re.compile(
@@ -83,7 +82,7 @@ def _next_end(text: str, start: int) -> int | None:
     if limit == len(text):
         return None
     for cut in _CUTS:
-        if (found := cut.match(text, start, limit)) and found.end() - start >= MAX_WIDTH // _WIDE // 2:
+        if (found := cut.match(text, start, limit)) and found.end() - start >= MAX_WIDTH // WIDE // 2:
             return found.end()
     while limit > start + 1 and unicodedata.combining(text[limit]):
         limit -= 1  # a mark stays with its letter
@@ -94,5 +93,5 @@ def _widths(text: str, start: int) -> Iterator[int]:
     """Width of the text from ``start`` on, up to each character."""
     used = 0
     for place in range(start, len(text)):
-        used += _WIDE if unicodedata.east_asian_width(text[place]) in ("W", "F") else 1
+        used += WIDE if is_wide(text[place]) else 1
         yield used

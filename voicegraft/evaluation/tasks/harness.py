@@ -123,14 +123,14 @@ class PublicTask:
             raise VoicegraftError(
                 f"{corpora / place} does not hold {name} as docs/evaluation.md describes: {error!r}"
             ) from error
-        places = [(i, j) for i, subset in enumerate(subsets) for j in range(len(subset.test))]
-        if not places:
+        numbers = [(i, j) for i, subset in enumerate(subsets) for j in range(len(subset.test))]
+        if not numbers:
             raise VoicegraftError(
                 f"{corpora / place} holds no questions of {name}; docs/data.md says where the copies are"
             )
-        if limit is not None and limit < len(places):
-            places = sorted(random.Random(0).sample(places, limit))
-        kept = [tuple(subset.test[j] for at, j in places if at == i) for i, subset in enumerate(subsets)]
+        if limit is not None and limit < len(numbers):
+            numbers = sorted(random.Random(0).sample(numbers, limit))
+        kept = [tuple(subset.test[j] for at, j in numbers if at == i) for i, subset in enumerate(subsets)]
         chosen = [replace(subset, test=test) for subset, test in zip(subsets, kept, strict=True) if test]
         return PublicTask(name, tuple(chosen), num_shots)
 

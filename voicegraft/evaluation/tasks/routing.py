@@ -35,7 +35,9 @@ def confusion(lm: SpeechLM, texts: Sequence[list[int]], sentences: Sequence[tupl
     for ids in texts:
         gates = lm.writing()
         with lm.mole.gated(gates):
-            lm.backbone.base_model(input_ids=torch.tensor([ids], device=lm.rows.token.weight.device), use_cache=False)
+            lm.backbone.base_model(
+                input_ids=torch.tensor([ids], device=lm.speech_embedding.token.weight.device), use_cache=False
+            )
         counts[TEXT][_chosen(lm, gates, slice(1 if len(ids) > 1 else 0, None))] += 1
     for sentence, voice in sentences:
         state = lm.start(sentence_tokens(lm, sentence, voice, SpeakOptions()).machine.prompt)

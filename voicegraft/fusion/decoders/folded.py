@@ -88,14 +88,14 @@ class FoldedModel:
     def supports(inner: Any) -> bool:
         """Whether the architecture is one of ``FAMILIES`` with the features that are laid out here."""
         config = inner.config
-        plain = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
+        without_biases = not getattr(config, "attention_bias", False) and not getattr(config, "mlp_bias", False)
         # Named rope_scaling, and None when there is none, before transformers 5.
         scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         rope = scaling.get("rope_type", "default")
         window = getattr(config, "sliding_window", None)
         return (
             config.model_type in FAMILIES
-            and plain
+            and without_biases
             and not window
             and rope == "default"
             and config.hidden_act == "silu"

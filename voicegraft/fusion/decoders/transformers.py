@@ -92,10 +92,10 @@ class TransformersDecoder:
         longest, widest = int(past.max()), max(sizes)
         cache = DynamicCache()
         for layer in range(len(states[0].cache.layers)):
-            held: list[Any] = [state.cache.layers[layer] for state in states]
+            layers: list[Any] = [state.cache.layers[layer] for state in states]
             keys, values = (
                 torch.stack([F.pad(rows, (0, 0, longest - rows.shape[1], 0)) for rows in side])
-                for side in zip(*((each.keys[0], each.values[0]) for each in held), strict=True)
+                for side in zip(*((each.keys[0], each.values[0]) for each in layers), strict=True)
             )
             cache.update(keys, values, layer)
         place = torch.arange(longest + widest)
