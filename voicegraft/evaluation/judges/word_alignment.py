@@ -14,6 +14,7 @@ import numpy as np
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples
 from voicegraft.evaluation.packages import need
+from voicegraft.text.english.words import table
 from voicegraft.text.units import PHONES
 
 Arc = tuple[int, int, float] | tuple[int, int, float, str]  # from state, to state, probability, name of a word if any
@@ -24,18 +25,7 @@ FRAME_SEC = 0.01  # of pocketsphinx
 _PAD_SEC = 0.25  # of silence at both ends: a word alone, cut close, is hard to recognise
 _OFFSET_SEC = 0.005  # boundaries come this early: a frame's window begins at its time and reaches 26 ms on
 
-# What a run of letters that is no word says; the longest fitting ones are taken, silent letters say nothing.
-_GRAPHEMES = {
-    **{"a": "AE", "b": "B", "c": "K", "d": "D", "e": "EH", "f": "F", "g": "G", "h": "HH", "i": "IH", "j": "JH"},
-    **{"k": "K", "l": "L", "m": "M", "n": "N", "o": "AA", "p": "P", "q": "K", "r": "R", "s": "S", "t": "T"},
-    **{"u": "AH", "v": "V", "w": "W", "x": "K S", "y": "IY", "z": "Z", "'": "", "'s": "Z", "ss": "S", "ll": "L"},
-    **{"tt": "T", "pp": "P", "ff": "F", "nn": "N", "mm": "M", "rr": "R", "dd": "D", "gg": "G", "bb": "B"},
-    **{"sh": "SH", "ch": "CH", "th": "TH", "ph": "F", "ck": "K", "qu": "K W", "wh": "W", "ng": "NG", "ce": "S"},
-    **{"ci": "S IH", "ge": "JH", "kn": "N", "wr": "R", "ee": "IY", "ea": "IY", "oo": "UW", "ai": "EY", "ay": "EY"},
-    **{"ou": "AW", "ow": "OW", "oi": "OY", "oy": "OY", "au": "AO", "aw": "AO", "oa": "OW", "ie": "IY", "ei": "AY"},
-    **{"er": "ER", "ir": "ER", "ur": "ER", "ar": "AA R", "or": "AO R", "ed": "D", "es": "Z", "ing": "IH NG"},
-    **{"tion": "SH AH N", "sion": "ZH AH N", "ous": "AH S", "ness": "N AH S", "un": "AH N", "ly": "L IY"},
-}
+_GRAPHEMES = table("graphemes")  # what a run of letters that is no word says
 _LONGEST_GRAPHEME = 4
 _SHORTEST_PIECE = 3  # letters; shorter words say little about how they sound inside of another
 

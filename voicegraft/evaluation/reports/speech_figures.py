@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voicegraft.evaluation.metrics.measures import BY_NAME
+from voicegraft.evaluation.metrics.measures import BY_NAME, PROSODY
 from voicegraft.evaluation.reports.document import COLOURS, Figure, draw
 from voicegraft.evaluation.reports.row_values import (
     SPEECH,
@@ -30,29 +30,25 @@ if TYPE_CHECKING:
     from voicegraft.audio.mel import LogMel
 
 Group = tuple[str, str]  # stage, voice
-# Measure -> its axis: a dot with its interval per stage, a box of items per stage, a histogram of the stage speech.
-_PER_STAGE = {
-    "wer": "errors / words; less is better",
-    "cer": "errors / characters; less is better",
-    "mos": "predicted opinion, 1 to 5; more is better",
-    "similarity": "cosine with the recordings; more is better",
-    "prompt_similarity": "cosine with the prompt; more is better",
-}
-_PER_ITEM = {
-    "wer": "errors / words of an item",
+# Measure -> its axis.
+_AXES = {
+    "wer": "errors / words",
+    "cer": "errors / characters",
     "mos": "predicted opinion, 1 to 5",
     "similarity": "cosine with the recordings",
+    "prompt_similarity": "cosine with the prompt",
     "letters_per_sec": "speaking rate, letters/s",
     "pitch_hz": "median pitch, Hz",
     "pitch_iqr_semitones": "between the quartiles, semitones",
     "voiced_share": "share of frames with a pitch",
     "pauses_per_sec": "pauses per second",
     "pause_sec": "mean length of an item's pauses, s",
-}
-_HISTOGRAMS = {
     "rtf": "seconds of computing / seconds of audio",
     "first_audio_sec": "from the call to the first chunk, s",
 }
+_PER_STAGE = ("wer", "cer", "mos", "similarity", "prompt_similarity")  # a dot with its interval per stage
+_PER_ITEM = ("wer", "mos", "similarity", "letters_per_sec", *PROSODY[:-1])  # a box of items per stage
+_HISTOGRAMS = ("rtf", "first_audio_sec")  # of the stage speech
 
 
 def speech_figures(rows: Sequence[Row], summary: Sequence[Mapping[str, Any]]) -> dict[str, list[Figure]]:
@@ -60,16 +56,16 @@ def speech_figures(rows: Sequence[Row], summary: Sequence[Mapping[str, Any]]) ->
     spoken = [row for row in rows if group_of(row)[0] == SPEECH]
     last = spoken or [row for row in rows if group_of(row)[0] == stages_of(rows)[-1]]
     groups = {
-        "Stages": [_estimates(summary, name, axis) for name, axis in _PER_STAGE.items()],
-        "Items beside the recordings": [_boxes(rows, name, axis) for name, axis in _PER_ITEM.items()],
-        "Speed": [_histogram(spoken, name, axis) for name, axis in _HISTOGRAMS.items()],
+        "Stages": [_estimates(summary, name) for name in _PER_STAGE],
+        "Items beside the recordings": [_boxes(rows, name) for name in _PER_ITEM],
+        "Speed": [_histogram(spoken, name) for name in _HISTOGRAMS],
         "Where it fails": [_against_length(last), _fault_counts(last)],
     }
     drawn = {title: [figure for figure in figures if figure] for title, figures in groups.items()}
     return {title: figures for title, figures in drawn.items() if figures}
 
 
-def _estimates(summary: Sequence[Mapping[str, Any]], name: str, axis: str) -> Figure | None:
+def _estimates(summary: Sequence[Mapping[str, Any]], name: str) -> Figure | None:
     """A value with its interval per stage and voice."""
     found = {
         group_of(one): estimate
@@ -79,6 +75,7 @@ def _estimates(summary: Sequence[Mapping[str, Any]], name: str, axis: str) -> Fi
     if not found:
         return None
     measure = BY_NAME[name]
+    axis = f"{_AXES[name]}; {'more' if measure.better > 0 else 'less'} is better"
 
     def drawing(canvas: Canvas) -> None:
         axes = canvas.subplots()
@@ -92,7 +89,7 @@ def _estimates(summary: Sequence[Mapping[str, Any]], name: str, axis: str) -> Fi
     return draw(f"stages-{name}", measure.title, drawing, 0.9 + 0.4 * len(found))
 
 
-def _boxes(rows: Sequence[Row], name: str, axis: str) -> Figure | None:
+def _boxes(rows: Sequence[Row], name: str) -> Figure | None:
     """The items of each stage and voice: median, quartiles, and 1.5 times their distance at most, the others as dots."""
     values: dict[Group, list[float]] = {}
     for row in rows:
@@ -103,7 +100,7 @@ def _boxes(rows: Sequence[Row], name: str, axis: str) -> Figure | None:
 
     def drawing(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        places = _name_groups(axes, list(values), axis)
+        places = _name_groups(axes, list(values), _AXES[name])
         boxes = axes.boxplot(
             list(values.values()), positions=places, orientation="horizontal", widths=0.5, manage_ticks=False,
             patch_artist=True, flierprops={"markersize": 3}, medianprops={"color": "black", "linewidth": 2},
@@ -114,7 +111,7 @@ def _boxes(rows: Sequence[Row], name: str, axis: str) -> Figure | None:
     return draw(f"items-{name}", BY_NAME[name].title, drawing, 0.9 + 0.4 * len(values))
 
 
-def _histogram(rows: Sequence[Row], name: str, axis: str) -> Figure | None:
+def _histogram(rows: Sequence[Row], name: str) -> Figure | None:
     values = _by_voice([(group_of(row), value) for row in rows if (value := value_of(BY_NAME[name], row)) is not None])
     if not values:
         return None
@@ -124,7 +121,7 @@ def _histogram(rows: Sequence[Row], name: str, axis: str) -> Figure | None:
         axes.hist(
             list(values.values()), bins=16, histtype="step", linewidth=2, color=_cycle(values), label=list(values)
         )
-        axes.set_xlabel(axis)
+        axes.set_xlabel(_AXES[name])
         axes.set_ylabel("items")
         axes.legend()
 
