@@ -283,8 +283,10 @@ def test_other_options_or_another_corpus_are_refused(corpus: Path, whole: Path, 
     before = everything(whole)
     config = config_of(corpus, whole)
     told = refused(replace(config, sample_rate=16_000, limits=replace(LIMITS, min_sec=0.7)))
-    assert "mine in" in told and "rate was 24000, now 16000; min_sec was 0.5, now 0.7" in told and "delete" in told
-    assert "speaker was None, now ann" in refused(replace(config, speaker="ann"))
+    assert (
+        "mine in" in told and "rate was 24000, now 16000; limits min_sec was 0.5, now 0.7" in told and "delete" in told
+    )
+    assert "speaker was None, now 'ann'" in refused(replace(config, speaker="ann"))
     other = layouts.pairs(tmp_path / "other")
     assert "the corpus itself changed; records was 9, now 6" in refused(config_of(other, whole))
     assert "holds mine at 24000 Hz and cannot take other" in refused(

@@ -29,10 +29,10 @@ from voicegraft.data.splits import text_key
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.speech_material import Material, Round, material
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
-from voicegraft.recipes.train_acoustic import Damage, Row, TrainAcousticConfig, stack
+from voicegraft.recipes.train_acoustic import Corruption, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
-from voicegraft.recipes.train_speech import TrainSpeechConfig, damaged
+from voicegraft.recipes.train_speech import TrainSpeechConfig, corrupt_inputs
 from voicegraft.recipes.train_vocoder import pitch_tracks
 from voicegraft.text.frontend import open_frontend
 from voicegraft.text.units import PHONES
@@ -118,7 +118,7 @@ def test_tokens_are_kept_and_those_of_another_tokenizer_refused(work: Path) -> N
 def test_damage_is_as_rare_and_as_small_as_configured() -> None:
     torch.manual_seed(0)
     config = TrainAcousticConfig(forget_history=0.2, wrong_history=0.3, wrong_digits=0.1)
-    damage = Damage(config, SemanticTokenizer(SemanticConfig(levels=(5, 3, 7))))
+    damage = Corruption(config, SemanticTokenizer(SemanticConfig(levels=(5, 3, 7))))
     sums = torch.randn(20, 100, 4)
     history = damage.history(sums)
     forgotten = (history == 0).all(-1)
@@ -127,9 +127,9 @@ def test_damage_is_as_rare_and_as_small_as_configured() -> None:
     assert (~kept & ~forgotten).float().mean() == pytest.approx(0.3, abs=0.03)
     fsq = FSQ((5, 3, 7))
     ids = torch.randint(106, (20, 100))  # 105 stands for beyond
-    damaged = damage.semantic(ids)
-    assert torch.equal(damaged[ids == 105], ids[ids == 105]) and (damaged[ids < 105] < 105).all()
-    steps = (fsq.digits(damaged[ids < 105]) - fsq.digits(ids[ids < 105])).abs()
+    corrupt_inputs = damage.semantic(ids)
+    assert torch.equal(corrupt_inputs[ids == 105], ids[ids == 105]) and (corrupt_inputs[ids < 105] < 105).all()
+    steps = (fsq.digits(corrupt_inputs[ids < 105]) - fsq.digits(ids[ids < 105])).abs()
     assert steps.max() == 1 and 0.05 < (steps > 0).float().mean() < 0.1  # those at an edge stay
 
 
@@ -140,7 +140,7 @@ def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None
     token = torch.randint(-1, first + fsq.vocab_size, (40, 200))
     tokenizer = SemanticTokenizer(tiny.SEMANTIC)
     batch = {"token": token, "target": torch.randint(9, (40, 200)), "more": token[..., None].expand(-1, -1, 2)}
-    made = damaged(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.3, wrong_digits=0.1))
+    made = corrupt_inputs(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.3, wrong_digits=0.1))
     codes = token >= first
     assert torch.equal(made["token"][~codes], token[~codes]) and torch.equal(made["target"], batch["target"])
     before, after = token[codes], made["token"][codes]
@@ -150,7 +150,7 @@ def test_codes_that_were_said_are_hidden_or_nudged_and_nothing_else_is() -> None
     steps = (fsq.digits(after[~hidden] - first) - fsq.digits(before[~hidden] - first)).abs()
     assert steps.max() == 1 and 0.04 < (steps > 0).float().mean() < 0.1
     assert (made["more"] == MASK).float().mean() == pytest.approx(0.3 * float(codes.float().mean()), abs=0.02)
-    same = damaged(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
+    same = corrupt_inputs(batch, tiny.VOCABULARY, tokenizer, TrainSpeechConfig(hidden_codes=0.0, wrong_digits=0.0))
     assert torch.equal(same["token"], token)
 
 

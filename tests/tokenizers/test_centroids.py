@@ -77,8 +77,8 @@ def test_nudged_units_are_the_nearest_others() -> None:
     angles = torch.arange(32) * torch.pi / 16
     units.place(torch.stack([angles.cos(), angles.sin()], -1))
     codes = torch.arange(32).repeat(100)
-    steps = (units.nudge(codes, 1.0) - codes) % 32
+    steps = (units.perturb(codes, 1.0) - codes) % 32
     assert set(steps.tolist()) == {1, 2, 30, 31}
     units.place(torch.stack([angles.cos(), angles.sin()], -1)[torch.arange(32) * 5 % 32])
-    assert set(((units.nudge(codes, 1.0) - codes) * 5 % 32).tolist()) == {1, 2, 30, 31}, "the table is stale"
+    assert set(((units.perturb(codes, 1.0) - codes) * 5 % 32).tolist()) == {1, 2, 30, 31}, "the table is stale"
     assert "_neighbours" not in units.state_dict()

@@ -117,21 +117,21 @@ def test_units_that_sound_alike_begin_as_neighbours(tokenizer: SemanticEncoder) 
     assert rows.shape == (vocab_size, 48)
     assert 0.01 < float(rows.std()) < 0.03
     codes = torch.arange(vocab_size).repeat(200)
-    nudged, others = tokenizer.nudge(codes, 0.1), codes[torch.randperm(len(codes))]
-    far = [(rows[codes] - rows[other])[codes != other].norm(dim=-1).mean() for other in (nudged, others)]
+    perturbed, others = tokenizer.perturb(codes, 0.1), codes[torch.randperm(len(codes))]
+    far = [(rows[codes] - rows[other])[codes != other].norm(dim=-1).mean() for other in (perturbed, others)]
     assert far[0] < 0.9 * far[1]
 
 
 def test_nudging_replaces_about_that_share(tokenizer: SemanticEncoder) -> None:
     torch.manual_seed(0)
     codes = torch.randint(tokenizer.spec.vocab_size, (40, 50))
-    assert torch.equal(tokenizer.nudge(codes, 0.0), codes)
+    assert torch.equal(tokenizer.perturb(codes, 0.0), codes)
     for share in (0.05, 0.2):
-        nudged = tokenizer.nudge(codes, share)
-        assert nudged.shape == codes.shape and nudged.dtype == codes.dtype
-        assert ((nudged >= 0) & (nudged < tokenizer.spec.vocab_size)).all()
+        perturbed = tokenizer.perturb(codes, share)
+        assert perturbed.shape == codes.shape and perturbed.dtype == codes.dtype
+        assert ((perturbed >= 0) & (perturbed < tokenizer.spec.vocab_size)).all()
         # An FSQ code has several digits, each of which moves with this chance: so the range is a wide one.
-        assert 0.6 * share < float((nudged != codes).float().mean()) < 2.5 * share
+        assert 0.6 * share < float((perturbed != codes).float().mean()) < 2.5 * share
 
 
 def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -281,4 +281,4 @@ def test_units_move_to_the_gpu(folder: Path) -> None:
     codes = on_gpu.encode(samples.cuda())
     assert codes.is_cuda
     assert (codes.cpu() == on_cpu.encode(samples)).float().mean() > 0.9
-    assert on_gpu.nudge(codes, 0.5).is_cuda
+    assert on_gpu.perturb(codes, 0.5).is_cuda

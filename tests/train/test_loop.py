@@ -310,3 +310,19 @@ def test_the_learning_rate_rises_from_near_zero_and_falls_to_its_final_share() -
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         LoopConfig(**wrong)
+
+
+def test_validation_finds_the_models_in_evaluation_mode_and_without_gradients(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+    seen = []
+
+    def validate(step: int) -> dict[str, float]:
+        seen.append((step, model.training, torch.is_inference_mode_enabled()))
+        return {}
+
+    def losses_of(models: Mapping[str, nn.Module], batch: torch.Tensor, step: int) -> Any:
+        assert model.training and not torch.is_inference_mode_enabled()
+        return {"one": models["one"](batch).mean()}, {}
+
+    assert run(CONFIG, tmp_path, {"one": model}, lambda number: torch.ones(3, 2), losses_of, validate)
+    assert seen == [(4, False, True), (7, False, True)]

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -22,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
+from voicegraft.core.artifacts import Pretrained
 from voicegraft.tokenizers.base import TokenizerSpec
 
 T = TypeVar("T", int, Tensor, np.ndarray)
@@ -111,7 +109,8 @@ class Layer(nn.Module):
         return x + self.dropout(self.down(F.silu(gate) * up))
 
 
-class AcousticLM(nn.Module, Pretrained):
+class AcousticLM(Pretrained):
+    KIND, CONFIG, STORED_AS = "acoustic-lm", AcousticConfig, torch.int8
     codebooks: Tensor  # [K, N, code_width], the codec's
 
     def __init__(self, config: AcousticConfig):
@@ -256,16 +255,6 @@ class AcousticLM(nn.Module, Pretrained):
         noise = None if uniform is None else torch.from_numpy(uniform)[None].to(device)
         _, state = self.step(ids, torch.tensor([voice], device=device), state, temperature, noise, forget, blend)
         return state.previous[0].float().cpu().numpy(), state
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "acoustic-lm", self.config, self.state_dict(), provenance, torch.int8)
-
-    @staticmethod
-    def load(folder: Path) -> AcousticLM:
-        artifact = load_artifact(folder, "acoustic-lm", AcousticConfig)
-        model = AcousticLM(artifact.config)
-        model.load_state_dict(artifact.tensors)
-        return model.eval().requires_grad_(False)
 
 
 def _angles(positions: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
+from voicegraft.core.artifacts import Pretrained
 from voicegraft.tokenizers.base import FrameDecoder
 
 NOISE_LENGTH = 1 << 16  # samples of the noise, which then repeats: the same codes always sound the same
@@ -100,7 +98,8 @@ class VocoderBlock(nn.Module):
         return x + self.scale * self.mix(F.gelu(y)), state
 
 
-class Vocoder(nn.Module, Pretrained, FrameDecoder):
+class Vocoder(Pretrained, FrameDecoder):
+    KIND, CONFIG, STORED_AS = "vocoder", VocoderConfig, torch.int8
     codebooks: Tensor  # [K, N, code_width], the codec's
     window: Tensor
     noise: Tensor
@@ -109,6 +108,7 @@ class Vocoder(nn.Module, Pretrained, FrameDecoder):
     def __init__(self, config: VocoderConfig):
         super().__init__()
         c = self.config = config
+        self.sample_rate, self.hop = c.sample_rate, c.hop
         self.register_buffer("codebooks", torch.zeros(c.num_codebooks, c.codebook_size, c.code_width))
         self.register_buffer("window", torch.hann_window(c.num_fft), persistent=False)
         self.register_buffer("noise", _fixed_noise(), persistent=False)
@@ -119,14 +119,6 @@ class Vocoder(nn.Module, Pretrained, FrameDecoder):
         self.fast = nn.ModuleList(VocoderBlock(c.width, d) for d in c.fast_dilations)
         self.norm = nn.LayerNorm(c.width)
         self.head = nn.Linear(c.width, 3 * c.num_bands + 1)
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def hop(self) -> int:
-        return self.config.hop
 
     @property
     def codec(self) -> str:
@@ -195,12 +187,12 @@ class Vocoder(nn.Module, Pretrained, FrameDecoder):
     ) -> tuple[Tensor, VocoderState, Tensor]:
         h, first = self.enter.step(latents, state.convolutions[0])
         convolutions = [first]
-        for i, (block, held) in enumerate(zip(self._blocks(), state.convolutions[1:], strict=True)):
+        for i, (block, past) in enumerate(zip(self._blocks(), state.convolutions[1:], strict=True)):
             if i == len(self.slow):  # every frame becomes two neighbours
                 wide = self.widen(h)
                 h = wide.reshape(len(h), 2, -1, h.shape[-1]).permute(0, 2, 3, 1).flatten(2)
-            h, held = block.step(h, held)
-            convolutions.append(held)
+            h, past = block.step(h, past)
+            convolutions.append(past)
         out = self.head(self.norm(h.mT))
         with torch.autocast(out.device.type, enabled=False):  # phases need all their digits
             *bands, offset = out.float().split([self.config.num_bands] * 3 + [1], -1)
@@ -273,16 +265,6 @@ class Vocoder(nn.Module, Pretrained, FrameDecoder):
 
     def _blocks(self) -> list[VocoderBlock]:
         return [m for m in (*self.slow, *self.fast) if isinstance(m, VocoderBlock)]
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "vocoder", self.config, self.state_dict(), provenance, torch.int8)
-
-    @staticmethod
-    def load(folder: Path) -> Vocoder:
-        artifact = load_artifact(folder, "vocoder", VocoderConfig)
-        model = Vocoder(artifact.config)
-        model.load_state_dict(artifact.tensors)
-        return model.eval().requires_grad_(False)
 
 
 def _fixed_noise() -> Tensor:

@@ -13,17 +13,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from voicegraft.core.config import from_dict, to_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import Loadable
 
 C = TypeVar("C")
+M = TypeVar("M", bound="Pretrained")
 
 FORMAT = 1  # raised when an older program could no longer read what this one writes
 CONFIG_NAME = "config.json"
@@ -135,6 +137,34 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.numpy().data)
     return digest.hexdigest()[:16]
+
+
+class Pretrained(nn.Module, Loadable):
+    """Adds saving as one artifact to a module that is made from its ``config`` alone."""
+
+    KIND: ClassVar[str]  # of the artifact
+    CONFIG: ClassVar[type]
+    STORED_AS: ClassVar[torch.dtype | None] = None  # of floating tensors; None: as they are
+    config: Any
+
+    def save(self, folder: Path, provenance: dict[str, object]) -> None:
+        save_artifact(folder, self.KIND, self.config, self.state_dict(), provenance, self.STORED_AS)
+
+    @classmethod
+    def load(cls: type[M], folder: Path) -> M:
+        """What ``save`` wrote, its weights frozen.
+
+        Raises:
+            VoicegraftError: it is not there, damaged, or of another kind.
+        """
+        artifact: Artifact[Any] = load_artifact(folder, cls.KIND, cls.CONFIG)
+        model: M = cls(artifact.config)
+        model.load_state_dict(artifact.tensors)
+        return model.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | Path, provenance: dict[str, object] | None = None) -> None:
+        """Writes the folder that ``from_pretrained`` reads and ``hf upload`` publishes."""
+        self.save(Path(folder), provenance or {})
 
 
 @contextmanager

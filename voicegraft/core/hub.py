@@ -18,7 +18,6 @@ HUB = "hub:"
 FILES = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", "*.jinja")
 DOUBLES = ("consolidated*", "original/*", "onnx/*")  # the same weights once more, for other programs
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
-
 P = TypeVar("P", bound="Loadable")
 
 
@@ -100,8 +99,8 @@ def _fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> Pa
 class Loadable:
     """Adds ``from_pretrained`` to a class that has ``load(folder)``."""
 
-    @staticmethod
-    def load(folder: Path) -> Any:
+    @classmethod
+    def load(cls, folder: Path) -> Any:
         raise NotImplementedError
 
     @classmethod
@@ -117,14 +116,3 @@ class Loadable:
         patterns = [f"{subfolder}/{pattern}" for pattern in FILES] if subfolder else FILES
         loaded: P = cls.load(resolve(name_or_path, patterns) / subfolder)
         return loaded
-
-
-class Pretrained(Loadable):
-    """Adds ``save_pretrained`` too, to a class that has ``save(folder, provenance)``."""
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        raise NotImplementedError
-
-    def save_pretrained(self, folder: str | Path, provenance: dict[str, object] | None = None) -> None:
-        """Writes the folder that ``from_pretrained`` reads and ``hf upload`` publishes."""
-        self.save(Path(folder), provenance or {})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -29,20 +30,21 @@ def wait_for_all() -> None:
 
 def sum_over_processes(tensors: Iterable[Tensor]) -> None:
     """Replaces each tensor by its sum over all processes; every process gives the same shapes in the same order."""
-    if num_processes() > 1:
-        for bucket in _buckets(tensors):
-            flat = torch.cat([t.flatten() for t in bucket])
-            dist.all_reduce(flat)
-            _unpack(flat, bucket)
+    _together(dist.all_reduce, tensors)
 
 
 def take_from_main(tensors: Iterable[Tensor]) -> None:
     """Replaces each tensor by the main process's; every process gives the same shapes in the same order."""
-    if num_processes() > 1:
-        for bucket in _buckets(tensors):
-            flat = torch.cat([t.flatten() for t in bucket])
-            dist.broadcast(flat, src=0)
-            _unpack(flat, bucket)
+    _together(partial(dist.broadcast, src=0), tensors)
+
+
+@torch.no_grad()
+def _together(operation: Callable[[Tensor], object], tensors: Iterable[Tensor]) -> None:
+    for bucket in _buckets(tensors) if num_processes() > 1 else ():
+        flat = torch.cat([t.flatten() for t in bucket])
+        operation(flat)
+        for tensor, piece in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
@@ -55,9 +57,3 @@ def _buckets(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
             waiting = by_type[tensor.dtype] = []
         waiting.append(tensor)
     yield from (waiting for waiting in by_type.values() if waiting)
-
-
-@torch.no_grad()
-def _unpack(flat: Tensor, tensors: list[Tensor]) -> None:
-    for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-        tensor.copy_(piece.view_as(tensor))

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import threading
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -52,9 +51,7 @@ class single_thread:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._before)
 
 

@@ -1,4 +1,4 @@
-"""One recording of a user's corpus: read, checked, trimmed and levelled, or put aside with the reason."""
+"""One recording of a user's corpus: read, checked, trimmed and levelled, or rejected with the reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _FLOOR_DB = -120.0  # digital silence has no level
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may be; outside of it, it is put aside."""
+    """What a recording may be; outside of it, it is rejected."""
 
     min_sec: float = 0.5  # seconds, after trimming
     max_sec: float = 30.0  # seconds, before trimming
@@ -62,11 +62,11 @@ class Limits:
 class Examined:
     """What became of a recording."""
 
-    facts: dict[str, Any]  # one line of JSON: what was measured, and the reason where it was put aside
-    samples: np.ndarray | None  # int16 [T]; None when it was put aside
+    facts: dict[str, Any]  # one line of JSON: what was measured, and the reason where it was rejected
+    samples: np.ndarray | None  # int16 [T]; None when it was rejected
 
 
-class _PutAside(Exception):
+class _Rejected(Exception):
     """Ends the examination: the reason, what was measured and the limit that it broke."""
 
     def __init__(self, reason: str, value: float | str | None = None, limit: float | None = None):
@@ -96,10 +96,10 @@ def examine(record: Record, audio: Path | bytes, duplicate: bool, sample_rate: i
     facts: dict[str, Any] = {"id": record.id, "path": path, "text": clean_text(record.text)}
     try:
         samples = _examine(record, audio, duplicate, sample_rate, limits, facts)
-    except _PutAside as fault:
+    except _Rejected as fault:
         return Examined(facts | fault.facts, None)
     except VoicegraftError as error:
-        return Examined(facts | _PutAside("unreadable", str(error)).facts, None)
+        return Examined(facts | _Rejected("unreadable", str(error)).facts, None)
     return Examined(facts, samples)
 
 
@@ -109,15 +109,15 @@ def _examine(
     """Levelled samples int16 ``[T]``; fills in the facts on the way."""
     text = facts["text"]
     if duplicate:
-        raise _PutAside("duplicate_id")
+        raise _Rejected("duplicate_id")
     if not text:
-        raise _PutAside("no_text")
+        raise _Rejected("no_text")
     if "\ufffd" in text:
-        raise _PutAside("bad_text")
+        raise _Rejected("bad_text")
     if not num_letters(text):
-        raise _PutAside("no_letters")
+        raise _Rejected("no_letters")
     if isinstance(audio, Path) and not audio.is_file():
-        raise _PutAside("audio_missing")
+        raise _Rejected("audio_missing")
     name = facts["path"] or record.id
     with open_audio(audio, name) as file:
         rate, length_sec = file.samplerate, file.frames / file.samplerate
@@ -125,12 +125,12 @@ def _examine(
         read_sec = end_sec - record.start_sec
         facts |= {"file_rate": rate, "channels": file.channels, "read_sec": _rounded(max(0.0, read_sec))}
         if end_sec > length_sec + _SLACK_SEC or record.start_sec > length_sec:
-            raise _PutAside("past_end", end_sec, length_sec)
+            raise _Rejected("past_end", end_sec, length_sec)
         least_rate = sample_rate * 2 // 3 if limits.min_file_rate is None else limits.min_file_rate
         if rate < least_rate:
-            raise _PutAside("low_rate", rate, least_rate)
+            raise _Rejected("low_rate", rate, least_rate)
         if read_sec > limits.max_sec:  # told from the header, before hours of it are read
-            raise _PutAside("too_long", read_sec, limits.max_sec)
+            raise _Rejected("too_long", read_sec, limits.max_sec)
         frames = read_frames(file, name, record.start_sec, record.duration_sec)
     if record.channel is not None and record.channel < frames.shape[1]:
         frames = frames[:, record.channel : record.channel + 1]
@@ -140,21 +140,21 @@ def _examine(
     level_db = 20 * math.log10(level) if level else _FLOOR_DB
     facts |= {"level_db": _rounded(level_db), "clipped": _rounded(clipped)}
     if level_db < limits.min_level_db:
-        raise _PutAside("silent", level_db, limits.min_level_db)
+        raise _Rejected("silent", level_db, limits.min_level_db)
     if clipped > limits.max_clipped:
-        raise _PutAside("clipped", clipped, limits.max_clipped)
+        raise _Rejected("clipped", clipped, limits.max_clipped)
     facts["silence"] = _rounded(1 - float(loud_frames(whole, sample_rate).mean()))
     samples = levelled_pcm(trim_silence(whole, sample_rate), sample_rate, sample_rate // 50)
     kept_sec = len(samples) / sample_rate
     facts["kept_sec"] = kept_sec
     if kept_sec < limits.min_sec or not len(samples):
-        raise _PutAside("too_short", kept_sec, limits.min_sec)
+        raise _Rejected("too_short", kept_sec, limits.min_sec)
     speed = num_letters(text) / kept_sec
     facts["letters_per_sec"] = _rounded(speed)
     if speed < limits.min_letters_per_sec:
-        raise _PutAside("too_slow", speed, limits.min_letters_per_sec)
+        raise _Rejected("too_slow", speed, limits.min_letters_per_sec)
     if speed > limits.max_letters_per_sec:
-        raise _PutAside("too_fast", speed, limits.max_letters_per_sec)
+        raise _Rejected("too_fast", speed, limits.max_letters_per_sec)
     return samples
 
 

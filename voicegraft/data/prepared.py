@@ -31,6 +31,12 @@ def shard_folders(work: Path) -> list[Path]:
     return sorted(folder for folder in folders if (folder / "audio" / "index.json").is_file())
 
 
+def draw_clips(clips: Sequence[Clip], draw: np.random.Generator, count: int) -> list[Clip]:
+    """Random clips, with replacement; long ones are likelier."""
+    weights = np.asarray([clip.utterance.duration_sec for clip in clips])
+    return [clips[i] for i in draw.choice(len(clips), size=count, p=weights / weights.sum())]
+
+
 class PreparedSpeech:
     """All shards of ``work/speech``; arrays stay on disk until asked for."""
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
+from voicegraft.core.artifacts import Pretrained
 from voicegraft.text.units import NUM_CLASSES, UNITS
 
 
@@ -37,8 +35,10 @@ class MonitorConfig:
     pace: tuple[VoicePace, ...] = ()
 
 
-class UnitRecognizer(nn.Module, Pretrained):
+class UnitRecognizer(Pretrained):
     """Semantic tokens around a frame -> the phone, or the silence, that the frame sounds like."""
+
+    KIND, CONFIG, STORED_AS = "monitor", MonitorConfig, torch.float16
 
     def __init__(self, config: MonitorConfig):
         super().__init__()
@@ -66,17 +66,3 @@ class UnitRecognizer(nn.Module, Pretrained):
         """Tokens ``[before + N + after]`` -> logits of the classes ``[N, NUM_CLASSES]`` of the frames in the middle."""
         ids = torch.from_numpy(tokens).to(self.token.weight.device)
         return self(ids.unfold(0, self.width, 1)).float().cpu().numpy()
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        save_artifact(folder, "monitor", self.config, self.state_dict(), provenance, dtype=torch.float16)
-
-    @staticmethod
-    def load(folder: Path) -> UnitRecognizer:
-        """
-        Raises:
-            VoicegraftError: missing, damaged or of another kind.
-        """
-        saved = load_artifact(folder, "monitor", MonitorConfig)
-        model = UnitRecognizer(saved.config)
-        model.load_state_dict(saved.tensors)
-        return model.eval().requires_grad_(False)

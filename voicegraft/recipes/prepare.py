@@ -1,4 +1,4 @@
-"""Your own recordings -> shards that the training recipes read, with a report of what was kept and what was put aside.
+"""Your own recordings -> shards that the training recipes read, with a report of what was kept and what was rejected.
 
     voicegraft prepare CORPUS ... --out runs/mine
 
@@ -20,6 +20,7 @@ from voicegraft.core.command_line import read_options
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.ledger import differences
 from voicegraft.data.checks import Limits
 from voicegraft.data.ingest import Ingest, Survey, survey, write_shards
 from voicegraft.data.recordings import add_features
@@ -88,7 +89,7 @@ def prepare(config: PrepareConfig) -> None:
         add_features(config.work, mel, config.num_workers)
     for name in names:
         print(report.in_short(name))
-    print(f"report: {config.work / 'prepare' / 'report.md'}; put aside: {config.work / 'quarantine.jsonl'}")
+    print(f"report: {config.work / 'prepare' / 'report.md'}; rejected: {config.work / 'quarantine.jsonl'}")
     for name in names:
         report.need_something(name, config.work / "quarantine.jsonl")
 
@@ -117,7 +118,9 @@ def _begin(config: PrepareConfig, source: Source, name: str, found: Survey) -> N
     shards = f"{config.work / 'speech' / name}-*"
     if path.is_file():
         before = json.loads(path.read_text())
-        changed = [_change(key, before.get(key), job[key]) for key in job if before.get(key) != job[key]]
+        changed = differences({**before, "corpus": None}, {**job, "corpus": None})
+        if before.get("corpus") != job["corpus"]:
+            changed.insert(0, "the corpus itself changed")
         if changed:
             raise VoicegraftError(
                 f"{name} in {config.work} was prepared otherwise ({'; '.join(changed)}): use another --out or --name, or "
@@ -129,14 +132,6 @@ def _begin(config: PrepareConfig, source: Source, name: str, found: Survey) -> N
         )
     else:
         write_text(path, json.dumps(job, indent=2))
-
-
-def _change(key: str, before: Any, now: Any) -> str:
-    if key == "corpus":
-        return "the corpus itself changed"
-    if isinstance(before, dict) and isinstance(now, dict):
-        return "; ".join(_change(k, before.get(k), now.get(k)) for k in now if before.get(k) != now.get(k))
-    return f"{key} was {before}, now {now}"
 
 
 def _shard_name(name: str) -> str:

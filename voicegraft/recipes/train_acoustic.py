@@ -2,13 +2,12 @@
 
     voicegraft recipe train_acoustic pocket/acoustic work=runs/pocket
 
-Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training damages both:
+Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training corrupts both:
 some histories are forgotten or replaced, and some semantic digits are off by one. Writes ``acoustic/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,14 +20,14 @@ from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.prepared import Clip, PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
-from voicegraft.train.loop import run
+from voicegraft.train.loop import Losses, Metrics, Models, run
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     units = Tokens(work, "semantic", semantic.spec.fingerprint)
     codes = Tokens(work, "codec", codec.spec.fingerprint)
     train, val = speech.select("train"), speech.select("val")
-    weights = np.asarray([c.utterance.duration_sec for c in train])
-    weights /= weights.sum()
     torch.manual_seed(0)
     model = AcousticLM(
         replace(
@@ -75,7 +72,7 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         model.semantic.weight[:-1] = semantic.rows(model.config.width, 0.5)
     model.to(device)
     cast(nn.Module, semantic).to(device)
-    damage = Damage(config, semantic)
+    corruption = Corruption(config, semantic)
 
     def row(clip: Clip, start: int, length: int) -> Row:
         """Some acoustic frames, and the semantic tokens they belong to."""
@@ -88,33 +85,28 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     def batch_at(number: int, seed: int) -> Batch:
         draw = np.random.default_rng([seed, number])
         rows = []
-        for i in draw.choice(len(train), size=config.batch_size, p=weights):
-            room = len(codes(train[i])) - config.crop_frames
-            rows.append(row(train[i], int(draw.integers(max(1, room + 1))), config.crop_frames))
+        for clip in draw_clips(train, draw, config.batch_size):
+            room = len(codes(clip)) - config.crop_frames
+            rows.append(row(clip, int(draw.integers(max(1, room + 1))), config.crop_frames))
         return stack(rows, model.beyond, device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: Batch, step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def losses(models: Models, batch: Batch, step: int) -> tuple[Losses, Metrics]:
         true_codes = batch.codes
         filled = true_codes.clamp(min=0)
-        history = damage.history(model.shifted_sums(filled))
-        logits = players["acoustic"](damage.semantic(batch.semantic), filled, batch.voice, history, batch.tokens)
+        history = corruption.history(model.shifted_sums(filled))
+        logits = models["acoustic"](corruption.semantic(batch.semantic), filled, batch.voice, history, batch.tokens)
         each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), true_codes, ignore_index=-1, reduction="none")
         known = (true_codes >= 0).float()
         by_book = (each * known).sum((0, 2)) / known.sum((0, 2))
         return {"acoustic": by_book.mean()}, {"first_book": by_book[0].detach(), "last_book": by_book[-1].detach()}
 
-    @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
-        model.eval()
         totals = []
         for clip in val:
             one = stack([row(clip, 0, 10**6)], model.beyond, device)
             logits = model(one.semantic, one.codes, one.voice, tokens=one.tokens)
             each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), one.codes, reduction="none")
             totals.append(each.mean((0, 2)).cpu().numpy())
-        model.train()
         mean = np.mean(totals, axis=0)
         return {"loss": float(mean.mean()), "first_book": float(mean[0]), "last_book": float(mean[-1])}
 
@@ -161,11 +153,11 @@ def stack(rows: list[Row], beyond: int, device: torch.device) -> Batch:
     )
 
 
-class Damage:
+class Corruption:
     """The errors that generation will make, in miniature."""
 
     def __init__(self, config: TrainAcousticConfig, semantic: SemanticEncoder):
-        self.config, self.nudge = config, semantic.nudge
+        self.config, self.perturb = config, semantic.perturb
         self.vocab_size = semantic.spec.vocab_size
 
     def history(self, sums: Tensor) -> Tensor:
@@ -178,8 +170,8 @@ class Damage:
 
     def semantic(self, ids: Tensor) -> Tensor:
         """``[B, S]`` with some units replaced by units like them; ids beyond the vocabulary stay."""
-        nudged = self.nudge(ids.clamp(max=self.vocab_size - 1), self.config.wrong_digits)
-        return torch.where(ids < self.vocab_size, nudged, ids)
+        perturbed = self.perturb(ids.clamp(max=self.vocab_size - 1), self.config.wrong_digits)
+        return torch.where(ids < self.vocab_size, perturbed, ids)
 
 
 main = recipe_main(train_acoustic, __doc__)

@@ -7,16 +7,15 @@ Writes ``codec/``. The vocoder is trained afterwards, from the finished codes (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.prepared import Clip, PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.codec import Codec, CodecConfig
 from voicegraft.train.config import LoopConfig
@@ -46,25 +45,16 @@ def train_codec(config: TrainCodecConfig) -> None:
     def batch_at(number: int) -> Tensor:
         return waveform_crops(speech, train, config.batch_size, crop, number, config.loop.seed).to(device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: Tensor, step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["codec"](batch)
-        return {"codec": loss}, parts
-
-    @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
-        model.eval()
         errors = []
         for clip in val:
             samples = torch.from_numpy(speech.samples(clip))[None].to(device)
             mel = model.log_mel(samples)
             rebuilt = model.decode_mel(model.encode(samples))
             errors.append(float((rebuilt - mel[..., : rebuilt.shape[-1]]).abs().mean()))
-        model.train()
         return {"mel": float(np.mean(errors))}
 
-    if run(config.loop, work / "codec-training", {"codec": model}, batch_at, losses, validate):
+    if run(config.loop, work / "codec-training", {"codec": model}, batch_at, validate=validate):
         model.half().float()  # the codes of all later stages come from the weights as shipped
         save_once(model, model.save, work / "codec", {"recipe": "train_codec", "corpora": list(config.corpora)})
 
@@ -74,11 +64,9 @@ def waveform_crops(
 ) -> Tensor:
     """Random crops ``[B, num_samples]`` that depend on the number and the seed alone; long clips are likelier."""
     draw = np.random.default_rng([seed, number])
-    weights = np.asarray([c.utterance.duration_sec for c in clips])
-    chosen = draw.choice(len(clips), size=batch_size, p=weights / weights.sum())
     rows = []
-    for i in chosen:
-        samples = speech.samples(clips[i])
+    for clip in draw_clips(clips, draw, batch_size):
+        samples = speech.samples(clip)
         start = draw.integers(max(1, len(samples) - num_samples + 1))
         piece = samples[start : start + num_samples]
         rows.append(np.pad(piece, (0, num_samples - len(piece))))

@@ -8,14 +8,14 @@ Writes ``work/monitor``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from voicegraft.core.runtime import pick_device
@@ -27,7 +27,7 @@ from voicegraft.text.units import BOUNDARIES, START, UNITS
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
-from voicegraft.train.loop import run
+from voicegraft.train.loop import Losses, Metrics, Models, run
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,13 @@ def train_monitor(config: TrainMonitorConfig) -> None:
         unseen = torch.rand(shown.shape, generator=draw) < config.hidden_tokens
         return shown.masked_fill(unseen, model.nothing).to(device), torch.cat(classes).to(device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        logits = players["monitor"](batch[0])
+    def losses(models: Models, batch: tuple[Tensor, Tensor], step: int) -> tuple[Losses, Metrics]:
+        logits = models["monitor"](batch[0])
         right = (logits.argmax(-1) == batch[1]).float().mean()
         return {"monitor": F.cross_entropy(logits.float(), batch[1])}, {"right": right}
 
     @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
-        model.eval()
         return {
             f"{kind}_right": float((model(f.windows.long().to(device)).argmax(-1).cpu() == f.classes).float().mean())
             for kind, f in held.items()

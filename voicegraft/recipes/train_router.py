@@ -73,13 +73,7 @@ def train_router(config: TrainRouterConfig) -> None:
     model = RouterTraining(lm, config.supervision).to(device)
     tasks = Tasks(config, lm, device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: dict[str, dict[str, Tensor]], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["router"](batch)
-        return {"router": loss}, parts
-
-    if run(config.loop, work / f"{config.out}-training", {"router": model}, tasks, losses):
+    if run(config.loop, work / f"{config.out}-training", {"router": model}, tasks):
         save_once(lm.router, lm.router.save, work / config.out, {"recipe": "train_router", "steps": config.loop.steps})
 
 

@@ -9,14 +9,13 @@ Writes ``semantic/`` (the tokenizer) and ``aligned/`` (manifests of the recordin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.runtime import pick_device
@@ -27,7 +26,7 @@ from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import main_first, save_once
-from voicegraft.train.loop import run
+from voicegraft.train.loop import Losses, Metrics, Models, run
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,12 @@ def train_semantic(config: TrainSemanticConfig) -> None:
         batches = Batches(config, PreparedSpeech(work, aligned=previous), device, salt=number)
 
         def losses(
-            players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int, first: bool = number == 0
-        ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            models: Models, batch: dict[str, Tensor], step: int, first: bool = number == 0
+        ) -> tuple[Losses, Metrics]:
             noise = max(0.25, 1 - 0.75 * step / config.noise_steps) if first else 0.25
             mel = warp_frequency(batch["mel"], batch["warp"])
             inputs = (mel, batch["mel"], batch["phones"], batch["pitch"], batch["speaker"])
-            loss, parts = players["semantic"](*inputs, noise)
+            loss, parts = models["semantic"](*inputs, noise)
             return {"semantic": loss}, parts
 
         def validate(_: int, at: Batches = batches) -> dict[str, float]:
@@ -122,10 +121,8 @@ def train_semantic(config: TrainSemanticConfig) -> None:
     print(f"semantic tokenizer {fingerprint(tokenizer.state_dict())}: {work / 'semantic'}")
 
 
-@torch.inference_mode()
 def _scores(model: SemanticTrainer, batches: Batches, clips: list[Clip], name: str) -> dict[str, float]:
     """Phone accuracy per frame (unaligned clips do not count) and mel error in nepers."""
-    model.eval()
     totals = np.zeros(4)
     for clip in clips:
         row: dict[str, Any] = {
@@ -136,7 +133,6 @@ def _scores(model: SemanticTrainer, batches: Batches, clips: list[Clip], name: s
         known = row["phones"] >= 0
         hits = ((logits.argmax(1) == row["phones"]) & known).sum()
         totals += [int(hits), int(known.sum()), float((mel - row["mel"]).abs().mean()), 1]
-    model.train()
     return {f"{name}_phone_accuracy": totals[0] / max(1, totals[1]), f"{name}_mel": totals[2] / max(1, totals[3])}
 
 

@@ -41,7 +41,7 @@ from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_semantic
 from voicegraft.tokenizers.vocabulary import MASK, SpeechVocabulary
 from voicegraft.train.engine import launched_sharded, save_once
-from voicegraft.train.loop import run
+from voicegraft.train.loop import Losses, Metrics, Models, own_loss, run
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,17 @@ def train_speech(config: TrainSpeechConfig) -> None:
         asked = QuestionBatches(tokenizer, config.questions, work, config.batch_positions, 400, device)
     cast(nn.Module, semantic).to(device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["speech"](batch if "answer" in batch else damaged(batch, vocabulary, semantic, config))
-        return {"speech": loss}, parts
+    def losses(models: Models, batch: dict[str, Tensor], step: int) -> tuple[Losses, Metrics]:
+        return own_loss(
+            models, batch if "answer" in batch else corrupt_inputs(batch, vocabulary, semantic, config), step
+        )
 
-    @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
-        model.eval()
         scores = {}
         for name, kind in (("human", held.human), ("synthetic", held.synthetic[:60]), ("plain", held.pronunciation)):
             parts = [model(collate(kind[i : i + 12], device))[1] for i in range(0, len(kind), 12)]
             for part in parts[0] if parts else ():
                 scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
-        model.train()
         scores |= {} if asked is None else asked.validate(model)
         return {k: v for k, v in scores.items() if k != "plain_speak"}
 
@@ -169,22 +165,22 @@ def train_speech(config: TrainSpeechConfig) -> None:
     save_once(model, model.save, work / config.out, {"recipe": "train_speech", "rounds": len(config.rounds)})
 
 
-def damaged(
+def corrupt_inputs(
     batch: Mapping[str, Tensor], vocabulary: SpeechVocabulary, semantic: SemanticEncoder, config: TrainSpeechConfig
 ) -> dict[str, Tensor]:
-    """The batch with some of its codes hidden and some nudged, as input; the targets stay.
+    """The batch with some of its codes masked and some perturbed, as input; the targets stay.
 
     What the expert said itself is less reliable than recordings are: it must not lean on every frame of it.
     """
 
-    def damage(token: Tensor) -> Tensor:
+    def corrupt(token: Tensor) -> Tensor:
         code = token - vocabulary.first_code
-        nudged = semantic.nudge(code.clamp(0, vocabulary.num_codes - 1), config.wrong_digits)
-        hide = torch.rand(token.shape, device=token.device) < config.hidden_codes
-        shown = torch.where(hide, MASK, vocabulary.first_code + nudged)
+        perturbed = semantic.perturb(code.clamp(0, vocabulary.num_codes - 1), config.wrong_digits)
+        masked = torch.rand(token.shape, device=token.device) < config.hidden_codes
+        shown = torch.where(masked, MASK, vocabulary.first_code + perturbed)
         return torch.where((code >= 0) & (code < vocabulary.num_codes), shown, token)
 
-    return {**batch, "token": damage(batch["token"]), "more": damage(batch["more"])}
+    return {**batch, "token": corrupt(batch["token"]), "more": corrupt(batch["more"])}
 
 
 main = recipe_main(train_speech, __doc__)

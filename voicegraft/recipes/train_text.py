@@ -7,12 +7,10 @@ Writes PEFT's adapter folder ``work/text-expert/text``, usable alone or in the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.question_batches import QuestionBatches
@@ -46,16 +44,8 @@ def train_text(config: TrainTextConfig) -> None:
     model = TextExpertTraining(backbone, tokenizer, config.lora).to(device)
     asked = QuestionBatches(tokenizer, config.questions, work, config.batch_positions, config.held_back, device)
 
-    def losses(
-        players: Mapping[str, nn.Module], batch: dict[str, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        loss, parts = players["text"](batch)
-        return {"text": loss}, parts
-
-    def validate(_: int) -> dict[str, float]:
-        return asked.validate(model)
-
-    if run(config.loop, work / "text-training", {"text": model}, lambda step: asked(step, 0), losses, validate):
+    folder, models = work / "text-training", {"text": model}
+    if run(config.loop, folder, models, lambda step: asked(step, 0), validate=lambda _: asked.validate(model)):
         save_once(model, model.save, work / "text-expert")
 
 

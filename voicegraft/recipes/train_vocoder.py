@@ -7,7 +7,7 @@ Writes ``vocoder/`` after the last round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,16 @@ from voicegraft.acoustic.losses import SpectralLoss
 from voicegraft.acoustic.vocoder import NOISE_LENGTH, Vocoder, VocoderConfig
 from voicegraft.audio.pitch import track_pitch
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.prepared import Clip, PreparedSpeech
+from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import main_first, save_once
-from voicegraft.train.loop import run
+from voicegraft.train.loop import Losses, Metrics, Models, run
+
+Crops = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,6 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
     with main_first():
         pitch = pitch_tracks(speech, work / "pitch", config.model)
     train, val = speech.select("train"), speech.select("val")
-    weights = np.asarray([c.utterance.duration_sec for c in train])
-    weights /= weights.sum()
     torch.manual_seed(0)
     model = Vocoder(replace(config.model, codec=codec.spec.fingerprint))
     model.codebooks.copy_(codec.rvq.codebooks)
@@ -68,17 +68,17 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
     hop = config.model.hop
     lead = config.lead_frames * hop
 
-    def crops(number: int, seed: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def crops(number: int, seed: int, batch_size: int) -> Crops:
         """Codes ``[B, K, T]``, the samples ``[B, T * hop]`` they stand for, and the log pitch ``[B, 2 T]``."""
         draw = np.random.default_rng([seed, number])
         rows = []
-        for i in draw.choice(len(train), size=batch_size, p=weights):
-            codes = tokens(train[i])
+        for clip in draw_clips(train, draw, batch_size):
+            codes = tokens(clip)
             start = int(draw.integers(max(1, len(codes) - config.crop_frames + 1)))
             codes = codes[start : start + config.crop_frames].astype(np.int64)
             missing = config.crop_frames - len(codes)
-            samples = speech.samples(train[i])[start * hop : (start + config.crop_frames) * hop]
-            melody = pitch(train[i])[2 * start : 2 * (start + config.crop_frames)]
+            samples = speech.samples(clip)[start * hop : (start + config.crop_frames) * hop]
+            melody = pitch(clip)[2 * start : 2 * (start + config.crop_frames)]
             rows.append(
                 (
                     np.pad(codes, ((0, missing), (0, 0)), mode="edge").T,
@@ -91,27 +91,23 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         )
         return codes_, samples_, melodies
 
-    def make(vocoder: nn.Module, batch: tuple[Tensor, Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
+    def make(vocoder: nn.Module, batch: Crops, step: int) -> tuple[Tensor, Tensor]:
         """The samples made with the true pitch, and the error of the predicted one (natural log)."""
         made, predicted = vocoder(batch[0], batch[2], step * 7919 % NOISE_LENGTH)
         voiced = ~batch[2].isnan()
         error = ((predicted - batch[2].nan_to_num()).abs() * voiced).sum() / voiced.sum().clamp(min=1)
         return made, error
 
-    def by_spectra(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        made, pitch_error = make(players["vocoder"], batch, step)
+    def by_spectra(models: Models, batch: Crops, step: int) -> tuple[Losses, Metrics]:
+        made, pitch_error = make(models["vocoder"], batch, step)
         spectral = spectral_loss(made[:, lead:], batch[1][:, lead:])
         return {"vocoder": spectral + pitch_error}, {"spectral": spectral.detach(), "pitch": pitch_error.detach()}
 
-    def against_adversary(
-        players: Mapping[str, nn.Module], batch: tuple[Tensor, Tensor, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        adversary = players["adversary"]
+    def against_adversary(models: Models, batch: Crops, step: int) -> tuple[Losses, Metrics]:
+        adversary = models["adversary"]
         assert isinstance(adversary, Adversary)
         real = batch[1][:, lead:]
-        made, pitch_error = make(players["vocoder"], batch, step)
+        made, pitch_error = make(models["vocoder"], batch, step)
         made = made[:, lead:]
         losses = {"adversary": adversary.own_loss(real, made)}
         if step < config.adversary_lead_steps:
@@ -124,9 +120,7 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         parts = {"spectral": spectral, "fooling": fooling, "matching": matching}
         return losses, {name: part.detach() for name, part in parts.items()}
 
-    @torch.inference_mode()
     def validate(_: int) -> dict[str, float]:
-        model.eval()
         errors = []
         for clip in val:
             codes = torch.from_numpy(tokens(clip).T.astype(np.int64))[None].to(device)
@@ -134,7 +128,6 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
             truth = torch.from_numpy(np.array(pitch(clip), np.float32))[None].to(device)
             made, error = make(model, (codes, real, truth), 0)
             errors.append((float(spectral_loss(made, real)), float(error)))
-        model.train()
         spectral, pitch_error = np.mean(errors, axis=0)
         return {"spectral": float(spectral), "pitch": float(pitch_error)}
 
@@ -150,12 +143,12 @@ def train_vocoder(config: TrainVocoderConfig) -> None:
         validate,
     ):
         return
-    players: dict[str, nn.Module] = {"vocoder": model, "adversary": Adversary(config.adversary).to(device)}
+    models: dict[str, nn.Module] = {"vocoder": model, "adversary": Adversary(config.adversary).to(device)}
     for number, loop in enumerate(config.adversarial):
         if not run(
             loop,
             folder / f"adversarial{number}",
-            players,
+            models,
             partial(crops, seed=loop.seed + 1, batch_size=config.adversarial_batch_size),
             against_adversary,
             validate,

@@ -40,7 +40,7 @@ class SpeechTokenizer(Protocol):
         ...
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        """Writes a folder that ``tokenizers.opening`` reads."""
+        """Writes a folder that ``tokenizers.loading`` reads."""
         ...
 
 
@@ -51,7 +51,7 @@ class SemanticEncoder(SpeechTokenizer, Protocol):
         """Embedding rows ``[V, width]`` to begin training from, where units that sound alike are neighbours."""
         ...
 
-    def nudge(self, codes: Tensor, share: float) -> Tensor:
+    def perturb(self, codes: Tensor, share: float) -> Tensor:
         """Codes of any shape with about this share replaced by units that sound alike: the errors of a generator."""
         ...
 
@@ -72,16 +72,8 @@ class FrameDecoder(Protocol):
     """
 
     codebooks: Tensor  # [K, V, W]
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        ...
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        ...
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
 
     @property
     def codec(self) -> str:

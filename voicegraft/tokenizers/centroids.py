@@ -143,7 +143,7 @@ class CentroidUnits(nn.Module):
         rows = standard @ torch.randn(standard.shape[1], width, generator=generator)
         return rows * (std / rows.std().clamp(min=1e-6))
 
-    def nudge(self, codes: Tensor, share: float) -> Tensor:
+    def perturb(self, codes: Tensor, share: float) -> Tensor:
         """Codes of any shape, this share of them replaced by one of the nearest other units."""
         if self._neighbours is None:
             self._neighbours = self._nearest_others()

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.audio.mel import LogMel, MelConfig
-from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
+from voicegraft.core.artifacts import Pretrained, fingerprint, load_artifact, save_artifact
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.rvq import RVQ
 
@@ -55,7 +54,7 @@ class CausalBlock(nn.Module):
         return x + self.mix(F.gelu(self.spread(self.norm(x.transpose(1, 2)).transpose(1, 2))))
 
 
-class Codec(nn.Module, Pretrained):
+class Codec(Pretrained):
     def __init__(self, config: CodecConfig):
         super().__init__()
         c = self.config = config
@@ -123,8 +122,8 @@ class Codec(nn.Module, Pretrained):
         tensors = {name: tensor for name, tensor in self.state_dict().items() if name not in TRAINING_ONLY}
         save_artifact(folder, "codec", self.config, tensors, provenance, torch.float16)
 
-    @staticmethod
-    def load(folder: Path) -> Codec:
+    @classmethod
+    def load(cls, folder: Path) -> Codec:
         artifact = load_artifact(folder, "codec", CodecConfig)
         model = Codec(artifact.config)
         averages = {"rvq.sums": artifact.tensors["rvq.codebooks"], "rvq.counts": model.rvq.counts}

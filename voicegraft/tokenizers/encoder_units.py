@@ -13,9 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from voicegraft.core.artifacts import artifact_folder, atomic_folder, fingerprint, load_artifact, save_artifact
+from voicegraft.core.artifacts import (
+    Pretrained,
+    artifact_folder,
+    atomic_folder,
+    fingerprint,
+    load_artifact,
+    save_artifact,
+)
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.hub import Pretrained
 from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.centroids import CentroidUnits
@@ -97,8 +103,8 @@ class EncoderUnits(CentroidUnits, Pretrained):
             save_artifact(partial, KIND, config, self._own_tensors(), provenance)
             self.encoder.save(partial / ENCODER)
 
-    @staticmethod
-    def load(folder: Path) -> EncoderUnits:
+    @classmethod
+    def load(cls, folder: Path) -> EncoderUnits:
         """What ``save`` wrote; nothing is downloaded.
 
         Raises:

@@ -49,7 +49,7 @@ class FSQ(nn.Module):
         levels = torch.tensor(self.levels, device=codes.device)
         return codes[..., None] // self.radix % levels
 
-    def nudge(self, codes: Tensor, share: float) -> Tensor:
+    def perturb(self, codes: Tensor, share: float) -> Tensor:
         """Codes ``[...]`` with this share of their digits off by one: the errors that generation makes, in miniature."""
         digits = self.digits(codes)
         off = torch.randint(0, 2, digits.shape, device=codes.device) * 2 - 1

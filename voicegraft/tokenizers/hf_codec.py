@@ -5,8 +5,8 @@
     state = codec.start()
     samples, state = codec.step(latents, state)           # the model's own decode, in pieces of any size
 
-What is quantised and decoded is the published model's; that it decodes in pieces is ours (``stages.py``), exact and without
-computing anything twice.
+What is quantised and decoded is the published model's; that it decodes in pieces is ours (``streaming_conv.py``), exact and
+without computing anything twice.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from voicegraft.core.artifacts import artifact_folder, atomic_folder, fingerprint, load_artifact, save_artifact
+from voicegraft.core.artifacts import (
+    Pretrained,
+    artifact_folder,
+    atomic_folder,
+    fingerprint,
+    load_artifact,
+    save_artifact,
+)
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.hub import Pretrained
 from voicegraft.core.library_logging import quietly
 from voicegraft.encoders.hub_models import load_pretrained
 from voicegraft.tokenizers.base import FrameDecoder, TokenizerSpec
@@ -49,7 +55,7 @@ class DecodeState:
     num_samples: int  # that were handed out
 
 
-class HfCodec(nn.Module, Pretrained, FrameDecoder):
+class HfCodec(Pretrained, FrameDecoder):
     """An ``AcousticCodec`` and the ``FrameDecoder`` of its frames; the weights stay as they are.
 
     model: a codec of one of ``FAMILIES``, such as ``transformers.MimiModel``.
@@ -80,6 +86,7 @@ class HfCodec(nn.Module, Pretrained, FrameDecoder):
                 f"expected {fewest} to {most} codebooks of this {config.model_type}, got {num_codebooks}; change num_codebooks"
             )
         self.decoder = Chain(self._family.stages(model))
+        self.sample_rate, self.hop = int(config.sampling_rate), self.decoder.stride
         self.register_buffer("codebooks", self._family.entries(model, self.num_codebooks), persistent=False)
         self.eval().requires_grad_(False)
 
@@ -95,16 +102,6 @@ class HfCodec(nn.Module, Pretrained, FrameDecoder):
     @property
     def spec(self) -> TokenizerSpec:
         return TokenizerSpec(self.sample_rate, self.hop, self.codebooks.shape[1], self.num_codebooks, self.codec)
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return int(self.model.config.sampling_rate)
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        return self.decoder.stride
 
     @cached_property
     def codec(self) -> str:
@@ -171,8 +168,8 @@ class HfCodec(nn.Module, Pretrained, FrameDecoder):
             for weights in (partial / MODEL).glob("*.safetensors"):
                 weights.chmod(0o644)  # safetensors writes for the owner only
 
-    @staticmethod
-    def load(folder: Path) -> HfCodec:
+    @classmethod
+    def load(cls, folder: Path) -> HfCodec:
         """What ``save`` wrote; nothing is downloaded.
 
         Raises:

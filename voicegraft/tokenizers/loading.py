@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from voicegraft.core.artifacts import artifact_kind
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.tokenizers.base import AcousticCodec, FrameDecoder, SemanticEncoder
-from voicegraft.tokenizers.codec import Codec
-from voicegraft.tokenizers.semantic import SemanticTokenizer
+
+# Kind -> class; imported when it is needed, as transformers' audio models take a second.
+_SEMANTIC = {"semantic-tokenizer": "semantic:SemanticTokenizer", "encoder-units": "encoder_units:EncoderUnits"}
+_CODECS = {"codec": "codec:Codec", "hf-codec": "hf_codec:HfCodec"}
 
 
 def open_semantic(folder: Path) -> SemanticEncoder:
@@ -18,26 +22,22 @@ def open_semantic(folder: Path) -> SemanticEncoder:
     Raises:
         VoicegraftError: there is none, it is damaged, or of a kind that this version does not know.
     """
-    kind = artifact_kind(folder, "semantic tokenizer")
-    if kind == "semantic-tokenizer":
-        return SemanticTokenizer.load(folder)
-    if kind == "encoder-units":
-        from voicegraft.tokenizers.encoder_units import EncoderUnits  # transformers' audio models take a second
-
-        return EncoderUnits.load(folder)
-    raise VoicegraftError(f"expected a semantic tokenizer in {folder}, found a {kind}; check the path")
+    found: SemanticEncoder = _open(folder, "semantic tokenizer", _SEMANTIC)
+    return found
 
 
 def open_codec(folder: Path) -> AcousticCodec:
     """The acoustic tokenizer in a folder, its weights frozen; raises as ``open_semantic`` does."""
-    kind = artifact_kind(folder, "codec")
-    if kind == "codec":
-        return Codec.load(folder)
-    if kind == "hf-codec":
-        from voicegraft.tokenizers.hf_codec import HfCodec
+    found: AcousticCodec = _open(folder, "codec", _CODECS)
+    return found
 
-        return HfCodec.load(folder)
-    raise VoicegraftError(f"expected a codec in {folder}, found a {kind}; check the path")
+
+def _open(folder: Path, wanted: str, classes: Mapping[str, str]) -> Any:
+    kind = artifact_kind(folder, wanted)
+    if kind not in classes:
+        raise VoicegraftError(f"expected a {wanted} in {folder}, found a {kind}; check the path")
+    module, name = classes[kind].split(":")
+    return getattr(import_module(f"voicegraft.tokenizers.{module}"), name).load(folder)
 
 
 def open_decoder(pack: Path) -> FrameDecoder:

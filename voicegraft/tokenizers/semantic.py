@@ -11,15 +11,13 @@ Supervised discrete units follow S3 / CosyVoice (arXiv 2407.05407) and FSQ in Co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.audio.mel import LogMel, MelConfig
-from voicegraft.core.artifacts import fingerprint, load_artifact, save_artifact
-from voicegraft.core.hub import Pretrained
+from voicegraft.core.artifacts import Pretrained, fingerprint
 from voicegraft.tokenizers.base import TokenizerSpec
 from voicegraft.tokenizers.fsq import FSQ, structured_rows
 
@@ -49,8 +47,11 @@ class ConvBlock(nn.Module):
         return x + self.mix(F.gelu(self.spread(self.norm(x))))
 
 
-class SemanticTokenizer(nn.Module, Pretrained):
+class SemanticTokenizer(Pretrained):
     """Speech to units. ``encode`` sees the whole utterance: it runs in training and for listening, not for speaking."""
+
+    # float16 as shipped is what counts: tokens are made by the stored weights, so the fingerprint is theirs.
+    KIND, CONFIG, STORED_AS = "semantic-tokenizer", SemanticConfig, torch.float16
 
     def __init__(self, config: SemanticConfig):
         super().__init__()
@@ -89,20 +90,9 @@ class SemanticTokenizer(nn.Module, Pretrained):
         """Embedding rows ``[V, width]`` to begin with: codes that differ in one digit are neighbours."""
         return structured_rows(self.config.levels, width, std)
 
-    def nudge(self, codes: Tensor, share: float) -> Tensor:
+    def perturb(self, codes: Tensor, share: float) -> Tensor:
         """Codes of any shape with this share of their digits off by one."""
-        return self.fsq.nudge(codes, share)
-
-    def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        # float16 as shipped is what counts: tokens are made by the stored weights, so the fingerprint is theirs.
-        save_artifact(folder, "semantic-tokenizer", self.config, self.state_dict(), provenance, torch.float16)
-
-    @staticmethod
-    def load(folder: Path) -> SemanticTokenizer:
-        artifact = load_artifact(folder, "semantic-tokenizer", SemanticConfig)
-        model = SemanticTokenizer(artifact.config)
-        model.load_state_dict(artifact.tensors)
-        return model.eval().requires_grad_(False)
+        return self.fsq.perturb(codes, share)
 
 
 class SemanticTrainer(nn.Module):

@@ -82,7 +82,7 @@ class Conv(Stage):
 
     def __init__(self, conv: nn.Conv1d, left: int, right: int, reflect: bool):
         super().__init__()
-        self.conv, self.left, self.right, self.reflect = _plain(conv), left, right, reflect and left > 0
+        self.conv, self.left, self.right, self.reflect = _unparametrized(conv), left, right, reflect and left > 0
 
     def start(self, batch: int, like: Tensor) -> ConvState:
         held = 0 if self.reflect else self.left
@@ -117,7 +117,7 @@ class Widen(Stage):
 
     def __init__(self, conv: nn.ConvTranspose1d, cut_left: int, cut_right: int):
         super().__init__()
-        self.conv, self.cut_left, self.cut_right = _plain(conv), cut_left, cut_right
+        self.conv, self.cut_left, self.cut_right = _unparametrized(conv), cut_left, cut_right
         self.stride = conv.stride[0]
         self.overlap = conv.kernel_size[0] - self.stride
 
@@ -213,7 +213,7 @@ def _spread(conv: nn.ConvTranspose1d, x: Tensor) -> Tensor:
     return F.fold((x.mT @ conv.weight.flatten(1)).mT, (1, length), (1, kernel), stride=(1, stride))[:, :, 0]
 
 
-def _plain(conv: Any) -> Any:
+def _unparametrized(conv: Any) -> Any:
     """A convolution whose weight is a tensor: weight normalisation would be worked out anew in every step."""
     if not parametrize.is_parametrized(conv):
         return conv
@@ -228,6 +228,5 @@ def _plain(conv: Any) -> Any:
         groups=conv.groups,
         bias=conv.bias is not None,
     )
-    own = {"weight": conv.weight} if conv.bias is None else {"weight": conv.weight, "bias": conv.bias}
-    plain.load_state_dict(own)
+    plain.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
     return plain

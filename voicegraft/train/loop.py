@@ -31,16 +31,24 @@ from voicegraft.train.engine import join_processes
 from voicegraft.train.state import OptimizerWrapper
 
 Batch = Any
+Models = Mapping[str, nn.Module]
 Losses = dict[str, Tensor]  # model -> scalar
 Metrics = dict[str, Tensor]  # name -> scalar, averaged for the log; those named num_... are counted, per second
+
+
+def own_loss(models: Models, batch: Batch, step: int) -> tuple[Losses, Metrics]:
+    """The loss and the metrics that the forward of the only model returns for a batch."""
+    ((name, model),) = models.items()
+    loss, metrics = model(batch)
+    return {name: loss}, metrics
 
 
 def run(
     config: LoopConfig,
     folder: Path,
-    models: Mapping[str, nn.Module],
+    models: Models,
     batch_at: Callable[[int], Batch],
-    losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
+    losses_of: Callable[[Models, Batch, int], tuple[Losses, Metrics]] = own_loss,
     validate: Callable[[int], Mapping[str, float]] | None = None,
 ) -> bool:
     """Trains the parameters that require gradients, from the last checkpoint in ``folder`` if there is one.
@@ -52,7 +60,8 @@ def run(
             number alone.
         losses_of: (models, batch, step) -> (loss per model, metrics to log); which models have a loss must depend on
             the step alone.
-        validate: step -> numbers to log, called every ``validate_every`` steps and at the end, by every process.
+        validate: step -> numbers to log, called every ``validate_every`` steps and at the end, by every process, with the
+            models in evaluation mode and without gradients.
 
     Returns:
         True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
@@ -72,7 +81,7 @@ def run(
     start = resume(folder / "resume", planned, models, optimizers, device)
     log = SummaryWriter(str(folder / "log"), purge_step=start) if main else None
     for module in models.values():
-        module.train()  # whatever a validation or a loader left: a resumed run must be in the same mode
+        module.train()  # whatever a loader left: a resumed run must be in the same mode
     recent = _Recent()
     began = time.monotonic()
     last = start == config.steps
@@ -107,7 +116,8 @@ def run(
                 bar.set_postfix({k.removeprefix("loss/"): f"{v:.3f}" for k, v in logged.items() if "grad" not in k})
             last = done == config.steps
             if validate is not None and (done % config.validate_every == 0 or last):
-                scores = validate(done)
+                with _evaluating(models):
+                    scores = validate(done)
                 if log is not None:
                     for key, value in scores.items():
                         log.add_scalar(f"validation/{key}", value, done)
@@ -129,10 +139,10 @@ def run(
 def _gradients(
     config: LoopConfig,
     step: int,
-    models: Mapping[str, nn.Module],
+    models: Models,
     optimizers: Mapping[str, OptimizerWrapper],
     batch_at: Callable[[int], Batch],
-    losses_of: Callable[[Mapping[str, nn.Module], Batch, int], tuple[Losses, Metrics]],
+    losses_of: Callable[[Models, Batch, int], tuple[Losses, Metrics]],
     recent: _Recent,
     device: torch.device,
 ) -> dict[str, float]:
@@ -187,6 +197,16 @@ class _Recent:
 
 
 @contextmanager
+def _evaluating(models: Models) -> Iterator[None]:
+    for module in models.values():
+        module.eval()
+    with torch.inference_mode():
+        yield
+    for module in models.values():
+        module.train()
+
+
+@contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a request to save and stop; the second one acts at once."""
     seen: list[int] = []
@@ -201,5 +221,5 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(seen)
     finally:
-        for held, handler in previous.items():
-            signal.signal(held, handler)
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)
