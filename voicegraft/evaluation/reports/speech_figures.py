@@ -185,7 +185,8 @@ def _colour(group: Group, groups: Sequence[Group]) -> str:
 def _name_groups(axes: Axes, groups: Sequence[Group], label: str) -> list[int]:
     """A line for each stage and voice, the first on top; returns their heights."""
     places = list(range(len(groups)))
-    axes.set_yticks(places, [f"{stage.replace(' re-synthesis', '')}, {voice}" for stage, voice in groups])
+    names = [f"{stage.replace(' re-synthesis', '')}, {voice}" for stage, voice in groups]
+    axes.set_yticks(places, [name if len(name) <= 32 else f"{name[:31]}…" for name in names])  # the axis needs room too
     axes.set_ylim(len(groups) - 0.3, -0.7)
     axes.set_xlabel(label)
     axes.margins(x=0.1)
