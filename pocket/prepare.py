@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud
+from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud, refine_with_context
 from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import trim_silence
 from voicegraft.audio.mel import MelConfig
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
-from voicegraft.data.lexicon import Lexicon, refine_with_context
+from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
 from voicegraft.data.recordings import add_features, write_speech
 from voicegraft.data.splits import Splits

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from pocket import flite
-from pocket.flite import flite_lexicon
+from pocket.flite import flite_lexicon, place_words, refine_with_context
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.lexicon import Lexicon, place_words, refine_with_context
+from voicegraft.data.lexicon import Lexicon
 from voicegraft.text.units import BOUNDARIES, PHONES, START, UNITS, words_of
 
 LEXICON = Lexicon(

@@ -118,11 +118,7 @@ def book_pieces(
     train: list[list[str]] = []
     test: list[list[str]] = []
     for path in sorted(folder.glob("*.txt")):
-        if path.name == "SOURCE.txt":
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        paragraphs = (plain(block.replace("_", "")) for block in re.split(r"\n\s*\n", text))
-        for number, piece in enumerate(_pieces(paragraphs, piece_chars)):
+        for number, piece in enumerate(_pieces(map(plain, book_paragraphs(path)), piece_chars)):
             if hash_share(f"{path.name} {number}") < held_out:
                 test.append(piece)
             else:

@@ -1,19 +1,17 @@
-"""Pronunciations for training: a lexicon, and where the words lie in a phone string."""
+"""Pronunciations for training: a lexicon."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.text.units import PHONES, START, WORD, phones_by_word, words_of
+from voicegraft.text.units import PHONES, START, WORD, words_of
 
 
 class Lexicon:
-    """Word -> phones. Made by flite (its lexicon and letter-to-sound rules), refined by how words sound in context."""
+    """Word -> phones."""
 
     def __init__(self, entries: dict[str, tuple[str, ...]]):
         self.entries = entries
@@ -70,77 +68,3 @@ def read_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
             )
         entries.setdefault(word.lower(), plain)
     return entries
-
-
-def place_words(
-    text: str, lexicon: Lexicon, segments: Sequence[tuple[str, float]]
-) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
-    """Timed flite segments ``(phone or pau, end_sec)`` -> (units, end of each unit in seconds).
-
-    Flite prints no word boundaries, and changes words in context ("a" is ey alone and ax in a phrase), so its phones are
-    matched to the lexicon's by edit distance. None when they differ by more than a third, which means other words.
-    """
-    words = words_of(text)
-    expected: list[tuple[str, int]] = []
-    for i, word in enumerate(words):
-        if word.key not in lexicon:
-            return None
-        expected += [(p, i) for p in lexicon.entries[word.key]]
-    phones = [(p, end) for p, end in segments if p != "pau"]
-    owners = _match([p for p, _ in phones], expected)
-    if owners is None:
-        return None
-    pause_end = {}  # end of the pause that follows phone number n (-1: before the first)
-    n = -1
-    for phone, end in segments:
-        if phone == "pau":
-            pause_end[n] = end
-        else:
-            n += 1
-    units, ends = [START], [pause_end.get(-1, 0.0)]
-    for n, (phone, end) in enumerate(phones):
-        units.append(phone)
-        ends.append(end)
-        if n + 1 == len(phones) or owners[n + 1] != owners[n]:
-            units.append(words[owners[n]].boundary)
-            ends.append(pause_end.get(n, end))
-    if len(set(owners)) != len(words):
-        return None  # a word without a phone of its own
-    return tuple(units), tuple(ends)
-
-
-def _match(actual: Sequence[str], expected: Sequence[tuple[str, int]]) -> list[int] | None:
-    """Owner word of each actual phone along the cheapest edit path (non-decreasing), or None when too far apart."""
-    rows, columns = len(actual) + 1, len(expected) + 1
-    cost = [[0] * columns for _ in range(rows)]
-    for j in range(columns):
-        cost[0][j] = j
-    for i in range(1, rows):
-        cost[i][0] = i
-        for j in range(1, columns):
-            same = actual[i - 1] == expected[j - 1][0]
-            cost[i][j] = min(cost[i - 1][j - 1] + (not same), cost[i - 1][j] + 1, cost[i][j - 1] + 1)
-    if not expected or cost[-1][-1] > len(expected) / 3:
-        return None
-    owners = [0] * len(actual)
-    i, j = len(actual), len(expected)
-    while i > 0:
-        same = j > 0 and actual[i - 1] == expected[j - 1][0]
-        if j > 0 and cost[i][j] == cost[i - 1][j - 1] + (not same):
-            owners[i - 1] = expected[j - 1][1]
-            i, j = i - 1, j - 1
-        elif cost[i][j] == cost[i - 1][j] + 1:
-            owners[i - 1] = expected[max(j - 1, 0)][1]
-            i -= 1
-        else:
-            j -= 1
-    return owners
-
-
-def refine_with_context(lexicon: Lexicon, utterances: Iterable[tuple[str, tuple[str, ...]]]) -> Lexicon:
-    """Replaces a word's isolated pronunciation by the one most often heard in the aligned ``(text, units)`` pairs."""
-    heard: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
-    for text, units in utterances:
-        for word, phones in zip(words_of(text), phones_by_word(units), strict=True):
-            heard[word.key][phones] += 1
-    return Lexicon({w: heard[w].most_common(1)[0][0] if heard[w] else p for w, p in lexicon.entries.items()})

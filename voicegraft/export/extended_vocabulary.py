@@ -49,7 +49,7 @@ def fits_ids(config: SpeechEmbeddingConfig) -> bool:
 
 
 def grow(lm: SpeechLM) -> Grown:
-    """Appends the speech rows to the backbone's embedding and output layer, and their names to its tokenizer, in place.
+    """Appends the speech embedding to the backbone's embedding and output layer, and their names to its tokenizer, in place.
 
     Input and output rows of speech differ, so an output layer that was tied to the embedding becomes a copy of its own.
 
