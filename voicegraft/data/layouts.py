@@ -55,18 +55,14 @@ class Position(NamedTuple):
     tokens: tuple[int, ...] = ()  # speech ids
     units: tuple[int, ...] = NO_UNITS  # rows of the unit being said and its neighbours, 0 outside speech
     elapsed: int = 0  # phones of the letter, or frames of the unit, so far; at most MAX_ELAPSED
-    letters: tuple[int, ...] = (
-        LETTER_WINDOW.none
-    )  # rows of the letter being spelt and its neighbours, 0 outside spelling
+    letters: tuple[int, ...] = LETTER_WINDOW.none  # the same of the letter being spelt, 0 outside spelling
 
 
 class Spelling(NamedTuple):
     """A step of spelling: after the last of its positions comes a phone of the letter, or END_OF_UNIT."""
 
     positions: Sequence[Position]
-    ahead: Sequence[
-        Position
-    ]  # what comes then if it is END_OF_UNIT; empty at the beginning of a letter, and at the end
+    ahead: Sequence[Position]  # what comes after END_OF_UNIT; empty at the beginning of a letter, and at the end
     closes_word: bool  # whether the letter is the last of its word
 
 

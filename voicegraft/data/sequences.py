@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from voicegraft.data.layouts import Position, SpeechLayout, answered
+from voicegraft.data.layouts import Answer, Position, SpeechLayout, Step, answered
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SPEECH_BOS, SpeechVocabulary
 
 IGNORE = -100  # target of a position that is not trained
-
-Step = TypeVar("Step")
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)

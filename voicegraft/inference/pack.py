@@ -118,22 +118,15 @@ def open_pack(
         vocoder = Vocoder.load(folder / "vocoder")
     else:
         vocoder = open_decoder(folder)
-    if lm.speech_embedding.config.semantic != acoustic.config.semantic:
-        raise VoicegraftError(
-            f"{folder}: the speech expert speaks semantic tokens {lm.speech_embedding.config.semantic}, the acoustic LM reads "
-            f"{acoustic.config.semantic}; take both from one training run"
-        )
-    if acoustic.config.codec != vocoder.codec:
-        raise VoicegraftError(
-            f"{folder}: the acoustic LM writes codes {acoustic.config.codec}, the vocoder reads "
-            f"{vocoder.codec}; take both from one training run"
-        )
     monitor = UnitRecognizer.load(folder / "monitor") if (folder / "monitor").is_dir() else None
-    if monitor is not None and monitor.config.semantic != lm.speech_embedding.config.semantic:
-        raise VoicegraftError(
-            f"{folder}: the speech expert speaks semantic tokens {lm.speech_embedding.config.semantic}, the monitor reads "
-            f"{monitor.config.semantic}; take both from one training run"
-        )
+    says, spoken = "the speech expert speaks semantic tokens", lm.speech_embedding.config.semantic
+    for what, made, reader, read in (
+        (says, spoken, "the acoustic LM", acoustic.config.semantic),
+        ("the acoustic LM writes codes", acoustic.config.codec, "the vocoder", vocoder.codec),
+        (says, spoken, "the monitor", monitor.config.semantic if monitor else spoken),
+    ):
+        if made != read:
+            raise VoicegraftError(f"{folder}: {what} {made}, {reader} reads {read}; take both from one training run")
     return Pack(folder, header, lm, acoustic, vocoder, frontend, monitor)
 
 

@@ -32,9 +32,7 @@ class SpokenSentence:
     start_sec: float  # in the whole stream
     end_sec: float
     words: tuple[SpokenWord, ...]
-    status: (
-        str  # ok; cut (a bound ended a sound or a spelling); failed (a fault that no retry mended: its end is missing)
-    )
+    status: str  # ok; cut (a bound ended a sound or a spelling); failed (its end is missing: no retry mended a fault)
     faults: tuple[Fault, ...] = ()  # that the guard found
     unmended: tuple[Fault, ...] = ()  # those that can be heard
     num_retries: int = 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -13,17 +14,6 @@ from voicegraft.fusion.mole import Routing
 SequenceGates = str | Tensor | Routing | None
 
 
-class DecoderState(Protocol):
-    """What is kept of one sequence; belongs to the decoder that made it."""
-
-    gates: SequenceGates
-
-    @property
-    def crops(self) -> bool:
-        """Whether forgetting positions costs next to nothing: then some may be read on trial."""
-        ...
-
-
 class Decoder(Protocol):
     """Embeddings in, last hidden states out, in tensors; what is read stays in a state, one for each sequence.
 
@@ -32,7 +22,11 @@ class Decoder(Protocol):
     """
 
     def start(self, gates: SequenceGates) -> Any:
-        """The state before the first position."""
+        """The state of one sequence before its first position; it belongs to the decoder that made it.
+
+        Its ``gates`` are these, and ``crops`` is true where forgetting positions costs next to nothing: then some may be
+        read on trial.
+        """
         ...
 
     def step(self, inputs: Sequence[Tensor], states: Sequence[Any], gates: SequenceGates | None = None) -> list[Tensor]:
@@ -46,3 +40,12 @@ class Decoder(Protocol):
     def crop(self, state: Any, num_positions: int) -> None:
         """Forgets the last positions."""
         ...
+
+
+def by_groups(keys: Sequence[Hashable], run: Callable[[list[int]], Sequence[Tensor]]) -> list[Tensor]:
+    """Runs the sequences of each key in one call, given by their numbers -> what comes out for all, in their order."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        groups[key].append(number)
+    found = {n: out for numbers in groups.values() for n, out in zip(numbers, run(numbers), strict=True)}
+    return [found[number] for number in range(len(keys))]

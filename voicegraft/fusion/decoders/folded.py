@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.fusion.decoders.base import SequenceGates
+from voicegraft.fusion.decoders.base import SequenceGates, by_groups
 from voicegraft.fusion.experts import SPEECH
 from voicegraft.fusion.mole import MoLE
 
@@ -179,15 +179,7 @@ class FoldedDecoder:
         self, inputs: Sequence[Tensor], states: Sequence[FoldedState], gates: SequenceGates | None = None
     ) -> list[Tensor]:
         models = [state.model if gates is None else self.folded(gates) for state in states]
-        if all(model is models[0] for model in models):
-            return models[0](inputs, states)
-        out: list[Tensor] = list(inputs)
-        for model in dict.fromkeys(models):
-            numbers = [number for number, own in enumerate(models) if own is model]
-            found = model([inputs[number] for number in numbers], [states[number] for number in numbers])
-            for number, hidden in zip(numbers, found, strict=True):
-                out[number] = hidden
-        return out
+        return by_groups(models, lambda some: models[some[0]]([inputs[n] for n in some], [states[n] for n in some]))
 
     def crop(self, state: FoldedState, num_positions: int) -> None:
         state.length -= num_positions

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from voicegraft.fusion.decoders.base import SequenceGates
+from voicegraft.fusion.decoders.base import SequenceGates, by_groups
 from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.router import RouterState
 
@@ -54,22 +54,21 @@ class TransformersDecoder:
         self, inputs: Sequence[Tensor], states: Sequence[TransformersState], gates: SequenceGates | None = None
     ) -> list[Tensor]:
         chosen = [state.gates if gates is None else gates for state in states]
-        groups: dict[str | int | None, list[int]] = {}  # by expert; None for any mixtures; alone by number
+        keys: list[str | int | None] = []  # by expert; None for any mixtures; alone by number
         for number, (own, state) in enumerate(zip(chosen, states, strict=True)):
             one = not self._pads or not state.cache.get_seq_length() or not _broadcasts(own)
-            groups.setdefault(number if one else own if isinstance(own, str) else None, []).append(number)
-        out: list[Tensor] = list(inputs)
-        for key, numbers in groups.items():
+            keys.append(number if one else own if isinstance(own, str) else None)
+
+        def run(numbers: list[int]) -> list[Tensor]:
             together: Any = chosen[numbers[0]]
-            if key is None:
+            if keys[numbers[0]] is None:
                 together = torch.stack([chosen[number] for number in numbers])[:, None]  # type: ignore[misc]
             elif isinstance(together, Tensor) and together.ndim == 2:
                 together = FixedRouting(together)
             with self.mole.gated(together):
-                found = self._run([inputs[n].to(self.inner.dtype) for n in numbers], [states[n] for n in numbers])
-            for number, hidden in zip(numbers, found, strict=True):
-                out[number] = hidden
-        return out
+                return self._run([inputs[n].to(self.inner.dtype) for n in numbers], [states[n] for n in numbers])
+
+        return by_groups(keys, run)
 
     def crop(self, state: TransformersState, num_positions: int) -> None:
         if not isinstance(state.gates, RouterState):
