@@ -28,7 +28,7 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
 from voicegraft.train.config import LoopConfig
 
-LOOP = LoopConfig(steps=2, warmup_steps=1, log_every=1, save_every=1, validate_every=2)
+LOOP = LoopConfig(steps=2, warmup_steps=1, precision="no", log_every=1, save_every=1, validate_every=2)
 ASKED = QuestionsConfig(reading=30, dialogue=10, arithmetic=20, words=20, trivia=10, yes_or_no=5)
 
 
@@ -86,7 +86,7 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
                 device="cpu",
             )
         )
-    assert SpeechLM.load(work / "backbone", work / "activated", work / "token").rows.config.activated
+    assert SpeechLM.load(work / "backbone", work / "activated", work / "token").speech_embedding.config.activated
     systems = (
         System("untouched", gates="none"),
         System("speech alone", gates="speech"),
@@ -109,6 +109,8 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
         spoken_per_kind=1,
         num_routed=8,
         books_held_out=0.1,
+        limit=3,
+        context=128,
         device="cpu",
     )
     judges = Judges(CountingRecognizer(), LevelPredictor(), SpectrumJudge())

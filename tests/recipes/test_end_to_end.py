@@ -29,7 +29,7 @@ from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer
 from voicegraft.train.config import LoopConfig
 
-LOOP = LoopConfig(steps=2, warmup_steps=1, log_every=1, save_every=1, validate_every=2)
+LOOP = LoopConfig(steps=2, warmup_steps=1, precision="no", log_every=1, save_every=1, validate_every=2)
 VOICES = ("ann", "ben")
 
 

@@ -52,7 +52,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> BackboneConfig:
         device="cpu",
         model=ModelConfig(hidden=32, layers=2, heads=4, kv_heads=2, mlp=48, max_positions=256),
         questions=QuestionsConfig(reading=60, dialogue=30, arithmetic=40, words=40, trivia=20, yes_or_no=20),
-        loop=LoopConfig(steps=4, warmup_steps=1, validate_every=4, save_every=2, log_every=1),
+        loop=LoopConfig(steps=4, warmup_steps=1, precision="no", validate_every=4, save_every=2, log_every=1),
     )
 
 

@@ -1,7 +1,7 @@
 """What is held back from training. One rule: a hash of the words decides, for clips, sentences, questions and book pieces.
 
-The same words are on the same side on every machine, in any order, wherever they stand. A corpus that holds something back
-itself keeps its own splits.
+The same words of a collection are on the same side on every machine, in any order. A collection that holds something back
+itself keeps its own splits, and a small one holds back a larger share: the same words may lie on another side there.
 """
 
 from __future__ import annotations
