@@ -166,6 +166,7 @@ class Speaker(Loadable):
         self.writer = Writer(pack.lm)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             cast(nn.Module, model).to(device)
+        _ = pack.lm.decoder  # copies weights: now, and not while the first sentence is awaited
 
     @staticmethod
     def load(
