@@ -47,7 +47,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         work / "corpora" / "ben", [made.utterance.__class__(**{**vars(made.utterance), "audio": "clip.wav"})]
     )
     (work / "prompts.txt").write_text("We see.\nGo home.\n")
-    write_pack(work / "pack", work, PackHeader("tiny", default_voice="ben", options=replace(tiny.OPTIONS, max_unit_frames=2)), "card")
+    write_pack(
+        work / "pack",
+        work,
+        PackHeader("tiny", default_voice="ben", options=replace(tiny.OPTIONS, max_unit_frames=2)),
+        "card",
+    )
     return work
 
 
