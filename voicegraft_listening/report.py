@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.evaluation.reports.document import (
-    Document,
-    Facts,
-    Section,
-    Table,
-    decimal,
-    interval,
-    p_value,
-    write_document,
-)
+from voicegraft.evaluation.reports import document as doc
+from voicegraft.evaluation.reports.document import Document, Facts, Section, Table
 from voicegraft.evaluation.reports.summary import environment
 from voicegraft_listening.page import SCALES
 from voicegraft_listening.results import Rules, broken_rules, read_key, read_results
@@ -66,7 +58,7 @@ def score_listening_test(key_path: Path, results: Sequence[Path], out: Path, rul
         "rejected": [asdict(one) for one in rejected],
         "trials": [{"listener": one.id, **asdict(trial)} for one in listeners for trial in one.trials],
     }
-    write_document(out, "report", _document(report), report)
+    doc.write_document(out, "report", _document(report), report)
     return report
 
 
@@ -108,20 +100,23 @@ def _results(summary: Mapping[str, Any]) -> list[str | Table]:
     names = {scale: SCALES[scale][0].lower() for scale in SCALES}
     if "scores" in summary:
         rows = [
-            (row["system"], str(row["num_ratings"]), *(interval(row[scale], 2) for scale in SCALES))
+            (row["system"], str(row["num_ratings"]), *(doc.interval(row[scale], 2) for scale in SCALES))
             for row in summary["scores"]
         ]
         parts.append(Table(("mean opinion score", "ratings", *(f"{name} [95 %]" for name in names.values())), rows))
         gaps = [
-            (" − ".join(row["systems"]), names[row["scale"]], interval(row["difference"], 2, "+"),
-             str(row["num_sentences"]), p_value(row["p"]), p_value(row["p_holm"]))
+            (" − ".join(row["systems"]), names[row["scale"]], doc.interval(row["difference"], 2, "+"),
+             str(row["num_sentences"]), doc.p_value(row["p"]),
+         doc.p_value(row["p_holm"]))
             for row in summary["differences"]
         ]  # fmt: skip
         columns = ("difference", "scale", "mean [95 %]", "sentences", "p (Wilcoxon)", "p (Holm)")
         parts += [Table(columns, gaps)] if gaps else []
     if "preferences" in summary:
         parts.append(_preferences(summary["preferences"]))
-    agreed = ", ".join(f"{names.get(name, name)} {decimal(value, 2)}" for name, value in summary["agreement"].items())
+    agreed = ", ".join(
+        f"{names.get(name, name)} {doc.decimal(value, 2)}" for name, value in summary["agreement"].items()
+    )
     parts.append(f"Agreement (Krippendorff's alpha, ordinal, without the low anchor): {agreed}.")
     return parts
 
@@ -129,7 +124,8 @@ def _results(summary: Mapping[str, Any]) -> list[str | Table]:
 def _preferences(found: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         (row["systems"][0], row["systems"][1], str(row["wins"][0]), str(row["wins"][1]), str(row["ties"]),
-         interval(row["share"], 2), interval(row["share_ties_half"], 2), p_value(row["p"]), p_value(row["p_holm"]))
+         doc.interval(row["share"], 2), doc.interval(row["share_ties_half"], 2), doc.p_value(row["p"]),
+         doc.p_value(row["p_holm"]))
         for row in found
     ]  # fmt: skip
     columns = (

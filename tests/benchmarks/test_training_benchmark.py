@@ -9,18 +9,10 @@ import pytest
 import torch
 
 from benchmarks import training as bench
+from benchmarks import training_sequences as recorded
 from benchmarks.harness import table
 from benchmarks.training_engines import JointSoftmax, grown_batch, grown_row, our_training, peft_training
-from benchmarks.training_sequences import (
-    FRAME_RATE,
-    Recording,
-    cut,
-    fitted_recordings,
-    long_recordings,
-    made_up,
-    real_recordings,
-    speech_vocabulary,
-)
+from benchmarks.training_sequences import FRAME_RATE, Recording
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.fusion.experts import LoraSettings
@@ -42,7 +34,7 @@ def ours() -> SpeechExpertTraining:
     """Plain, with a LoRA that does something."""
     config = bench.BenchTrainingConfig(size="tiny", device="cpu")
     backbone = bench._random_backbone(bench.SHAPES["tiny"], config, torch.device("cpu"))
-    training = our_training(backbone, speech_vocabulary("plain", 64), LORA, "plain")
+    training = our_training(backbone, recorded.speech_vocabulary("plain", 64), LORA, "plain")
     with torch.no_grad():
         for name, parameter in training.named_parameters():
             if ".lora_B." in name:
@@ -53,7 +45,9 @@ def ours() -> SpeechExpertTraining:
 @torch.no_grad()
 def test_all_engines_train_the_same(ours: SpeechExpertTraining) -> None:
     vocabulary = ours.vocabulary
-    sequences = [made_up(r, vocabulary, NUM_TEXT, "plain", i) for i, r in enumerate(fitted_recordings(3))]
+    sequences = [
+        recorded.made_up(r, vocabulary, NUM_TEXT, "plain", i) for i, r in enumerate(recorded.fitted_recordings(3))
+    ]
     batch, rows = collate(sequences, torch.device("cpu")), grown_batch([grown_row(s, NUM_TEXT) for s in sequences])
     wanted = rows["labels"] >= 0
     for whole in (False, True):
@@ -125,15 +119,18 @@ def test_useful_operations_are_counted(ours: SpeechExpertTraining) -> None:
 
 
 def test_made_up_sequences_are_as_long_as_recordings() -> None:
-    sec = [r.num_frames / FRAME_RATE for r in fitted_recordings(2000)]
+    sec = [r.num_frames / FRAME_RATE for r in recorded.fitted_recordings(2000)]
     assert 6 < sum(sec) / len(sec) < 7 and max(sec) <= 10.1  # LJSpeech
-    plain, guided = speech_vocabulary("plain", 64), speech_vocabulary("guided", 64)
+    plain, guided = recorded.speech_vocabulary("plain", 64), recorded.speech_vocabulary("guided", 64)
     one = Recording(("Yesterday", "I", "ran"), 40)
     # Four tokens of text, the voice, SPEECH_BOS and each frame; the end is a target alone.
-    assert len(made_up(one, plain, NUM_TEXT, "plain", 0)) == 4 + 1 + 1 + 40
-    sequence = made_up(one, guided, NUM_TEXT, "guided", 0)
+    assert len(recorded.made_up(one, plain, NUM_TEXT, "plain", 0)) == 4 + 1 + 1 + 40
+    sequence = recorded.made_up(one, guided, NUM_TEXT, "guided", 0)
     assert (sequence.token >= guided.first_code).sum() == 40
-    assert len(cut(made_up(long_recordings(1, 300)[0], plain, NUM_TEXT, "plain", 0), 300)) == 300
+    assert (
+        len(recorded.cut(recorded.made_up(recorded.long_recordings(1, 300)[0], plain, NUM_TEXT, "plain", 0), 300))
+        == 300
+    )
 
 
 def test_batches_hold_as_many_sequences_as_the_peers() -> None:
@@ -160,4 +157,4 @@ def test_too_few_recordings_are_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "An owl.", "duration": 2.0}')
     with pytest.raises(VoicegraftError, match="lower batch"):
         results(tmp_path, f"data={tmp_path}")
-    assert len(real_recordings(tmp_path)) == 1
+    assert len(recorded.real_recordings(tmp_path)) == 1

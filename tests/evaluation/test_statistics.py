@@ -17,18 +17,15 @@ def clips(num_items, rate, seed):
     return draw.binomial(lengths, rate).astype(float), lengths.astype(float)
 
 
+def scipys(data, statistic):
+    options = {"n_resamples": 2000, "method": "percentile", "random_state": 1}
+    return stats.bootstrap(data, statistic, paired=True, vectorized=True, **options).confidence_interval
+
+
 def test_bootstrap_ratio_agrees_with_scipy():
     errors, lengths = clips(60, 0.2, 0)
     ours = bootstrap_ratio(list(errors), list(lengths))
-    theirs = stats.bootstrap(
-        (errors, lengths),
-        lambda e, n, axis: e.sum(axis=axis) / n.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=2000,
-        method="percentile",
-        random_state=1,
-    ).confidence_interval
+    theirs = scipys((errors, lengths), lambda e, n, axis: e.sum(axis=axis) / n.sum(axis=axis))
     width = theirs.high - theirs.low
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08 * width)
 
@@ -66,15 +63,7 @@ def test_bootstrap_difference_agrees_with_scipy():
     errors_a, lengths = clips(60, 0.2, 0)
     errors_b = np.maximum(errors_a - clips(60, 0.05, 1)[0], 0)
     ours = bootstrap_difference((errors_a, lengths), (errors_b, lengths), paired=True)
-    theirs = stats.bootstrap(
-        (errors_a, lengths, errors_b, lengths),
-        ratio_difference,
-        paired=True,
-        vectorized=True,
-        n_resamples=2000,
-        method="percentile",
-        random_state=1,
-    ).confidence_interval
+    theirs = scipys((errors_a, lengths, errors_b, lengths), ratio_difference)
     assert ours.value == pytest.approx((errors_b.sum() - errors_a.sum()) / lengths.sum())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08 * (theirs.high - theirs.low))
 

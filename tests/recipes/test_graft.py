@@ -212,17 +212,23 @@ def test_a_stage_that_stops_early_is_not_done(
         graft(config)
 
 
-def test_a_work_folder_that_was_begun_otherwise_is_refused(
-    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun(tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The configuration of a graft that has prepared its recordings and stopped there."""
     path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
     monkeypatch.setattr(road, "align", lambda _: None)
     with pytest.raises(VoicegraftError, match="stage align stopped"):
         graft(load_config(GraftConfig, path))
+    return path
+
+
+def test_a_work_folder_that_was_begun_otherwise_is_refused(
+    begun: Path,
+) -> None:
     free = ["speech.lora.rank=3", "workers=2", "speech.work=x"]  # not begun, of no consequence, or the graft's own
-    graft(load_config(GraftConfig, path, [*free, "plan=true"]))
+    graft(load_config(GraftConfig, begun, [*free, "plan=true"]))
     with pytest.raises(VoicegraftError, match="begun with another corpus and has done prepare with it"):
-        graft(load_config(GraftConfig, path, ["corpus.val_share=0.5"]))
+        graft(load_config(GraftConfig, begun, ["corpus.val_share=0.5"]))
 
 
 def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
@@ -242,22 +248,18 @@ def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
 
 
 def test_a_configuration_that_an_older_version_noted_still_counts(
-    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+    begun: Path,
 ) -> None:
-    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
-    monkeypatch.setattr(road, "align", lambda _: None)
-    with pytest.raises(VoicegraftError, match="stage align stopped"):
-        graft(load_config(GraftConfig, path))
-    noted = tmp_path / "work" / "graft.json"
+    noted = begun.parent / "work" / "graft.json"
     old = json.loads(noted.read_text())
     kept = {key: old[key] for key in ("backbone", "corpora", "corpus", "semantic", "codec", "speech")}
     kept["align"] = {"work": "runs/mine", "pack": "", "num_words": 4000}  # as they were called, and where they lay
     noted.write_text(json.dumps(kept))
     with pytest.raises(VoicegraftError, match="stage align stopped"):
-        graft(load_config(GraftConfig, path))
+        graft(load_config(GraftConfig, begun))
     noted.write_text(json.dumps({**kept, "corpus": {**kept["corpus"], "shard_size": 3}}))
     with pytest.raises(VoicegraftError, match="begun with another corpus"):
-        graft(load_config(GraftConfig, path))
+        graft(load_config(GraftConfig, begun))
 
 
 def test_a_teacher_lends_its_tokenizers(tmp_path: Path, recordings: Path, qwen: Path) -> None:

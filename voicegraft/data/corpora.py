@@ -100,7 +100,7 @@ def words_key(text: str) -> str:
     return " ".join(re.findall(r"[a-z']+", text.lower()))
 
 
-def plain(text: str) -> str:
+def typewritten(text: str) -> str:
     """Text with typewriter quotes, dashes and single spaces, so that few tokens are spent on typography."""
     return " ".join(text.translate(_TYPEWRITER).split())
 
@@ -118,7 +118,7 @@ def book_pieces(
     train: list[list[str]] = []
     test: list[list[str]] = []
     for path in sorted(folder.glob("*.txt")):
-        for number, piece in enumerate(_pieces(map(plain, book_paragraphs(path)), piece_chars)):
+        for number, piece in enumerate(_pieces(map(typewritten, book_paragraphs(path)), piece_chars)):
             if hash_share(f"{path.name} {number}") < held_out:
                 test.append(piece)
             else:
@@ -141,7 +141,9 @@ def _pieces(paragraphs: Iterable[str], chars: int) -> Iterator[list[str]]:
 def chats(path: Path, forbidden: frozenset[str] = frozenset()) -> Iterator[list[Message]]:
     """Dialogues of the Schema-Guided Dialogue corpus as chats, without those with a forbidden sentence."""
     for dialogue in dialogues(path):
-        chat = [Message("user" if speaker == "user" else "assistant", (plain(text),)) for speaker, text in dialogue]
+        chat = [
+            Message("user" if speaker == "user" else "assistant", (typewritten(text),)) for speaker, text in dialogue
+        ]
         if not any(says_any(message.text, forbidden) for message in chat):
             yield chat
 

@@ -61,10 +61,10 @@ def read_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
         word, *phones = line.partition("#")[0].split() or [""]
         if not phones or not WORD.fullmatch(word):
             continue  # comments, and further pronunciations, as read(2)
-        plain = tuple("ax" if phone == "AH0" else phone.rstrip("012").lower() for phone in phones)
-        if not set(plain) <= set(PHONES):
+        known = tuple("ax" if phone == "AH0" else phone.rstrip("012").lower() for phone in phones)
+        if not set(known) <= set(PHONES):
             raise VoicegraftError(
                 f"{path}:{number}: expected a word and phones of the CMU set (HELLO HH AH0 L OW1), got {line.strip()!r}"
             )
-        entries.setdefault(word.lower(), plain)
+        entries.setdefault(word.lower(), known)
     return entries

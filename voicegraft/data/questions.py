@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.data.corpora import dialogues, plain
+from voicegraft.data.corpora import dialogues, typewritten
 from voicegraft.data.splits import hash_share
 
 HELD_OUT = 0.12  # share of facts kept for the test
@@ -203,7 +203,7 @@ def dialogue_mentions(path: Path, held_out: bool) -> Iterator[Question]:
     seen = set()
     for dialogue in dialogues(path):
         for _, turn in dialogue:
-            text = plain(turn)
+            text = typewritten(turn)
             if text in seen or len(text) > 160 or re.search(r"\d", text):
                 continue
             seen.add(text)
@@ -218,7 +218,7 @@ def trivia(folder: Path) -> Iterator[Question]:
     """OpenTriviaQA: four choices called one to four; the answer is the number of the right one."""
     for path in sorted((folder / "categories").iterdir()):
         for block in path.read_text(encoding="utf-8", errors="replace").split("#Q ")[1:]:
-            lines = [plain(line) for line in block.splitlines() if line.strip()]
+            lines = [typewritten(line) for line in block.splitlines() if line.strip()]
             asked = " ".join(line for line in lines if not re.match(r"(\^|[A-D]) ", line))
             right = [line[2:] for line in lines if line.startswith("^ ")]
             choices = [line[2:] for line in lines if re.match(r"[A-D] ", line)]
@@ -235,7 +235,7 @@ def yes_or_no(folder: Path) -> Iterator[Question]:
         for row in _read_rows(folder / f"{part}.json"):
             found = re.search(r"question: (.+?)\??\s*\n", row["instruction"])
             if found:
-                asked = plain(found[1])
+                asked = typewritten(found[1])
                 answer = "yes" if row["answer"] == "true" else "no"
                 yield Question("yes or no", f"{asked[0].upper()}{asked[1:]}?", answer, "yes or no", part == "test")
 

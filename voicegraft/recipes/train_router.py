@@ -2,9 +2,9 @@
 
     voicegraft recipe train_router pocket/router work=runs/pocket
 
-Three kinds of tasks: questions with answers, plain sentences, and sentences to be spoken. The loss is what the mixture says
-wrongly (next token in text, next speech token in speech), and, weighted by ``supervision``, the choice of the wrong expert.
-Writes ``work/router``.
+Three kinds of tasks: questions with answers, sentences to be continued, and sentences to be spoken. The loss is what the
+mixture says wrongly (next token in text, next speech token in speech), and, weighted by ``supervision``, the choice of the
+wrong expert. Writes ``work/router``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TrainRouterConfig:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=6e-3, warmup_steps=10, final_lr=0.05))
     batch_positions: int = 1024  # of each kind of task
     supervision: float = 1.0  # weight of the loss of choosing the wrong expert
-    num_sentences: int = 4000  # plain ones to be continued, and as many to be pronounced
+    num_sentences: int = 4000  # to be continued in writing, and as many to be pronounced
     num_clips: int = 2000  # utterances to be spoken
     device: str = "auto"
 
@@ -154,15 +154,15 @@ class Tasks:
         sentences = sentences_of("train", written, speech)
         draw = random.Random(0)
         self.asked = QuestionBatches(lm.tokenizer, config.questions, work, config.batch_positions, 400, device)
-        plain = draw.sample(sentences, min(len(sentences), config.num_sentences))
-        self.plain = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in plain]
+        texts = draw.sample(sentences, min(len(sentences), config.num_sentences))
+        self.prompts = [AnsweredQuestion(sentence_ids(lm.tokenizer, text), 1) for text in texts]
         # Whatever is typed is text: also what no sentence looks like, without a begin token.
         rows = cast(nn.Embedding, lm.backbone.get_input_embeddings()).num_embeddings
         vocabulary = list(range(min(len(lm.tokenizer), rows)))
         noise = (draw.choices(vocabulary, k=draw.randint(2, 40)) for _ in range(config.num_sentences // 4))
-        self.plain += [AnsweredQuestion(ids, len(ids)) for ids in noise]  # there is nothing in it to be learnt
-        self.plain_buckets = LengthBuckets(
-            [len(p) for p in self.plain], [1.0] * len(self.plain), config.batch_positions
+        self.prompts += [AnsweredQuestion(ids, len(ids)) for ids in noise]  # there is nothing in it to be learnt
+        self.prompt_buckets = LengthBuckets(
+            [len(p) for p in self.prompts], [1.0] * len(self.prompts), config.batch_positions
         )
         speech.clips = draw.sample(speech.clips, min(len(speech.clips), config.num_clips))
         settings = (
@@ -188,7 +188,7 @@ class Tasks:
             # The first position of an answer is where writing begins: all before it is the prompt.
             prompt = (text["answer"].cumsum(1) == 0) & (text["answer"].flip(1).cumsum(1).flip(1) > 0)
         else:
-            items = [self.plain[i] for i in self.plain_buckets.draw(step, self.seed)]
+            items = [self.prompts[i] for i in self.prompt_buckets.draw(step, self.seed)]
             text = self.asked.collate(items)
             lengths = torch.tensor([len(item) for item in items], device=self.device)
             prompt = torch.arange(text["answer"].shape[1], device=self.device) < lengths[:, None]

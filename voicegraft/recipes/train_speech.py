@@ -141,12 +141,16 @@ def train_speech(config: TrainSpeechConfig) -> None:
 
     def validate(_: int) -> dict[str, float]:
         scores = {}
-        for name, kind in (("human", held.human), ("synthetic", held.synthetic[:60]), ("plain", held.pronunciation)):
+        for name, kind in (
+            ("human", held.human),
+            ("synthetic", held.synthetic[:60]),
+            ("pronunciation", held.pronunciation),
+        ):
             parts = [model(collate(kind[i : i + 12], device))[1] for i in range(0, len(kind), 12)]
             for part in parts[0] if parts else ():
                 scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
         scores |= {} if asked is None else asked.validate(model)
-        return {k: v for k, v in scores.items() if k != "plain_speak"}
+        return {k: v for k, v in scores.items() if k != "pronunciation_speak"}
 
     for number, one in enumerate(config.rounds):
         items, buckets = train.mixed(one, config.batch_positions)

@@ -13,14 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from voicegraft.core.artifacts import (
-    Pretrained,
-    artifact_folder,
-    atomic_folder,
-    fingerprint,
-    load_artifact,
-    save_artifact,
-)
+from voicegraft.core import artifacts
+from voicegraft.core.artifacts import Pretrained, fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.tokenizers.base import TokenizerSpec
@@ -99,8 +93,8 @@ class EncoderUnits(CentroidUnits, Pretrained):
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         """Writes the units and, below, the encoder as transformers would."""
         config = replace(self.config, encoder=fingerprint(self.encoder.state_dict()))
-        with atomic_folder(folder) as partial:
-            save_artifact(partial, KIND, config, self._own_tensors(), provenance)
+        with artifacts.atomic_folder(folder) as partial:
+            artifacts.save_artifact(partial, KIND, config, self._own_tensors(), provenance)
             self.encoder.save(partial / ENCODER)
 
     @classmethod
@@ -110,8 +104,8 @@ class EncoderUnits(CentroidUnits, Pretrained):
         Raises:
             VoicegraftError: there is none, or it is damaged.
         """
-        artifact = load_artifact(folder, KIND, EncoderUnitsConfig)
-        inside = artifact_folder(folder) / ENCODER
+        artifact = artifacts.load_artifact(folder, KIND, EncoderUnitsConfig)
+        inside = artifacts.artifact_folder(folder) / ENCODER
         encoder = SpeechEncoder.load(inside)
         if fingerprint(encoder.state_dict()) != artifact.config.encoder:
             raise VoicegraftError(f"{inside} is damaged: its weights are not those saved; get it anew")

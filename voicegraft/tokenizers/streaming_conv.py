@@ -218,7 +218,7 @@ def _unparametrized(conv: Any) -> Any:
     if not parametrize.is_parametrized(conv):
         return conv
     kind = nn.ConvTranspose1d if isinstance(conv, nn.ConvTranspose1d) else nn.Conv1d
-    plain: Any = nn.utils.skip_init(
+    bare: Any = nn.utils.skip_init(
         kind,
         conv.in_channels,
         conv.out_channels,
@@ -228,5 +228,5 @@ def _unparametrized(conv: Any) -> Any:
         groups=conv.groups,
         bias=conv.bias is not None,
     )
-    plain.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
-    return plain
+    bare.load_state_dict({"weight": conv.weight} | ({} if conv.bias is None else {"bias": conv.bias}))
+    return bare

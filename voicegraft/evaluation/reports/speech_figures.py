@@ -13,15 +13,7 @@ import numpy as np
 
 from voicegraft.evaluation.metrics.measures import BY_NAME, PROSODY
 from voicegraft.evaluation.reports.document import COLOURS, Figure, draw
-from voicegraft.evaluation.reports.row_values import (
-    SPEECH,
-    Row,
-    faults_of,
-    group_of,
-    number,
-    stages_of,
-    value_of,
-)
+from voicegraft.evaluation.reports.row_values import SPEECH, Row, faults_of, group_of, number, stages_of, value_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
