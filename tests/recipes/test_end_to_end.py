@@ -134,7 +134,7 @@ def test_the_monitor_knows_how_long_the_voices_hold_their_units(work: Path) -> N
     config = UnitRecognizer.load(work / "monitor").config
     assert config.semantic == SemanticTokenizer.load(work / "semantic").spec.fingerprint
     for pace in config.pace:
-        lengths = dict(zip(config.units, zip(pace.mean, pace.longest, strict=True), strict=True))
+        known = dict(zip(config.units, zip(pace.mean, pace.longest, strict=True), strict=True))
         lengths: dict[str, list[float]] = {}
         for utterance in read_manifest(work / "alignments" / "round1" / pace.voice):
             starts = [0.0, *utterance.unit_ends_sec]
@@ -142,8 +142,8 @@ def test_the_monitor_knows_how_long_the_voices_hold_their_units(work: Path) -> N
                 lengths.setdefault(unit, []).append(50 * (end - start))
         for unit, frames in lengths.items():
             if len(frames) >= 4:
-                assert lengths[unit][0] == pytest.approx(np.mean(frames), abs=1.5)
-            assert lengths[unit][1] >= 30
+                assert known[unit][0] == pytest.approx(np.mean(frames), abs=1.5)
+            assert known[unit][1] >= 30
 
 
 def test_a_monitor_of_other_tokens_does_not_fit(work: Path, tmp_path: Path) -> None:

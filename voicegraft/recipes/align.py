@@ -161,3 +161,7 @@ def write_alignments(
 
 
 main = recipe_main(align, __doc__)
+
+
+if __name__ == "__main__":
+    main()

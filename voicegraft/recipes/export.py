@@ -112,3 +112,7 @@ def _use(pack: Pack) -> str:
         serve = f"vllm serve DIR --enable-lora --max-lora-rank {fits} --lora-modules speech=DIR/speech"
         parts.append(f"```\n{serve}\n```")
     return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()

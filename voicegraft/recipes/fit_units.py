@@ -179,3 +179,7 @@ def _resume(folder: Path, run: str, units: EncoderUnits, kmeans: MiniBatchKMeans
 
 
 main = recipe_main(fit_units, __doc__, one_thread=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -316,3 +316,7 @@ def _copy(source: Path, target: Path, marker: str = "config.json") -> None:
 
 
 main = recipe_main(graft, __doc__)
+
+
+if __name__ == "__main__":
+    main()

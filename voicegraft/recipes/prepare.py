@@ -139,3 +139,7 @@ def _shard_name(name: str) -> str:
     if not (clean := re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")):
         raise VoicegraftError(f"cannot name shards {name!r}: expected letters and digits; give another --name")
     return clean
+
+
+if __name__ == "__main__":
+    main()

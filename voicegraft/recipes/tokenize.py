@@ -219,3 +219,7 @@ def _is_done(work: Path, kind: str, shard: str, fingerprint: str) -> bool:
 
 
 main = recipe_main(tokenize, __doc__, one_thread=False)
+
+
+if __name__ == "__main__":
+    main()

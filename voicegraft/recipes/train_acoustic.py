@@ -175,3 +175,7 @@ class Corruption:
 
 
 main = recipe_main(train_acoustic, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -74,3 +74,7 @@ def waveform_crops(
 
 
 main = recipe_main(train_codec, __doc__)
+
+
+if __name__ == "__main__":
+    main()

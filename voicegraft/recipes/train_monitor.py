@@ -138,3 +138,7 @@ def voice_pace(config: TrainMonitorConfig, voice: str, clips: Sequence[Clip], fr
 
 
 main = recipe_main(train_monitor, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -197,3 +197,7 @@ class Tasks:
 
 
 main = recipe_main(train_router, __doc__)
+
+
+if __name__ == "__main__":
+    main()

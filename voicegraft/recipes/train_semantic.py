@@ -155,3 +155,7 @@ def align_recordings(
 
 
 main = recipe_main(train_semantic, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -188,3 +188,7 @@ def corrupt_inputs(
 
 
 main = recipe_main(train_speech, __doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -50,3 +50,7 @@ def train_text(config: TrainTextConfig) -> None:
 
 
 main = recipe_main(train_text, __doc__)
+
+
+if __name__ == "__main__":
+    main()

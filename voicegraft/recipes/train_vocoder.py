@@ -178,3 +178,7 @@ def pitch_tracks(speech: PreparedSpeech, folder: Path, model: VocoderConfig) -> 
 
 
 main = recipe_main(train_vocoder, __doc__)
+
+
+if __name__ == "__main__":
+    main()
