@@ -221,7 +221,9 @@ class Bench:
     def sounds(self, speaker: Speaker, prompts: list[str], identity: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the sounds of the prompts depend on: systems whose gates let one expert speak alone make the same samples."""
         lm, options = speaker.pack.lm, speaker.pack.header.options
-        said = (part for text in prompts for form in speaker.pack.frontend.sentences([text]) for part in form.parts)
+        said = (
+            part.text for text in prompts for form in speaker.pack.frontend.sentences([text]) for part in form.parts
+        )
         begins = [sentence_tokens(lm, text, self.voice, options).machine.prompt for text in said]
         gates = [lm.start(begin).decoding.gates for begin in begins]
         if any(gate != SPEECH for gate in gates if isinstance(gate, str)) or not all(isinstance(g, str) for g in gates):

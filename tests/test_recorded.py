@@ -41,8 +41,8 @@ def test_speech_is_what_it_was(pocket: Speaker, greedy: SpeakOptions, number: in
     tokens: list[int] = []
     units: list[str] = []
     for form in pocket.pack.frontend.sentences([before["text"]]):
-        for sentence in form.parts:
-            said = sentence_tokens(pocket.pack.lm, sentence, before["voice"], greedy)
+        for part in form.parts:
+            said = sentence_tokens(pocket.pack.lm, part.text, before["voice"], greedy)
             tokens += list(said)
             units += said.units
     assert " ".join(units) == before["units"]

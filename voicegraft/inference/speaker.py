@@ -330,7 +330,7 @@ class Speaker(Loadable):
         num_samples = 0
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
-            begun = False
+            begun, pause_sec = False, 0.0
             for form in self.pack.frontend.sentences(pieces):
                 callbacks.report.leave_out(form.skipped)
                 if not form.parts:
@@ -338,11 +338,11 @@ class Speaker(Loadable):
                 if callbacks.on_sentence is not None:
                     callbacks.on_sentence(form.written)
                 parts: list[_Part] = []
-                for sentence in form.parts:
+                for part in form.parts:
                     if begun:
-                        yield [], SENTENCE_PAUSE_SEC
-                    begun = True
-                    tokens = sentence_tokens(self.pack.lm, sentence, voice, options, random)
+                        yield [], SENTENCE_PAUSE_SEC + pause_sec
+                    begun, pause_sec = True, part.pause_sec
+                    tokens = sentence_tokens(self.pack.lm, part.text, voice, options, random)
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0
@@ -369,7 +369,7 @@ class Speaker(Loadable):
         said = [
             (t.machine.sentence.text, guarded.spoken if guarded else t.spoken, start) for t, guarded, start in parts
         ]
-        spans = self.pack.frontend.word_spans(form.written, form.text)
+        spans = [span for part in form.parts for span in part.spans]
         return SpokenSentence(
             form.written,
             form.text,

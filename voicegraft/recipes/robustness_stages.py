@@ -99,7 +99,7 @@ def fault_injection(config: RobustnessConfig, speaker: Speaker, voice: str, ledg
     todo = [(kind, statements[n % len(statements)], n) for kind in KINDS for n in range(number)]
     for kind, item, n in _share_of(todo, config, "fault-injection", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         random_numbers = np.random.default_rng(n)
-        text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0]
+        text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0].text
         machine = partial(KINDS[kind], draw=random.Random(f"{kind} {n}"))
         double = sentence_tokens(speaker.pack.lm, text, voice, options, random_numbers, machine=machine)
         guarded = GuardedTokens(double, monitor, voice, options.guard)

@@ -21,10 +21,6 @@ class Frontend(Protocol):
         """Sentences of a text that may still be arriving in pieces of any size, each as soon as its end is certain."""
         ...
 
-    def word_spans(self, written: str, spoken: str) -> list[tuple[int, int]]:
-        """For each word of the spoken form the (start, end) in ``written`` that it says; neither ever goes back."""
-        ...
-
 
 FRONTENDS: dict[str, type[Frontend]] = {"english": EnglishFrontend, "verbatim": VerbatimFrontend}
 

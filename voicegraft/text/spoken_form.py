@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 WIDE = 3  # letters that a Chinese, Japanese or Korean one counts as, by the time it takes
+
+
+@dataclass(frozen=True)
+class SpokenPart:
+    """A piece of a sentence, short enough to be said at once."""
+
+    text: str  # as it is said
+    spans: tuple[
+        tuple[int, int], ...
+    ]  # for each word of the text, the (start, end) of what is written; neither goes back
+    pronunciations: Mapping[int, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # by word: its phones, where the sense tells
+    pause_sec: float = 0.0  # of silence that follows, on top of what always does
 
 
 @dataclass(frozen=True)
@@ -13,13 +28,13 @@ class SpokenForm:
     """A written sentence and what is said of it."""
 
     written: str  # as it stands in the text, on one line
-    parts: tuple[str, ...]  # what is said, in pieces short enough to be said at once; none: there is nothing to say
+    parts: tuple[SpokenPart, ...]  # what is said; none: there is nothing to say
     skipped: tuple[str, ...] = ()  # different runs of characters that are left out
 
     @property
     def text(self) -> str:
         """All that is said."""
-        return " ".join(self.parts)
+        return " ".join(part.text for part in self.parts)
 
 
 def is_wide(char: str) -> bool:

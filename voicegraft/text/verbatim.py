@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from voicegraft.text.spoken_form import WIDE, SpokenForm, is_wide
+from voicegraft.text.spoken_form import WIDE, SpokenForm, SpokenPart, is_wide
 
 MAX_WIDTH = 220  # of one sentence: letters, of which a wide one counts as WIDE
 _CLOSERS = r"[\"'”’»›)\]}」』】）》〉]"
@@ -35,16 +35,17 @@ class VerbatimFrontend:
             if not any(map(str.isalnum, text)):
                 skipped += [char for char in text if unicodedata.category(char).startswith("S")]
                 text = ""
-            yield SpokenForm(written, (text,) if text else (), tuple(dict.fromkeys(skipped)))
+            part = SpokenPart(text, tuple(_word_spans(written, text)))
+            yield SpokenForm(written, (part,) if text else (), tuple(dict.fromkeys(skipped)))
 
-    def word_spans(self, written: str, spoken: str) -> list[tuple[int, int]]:
-        """Words are what stands between spaces."""
-        spans, end = [], 0
-        for word in spoken.split():
-            start = max(end, written.find(word, end))
-            end = min(len(written), start + len(word))
-            spans.append((start, end))
-        return spans
+
+def _word_spans(written: str, text: str) -> Iterator[tuple[int, int]]:
+    """Words are what stands between spaces."""
+    end = 0
+    for word in text.split():
+        start = max(end, written.find(word, end))
+        end = min(len(written), start + len(word))
+        yield start, end
 
 
 def _split(pieces: Iterable[str]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from voicegraft.text.english.normalize import Normalizer
 from voicegraft.text.english.sentences import iter_sentences, split_sentences
 from voicegraft.text.english.spans import word_spans
-from voicegraft.text.spoken_form import SpokenForm
+from voicegraft.text.spoken_form import SpokenForm, SpokenPart
+from voicegraft.text.units import words_of
 
 
 class EnglishFrontend:
@@ -18,8 +20,7 @@ class EnglishFrontend:
         for written in iter_sentences(pieces):
             said = self._normalizer.analyse(written)
             # Numbers grow when they are spelt out: what is said may be too long for one sentence.
-            parts = tuple(split_sentences(said.text)) if any(map(str.isalpha, said.text)) else ()
-            yield SpokenForm(written, parts, said.skipped)
-
-    def word_spans(self, written: str, spoken: str) -> list[tuple[int, int]]:
-        return word_spans(written, spoken)
+            parts = split_sentences(said.text) if any(map(str.isalpha, said.text)) else []
+            spans = iter(word_spans(written, said.text))
+            cut = [SpokenPart(part, tuple(islice(spans, len(words_of(part))))) for part in parts]
+            yield SpokenForm(written, tuple(cut), said.skipped)
