@@ -19,21 +19,30 @@ NUMBERS = (
 FILES = sorted(Path(__file__).with_name("cases").glob("*.tsv"))
 
 
-def words(spoken: str) -> str:
-    """The words alone: two forms that sound the same are equal.
-
-    Capitals, accents, punctuation, hyphens, quotes and the apostrophe of "'s" do not count, nor does "and" inside a
-    number, "o" for "oh" or "ay" for the letter. Letters said one by one are one word ("U S A" is "USA", "P C's" is "PCs"):
-    front ends part them in different ways.
-    """
-    text = unicodedata.normalize("NFKD", spoken.replace("’", "'")).lower()
+def words(spoken: str) -> list[str]:
+    """The words that are said: no accents, punctuation or quotes, no "and" inside a number; "dog's" is "dogs"."""
+    text = unicodedata.normalize("NFKD", spoken.replace("’", "'"))
     text = "".join(char for char in text if not unicodedata.combining(char))
     text = " ".join(filter(None, (word.strip("'") for word in re.findall(r"[\w']+", text))))
-    text = re.sub(rf"\b(hundred|thousand|[mbtr]+illion) and (?=({NUMBERS})\b)", r"\1 ", text)
-    text = re.sub(r"\bay\b", "a", text)
-    letters = r"(?<!\S)[^\W\d](?: [^\W\d](?!\S))*(?: (?!(?:is|as|us)(?!\S))[^\W\d](?:'?s)?)?(?!\S)"
-    text = re.sub(letters, lambda match: match[0].replace(" ", ""), text)
-    return re.sub(r"'s\b", "s", re.sub(r"\bo\b", "oh", text))
+    text = re.sub(rf"\b(hundred|thousand|[mbtr]+illion) and (?=({NUMBERS})\b)", r"\1 ", text, flags=re.IGNORECASE)
+    return re.sub(r"'s\b", "s", text).split()
+
+
+def pattern(right: str) -> str:
+    """What matches a right form: letters (capitals) may stand together or apart, as front ends part them in many ways."""
+    matches = ""
+    was_letters = False
+    for word in words(right):
+        is_letters = re.fullmatch("[A-Z]+s?", word) is not None
+        letters = ({"A": "ay?", "O": "oh?"}.get(letter, letter.lower()) for letter in word)
+        matches += (" ?" if was_letters and is_letters else " ") if matches else ""
+        matches += " ?".join(letters) if is_letters else re.sub("^oh$", "oh?", word.lower())
+        was_letters = is_letters
+    return matches
+
+
+def is_right(spoken: str, right: list[str]) -> bool:
+    return any(re.fullmatch(pattern(form), " ".join(words(spoken)).lower()) for form in right)
 
 
 def read_cases(path: Path) -> list[tuple[str, list[str]]]:
@@ -48,35 +57,35 @@ def test_reads_what_people_write(path: Path) -> None:
     failures = []
     for written, right in read_cases(path):
         spoken = spoken_text(frontend, written)
-        if words(spoken) not in map(words, right):
+        if not is_right(spoken, right):
             failures.append(f"{written!r}\n    said  {spoken}\n    right {' || '.join(right)}")
     assert not failures, f"{len(failures)} wrong:\n" + "\n".join(failures)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("spoken", "right"),
     [
-        ("The U. S. A.", "the USA"),
+        ("The U. S. A. is in the U S A's way", "the USA is in the USA's way"),
         ("two P C's", "two PCs"),
-        ("The U S A is in the U S A's way", "the USA is in the USA's way"),
+        ("Plug the U S B C in.", "plug the USB C in"),
         ("Twenty-one", "twenty one"),
         ("nine hundred and eleven", "nine hundred eleven"),
-        ("eight O five", "eight oh five"),
-        ("café", "cafe"),
+        ("H two O at eight O five", "H two O at eight oh five"),
+        ("Ay four “café”", "A four cafe"),
     ],
 )
-def test_forms_that_sound_the_same_are_equal(one: str, other: str) -> None:
-    assert words(one) == words(other)
+def test_forms_that_sound_the_same_are_equal(spoken: str, right: str) -> None:
+    assert is_right(spoken, ["another", right])
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("spoken", "right"),
     [
         ("seven S", "sevens"),
-        ("M C squared", "MC"),
+        ("MC", "M C squared"),
         ("they re", "they're"),
         ("a hundred and a half", "a hundred a half"),
     ],
 )
-def test_forms_that_sound_different_are_not(one: str, other: str) -> None:
-    assert words(one) != words(other)
+def test_forms_that_sound_different_are_not(spoken: str, right: str) -> None:
+    assert not is_right(spoken, [right])
