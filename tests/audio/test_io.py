@@ -76,7 +76,7 @@ def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
             read_audio(tmp_path / name, 16_000)
 
 
-@pytest.mark.parametrize("name", ["a.mp3", "a", "a.wav.gz"])
+@pytest.mark.parametrize("name", ["a.aac", "a", "a.wav.gz"])
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(VoicegraftError, match=r"\.wav, \.flac, \.opus"):
         write_audio(tmp_path / name, tone(16_000), 16_000)
@@ -90,7 +90,7 @@ def test_places_and_values_that_cannot_be_written_are_refused(tmp_path: Path) ->
     ]:
         with pytest.raises(VoicegraftError, match=message):
             write_audio(path, tone(16_000), 16_000)
-    with pytest.raises(VoicegraftError, match="Opus knows"):
+    with pytest.raises(VoicegraftError, match=".opus knows"):
         write_audio(tmp_path / "a.opus", tone(22_050), 22_050)
     with pytest.raises(VoicegraftError, match="not numbers"):
         write_audio(tmp_path / "a.wav", np.full(10, np.inf, dtype=np.float32), 16_000)

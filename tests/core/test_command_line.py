@@ -69,7 +69,10 @@ def test_help_of_keys_ends_the_program_well(capsys: pytest.CaptureFixture[str]) 
         read_keys(Recipe, ["x.yaml", "--help"], "    Trains.")
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    assert out.startswith("Trains.\n\nKeys") and "  plan: bool = false" in out
+    assert (
+        out.startswith("usage:  [CONFIG.yaml] [key=value ...] [--plan]\n\nTrains.\n\nKeys")
+        and "  plan: bool = false" in out
+    )
 
 
 def test_a_file_overrides_and_flags_are_read_in_any_order(tmp_path: Path) -> None:

@@ -150,7 +150,11 @@ def test_a_signal_saves_and_stops(number: int, tmp_path: Path, unbroken: dict[st
         return losses_of(modules, batch, step)
 
     before = signal.getsignal(number)
-    assert run(CONFIG, tmp_path, models(), batch_at, losses) is False
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            run(CONFIG, tmp_path, models(), batch_at, losses)
+    else:
+        assert run(CONFIG, tmp_path, models(), batch_at, losses) is False
     assert signal.getsignal(number) is before
     assert json.loads((tmp_path / "resume" / "config.json").read_text())["config"]["step"] == 5
     again = models()

@@ -2,11 +2,12 @@
 
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,17 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Waveform
 
 # suffix -> libsndfile's container and encoding
-_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS")}
-_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz; source: RFC 6716, section 2
+_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+_RATES = {  # Hz, of formats that have few. Source: RFC 6716, section 2; ISO 11172-3 and 13818-3
+    ".opus": (8_000, 12_000, 16_000, 24_000, 48_000),
+    ".mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+}
+_UNKNOWN = 0xFFFFFFFF  # bytes: what the header of a WAV says that is written into a pipe
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")  # of the audio files that are looked for in folders
 _CUT_SHORT = "not all samples could be written; is the disk full?"
 
@@ -102,7 +112,7 @@ def encode_flac(samples: npt.NDArray[np.float32], sample_rate: int) -> bytes:
 class AudioWriter:
     """Writes a file while it is being made, in constant memory.
 
-    The suffix picks the format: `.wav` and `.flac` (16 bit), `.opus` (Ogg). The file takes its name when the
+    The suffix picks the format: `.wav` and `.flac` (16 bit), `.opus` (Ogg), `.mp3`. The file takes its name when the
     `with` block ends well; if it does not, nothing is left and a file of that name stays as it was.
 
     Raises:
@@ -115,10 +125,14 @@ class AudioWriter:
         self.sample_rate = sample_rate  # Hz
         suffix = self.path.suffix.lower()
         if suffix not in _FORMATS:
-            raise VoicegraftError(f"expected a file ending in {', '.join(_FORMATS)}, got {self.path.name!r}")
-        if suffix == ".opus" and sample_rate not in _OPUS_RATES:
-            rates = ", ".join(map(str, _OPUS_RATES))
-            raise VoicegraftError(f"Opus knows the rates {rates} Hz, not {sample_rate}; use .wav or .flac")
+            raise VoicegraftError(f"expected a file that ends in {', '.join(_FORMATS)}, got {self.path.name!r}")
+        if sample_rate not in _RATES.get(suffix, (sample_rate,)):
+            rates = ", ".join(map(str, _RATES[suffix]))
+            raise VoicegraftError(f"{suffix} knows the rates {rates} Hz, not {sample_rate}; use .wav or .flac")
+        if _FORMATS[suffix][0] not in soundfile.available_formats():
+            raise VoicegraftError(
+                f"libsndfile {soundfile.__libsndfile_version__} cannot write {suffix}: upgrade soundfile, or use .wav or .flac"
+            )
         if self.path.is_dir():
             raise VoicegraftError(f"expected a file name to write, {self.path} is a folder")
         self._format, self._subtype = _FORMATS[suffix]
@@ -177,6 +191,33 @@ class AudioWriter:
             # What libsndfile itself reports while writing is an opaque "System error." or worse.
             reason = _reason(error) if isinstance(error, OSError) else _CUT_SHORT
             raise VoicegraftError(f"cannot write {self.path}: {reason}") from error
+
+
+class WavPipe:
+    """Writes a WAV of 16 bits into a file that cannot be rewound, as it comes; the header says that its length is unknown.
+
+    Raises:
+        VoicegraftError: samples that are not finite.
+        OSError: what the file raises.
+    """
+
+    def __init__(self, file: IO[bytes], sample_rate: int) -> None:
+        self._file, self._sample_rate = file, sample_rate
+
+    def __enter__(self) -> "WavPipe":
+        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self._sample_rate, 2 * self._sample_rate, 2, 16)
+        self._file.write(b"RIFF" + struct.pack("<I", _UNKNOWN) + b"WAVE" + form + b"data" + struct.pack("<I", _UNKNOWN))
+        return self
+
+    def write(self, chunk: npt.NDArray[np.float32]) -> None:
+        """Appends samples `[T]` in [-1, 1]; what is beyond is clipped."""
+        if not np.isfinite(chunk).all():
+            raise VoicegraftError("cannot write the audio: it holds samples that are not numbers")
+        self._file.write(np.round(np.clip(chunk, -1.0, 1.0) * 32767).astype("<i2").tobytes())
+        self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -6,29 +6,36 @@ mistake, which is told in one line.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voicegraft.cli.speaking import AskingOptions, complain, standard_input, summary
+from voicegraft.cli.speaking import AskingOptions, complain, sink, standard_input, summary
 from voicegraft.core.command_line import read_options
+from voicegraft.core.text_input import argument
 
 
 @dataclass(frozen=True)
 class AskVerb(AskingOptions):
     question: str | None = None  # what to ask; standard input where it is missing or -
-    out: Path = Path("answer.wav")  # .wav, .flac or .opus
+    out: Path = Path(
+        "answer.wav"
+    )  # .wav, .flac, .opus or .mp3; - writes a WAV to standard output, and text to standard error
     timestamps: Path | None = None  # word times as .json, .srt or .vtt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = read_options(AskVerb, argv, __doc__, "voicegraft ask", ("question",))
     writing = options.writing()
-    question = "".join(standard_input()) if options.question in (None, "-") else options.question
+    out = sink(options.out)
+    asked = options.question
+    question = "".join(standard_input()) if asked is None or asked == "-" else argument(asked)
+    shown = sys.stdout if isinstance(out, Path) else sys.stderr
     speaker = options.load(options.text_expert)
 
     def show(piece: str) -> None:
-        print(piece, end="", flush=True)
+        print(piece, end="", flush=True, file=shown)
 
     from voicegraft.inference.timestamps import timestamps_beside
 
@@ -43,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             on_spoken=write,
         )
         try:
-            report = stream.save(options.out)
+            report = stream.save(out)
             close(report)
         finally:
             if stream.text:
-                print(flush=True)
+                print(flush=True, file=shown)
     complain(stream.warnings)
     if report.status in ("empty", "failed"):
         return 1
-    print(summary(options.out, report, stream.writing.first_text_sec))
+    print(summary(options.out, report, stream.writing.first_text_sec), file=shown)
     return 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from voicegraft.cli.speaking import AskingOptions, standard_input
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.text_input import lines_of
 
 if TYPE_CHECKING:
     from voicegraft.core.messages import Message
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _messages() -> Iterator[str]:
     """What is typed, or comes in through a pipe, line by line."""
-    if not sys.stdin.isatty():
-        yield from standard_input()
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield from lines_of(standard_input())
         return
     with suppress(ImportError):
         import readline  # noqa: F401  arrow keys edit the line

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.text_input import arriving
+
+STANDARD_OUTPUT = Path("-")
 
 if TYPE_CHECKING:
     from voicegraft.inference.report import SpeechReport
@@ -29,11 +32,9 @@ class SpeakingOptions:
     def load(self, text_expert: str | None = None) -> Speaker:
         from transformers.utils.logging import disable_progress_bar
 
-        from voicegraft.core.runtime import single_thread
         from voicegraft.inference.speaker import Speaker
 
         disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
-        single_thread()
         pack, backbone, expert = (_place(text) for text in (self.pack, self.backbone, text_expert))
         return Speaker.load(pack, backbone, self.device, expert)
 
@@ -62,6 +63,19 @@ def _place(text: str | None) -> Path | str | None:
     return text if text is None or text.startswith("hub:") else Path(text)
 
 
+def sink(out: Path) -> Path | IO[bytes]:
+    """Where sound goes: a file, or standard output for ``-``.
+
+    Raises:
+        VoicegraftError: standard output is a terminal, or closed.
+    """
+    if out != STANDARD_OUTPUT:
+        return out
+    if sys.stdout is None or sys.stdout.isatty():
+        raise VoicegraftError("--out - writes sound to standard output: send it to a file or a program (| aplay)")
+    return sys.stdout.buffer
+
+
 def summary(out: Path, report: SpeechReport, first_text_sec: float | None = None) -> str:
     speed = report.wall_sec / report.duration_sec
     text = "" if first_text_sec is None else f"first text after {1000 * first_text_sec:.0f} ms, "
@@ -77,9 +91,13 @@ def complain(warnings: list[str]) -> None:
 
 
 def standard_input() -> Iterator[str]:
+    """What comes through standard input, when it comes.
+
+    Raises:
+        VoicegraftError: it is closed, or what comes is no text.
+    """
+    if sys.stdin is None:
+        raise VoicegraftError("expected a text, or one on standard input, which is closed")
     if sys.stdin.isatty():
         print("voicegraft: reading the text from standard input; end it with Ctrl-D", file=sys.stderr)
-    try:
-        yield from sys.stdin
-    except UnicodeDecodeError as error:
-        raise VoicegraftError(f"standard input is not text in {error.encoding}: {error.reason}") from error
+    return arriving(sys.stdin.buffer, "standard input")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,20 +46,20 @@ RECIPES = {
     "train_monitor": "voicegraft.recipes.train_monitor",
 }
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
-# What is called otherwise today -> how.
+# What is called otherwise today -> the module that does it, from the root of a checkout, or the verb.
 RENAMED = {
-    "reproduce": "python -m benchmarks.paper_table, in the repository",
-    "recipe pocket": "python -m pocket.build, in the repository",
-    "recipe prepare_pocket": "python -m pocket.prepare, in the repository",
-    "recipe train_backbone": "python -m pocket.train_backbone, in the repository",
-    "evaluate trust": "evaluate robustness",
-    "evaluate text": "python -m tools.evaluate_text, in the repository",
-    "evaluate tokenizer": "python -m tools.tokenizer_study.study, in the repository",
-    "recipe bench": "python -m benchmarks.speaking, in the repository",
-    "recipe bench_codecs": "python -m benchmarks.codecs, in the repository",
-    "recipe bench_fusion": "python -m benchmarks.fusion, in the repository",
-    "recipe bench_tokenize": "python -m benchmarks.tokenizing, in the repository",
-    "recipe bench_training": "python -m benchmarks.training, in the repository",
+    "reproduce": "python -m benchmarks.paper_table",
+    "recipe pocket": "python -m pocket.build",
+    "recipe prepare_pocket": "python -m pocket.prepare",
+    "recipe train_backbone": "python -m pocket.train_backbone",
+    "evaluate trust": "voicegraft evaluate robustness",
+    "evaluate text": "python -m tools.evaluate_text",
+    "evaluate tokenizer": "python -m tools.tokenizer_study.study",
+    "recipe bench": "python -m benchmarks.speaking",
+    "recipe bench_codecs": "python -m benchmarks.codecs",
+    "recipe bench_fusion": "python -m benchmarks.fusion",
+    "recipe bench_tokenize": "python -m benchmarks.tokenizing",
+    "recipe bench_training": "python -m benchmarks.training",
 }
 
 
@@ -64,16 +67,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; a user's mistake is one line on standard error and exit status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # where it is installed it tells everyone what it lacks
+    if sys.stderr is None:  # closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    with _log_told():
+        try:
+            try:
+                return _run("voicegraft", VERBS, arguments)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # what cannot be written is to show here
+        except VoicegraftError as error:
+            print(f"voicegraft: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("voicegraft: interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            _forget_output()
+            return 141
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            print(f"voicegraft: cannot write: {error.strerror}", file=sys.stderr)
+            _forget_output()
+            return 2
+
+
+@contextmanager
+def _log_told() -> Iterator[None]:
+    """What the package logs goes to standard error, each message once."""
+    said: set[str] = set()
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("voicegraft: %(message)s"))
+    handler.addFilter(lambda record: not (record.getMessage() in said or said.add(record.getMessage())))
+    logger = logging.getLogger("voicegraft")
+    logger.addHandler(handler)
     try:
-        return _run("voicegraft", VERBS, arguments)
-    except VoicegraftError as error:
-        print(f"voicegraft: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("voicegraft: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _forget_output() -> None:
+    """Python would try to write what is left once more, and fail once more, when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(prog: str, table: Mapping[str, str], arguments: Sequence[str]) -> int:
@@ -89,7 +127,9 @@ def _run(prog: str, table: Mapping[str, str], arguments: Sequence[str]) -> int:
         print(f"voicegraft {__version__}")
         return 0
     if called in RENAMED:
-        raise VoicegraftError(f"{called} is now {RENAMED[called]}")
+        new = RENAMED[called]
+        where = "" if new.startswith("voicegraft") else ", in the root of a checkout"
+        raise VoicegraftError(f"voicegraft {called} is now: {new}{where}")
     if verb not in table:
         raise VoicegraftError(f"no such verb: {called!r}; {prog} knows {', '.join([*table, *_groups(table)])}")
     return int(importlib.import_module(table[verb]).main(rest) or 0)
@@ -100,13 +140,20 @@ def _groups(table: Mapping[str, str]) -> Sequence[str]:
 
 
 def _help(prog: str, table: Mapping[str, str]) -> str:
-    lines = [f"usage: {prog} VERB ...", "", *(f"  {verb:<15} {_about(module)}" for verb, module in table.items())]
-    lines += [f"  {group:<15} {', '.join(GROUPS[group])}" for group in _groups(table)]
+    rows = {verb: _about(module) for verb, module in table.items()}
+    for group in _groups(table):
+        rows |= {f"{group} {verb}": _about(module) for verb, module in GROUPS[group].items()}
+    if table is VERBS:
+        rows["--version"] = "The version."
+    width = max(map(len, rows))
+    lines = [f"usage: {prog} VERB ...", "", *(f"  {verb:<{width}}  {about}" for verb, about in rows.items())]
     return "\n".join([*lines, "", f"{prog} VERB --help says more."])
 
 
 def _about(module: str) -> str:
-    """The first line of a module's docstring, without importing it."""
-    origin = getattr(find_spec(module), "origin", None)
-    text = ast.get_docstring(ast.parse(Path(origin).read_text(encoding="utf-8"))) if origin else None
-    return (text or "").partition("\n")[0]
+    """The first line of a module's docstring, without importing it; nothing of one that is not installed."""
+    with suppress(ImportError, OSError, SyntaxError):
+        origin = getattr(find_spec(module), "origin", None)
+        text = ast.get_docstring(ast.parse(Path(origin).read_text(encoding="utf-8"))) if origin else None
+        return (text or "").partition("\n")[0]
+    return ""

@@ -42,23 +42,30 @@ class Key:
         return f"  {self.name}: {type_name(self.hint)}{default}" + (f"\n      {self.comment}" if self.comment else "")
 
 
-def read_keys(cls: type[T], argv: Sequence[str] | None, doc: str | None, find: Callable[[str], Path] = Path) -> T:
+def read_keys(
+    cls: type[T], argv: Sequence[str] | None, doc: str | None, find: Callable[[str], Path] = Path, prog: str = ""
+) -> T:
     """Reads ``[CONFIG.yaml] [key=value ...]`` into `cls`; ``--flag`` is ``flag=true``, ``--help`` shows the keys and exits.
 
     Args:
         find: the file that the name of a config means.
+        prog: the verb as it is called.
 
     Raises:
         VoicegraftError: two files, an option that is no flag, or what `load_config` finds wrong.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    flags = [name for name, hint in typing.get_type_hints(cls).items() if hint is bool]
     if {"-h", "--help"} & {*arguments}:
         keys = "\n".join(map(str, keys_of(cls)))
-        print(f"{textwrap.dedent(doc or '').strip()}\n\nKeys, in CONFIG.yaml or as key=value:\n\n{keys}")
+        usage = " ".join(["usage:", prog, "[CONFIG.yaml] [key=value ...]", *(f"[{_option(flag)}]" for flag in flags)])
+        about = textwrap.dedent(doc or "").strip()
+        print(f"{usage}\n\n{about}\n\nKeys, in CONFIG.yaml or as key=value:\n\n{keys}")
         raise SystemExit(0)
+    if not arguments and (needed := [key.name for key in keys_of(cls) if key.default is None and "." not in key.name]):
+        raise VoicegraftError(f"expected CONFIG.yaml, or key=value of {', '.join(needed)}; --help shows all keys")
     overrides: list[str] = []
     files: list[str] = []
-    flags = [name for name, hint in typing.get_type_hints(cls).items() if hint is bool]
     for argument in arguments:
         key = argument.removeprefix("--").replace("-", "_")
         if argument.startswith("-") and key not in flags:

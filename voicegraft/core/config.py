@@ -182,7 +182,8 @@ class _Reader:
     def _convert_sequence(self, hint: Any, value: Any, path: tuple[str, ...]) -> Any:
         generic, args = typing.get_origin(hint), typing.get_args(hint)
         if not isinstance(value, list | tuple):
-            raise _Mismatch(f"expected {type_name(hint)}, got {_describe(value)}")
+            advice = f"; write {'.'.join(path)}=[{value}]" if isinstance(value, str) and value else ""
+            raise _Mismatch(f"expected {type_name(hint)}, got {_describe(value)}{advice}")
         if generic is list or (len(args) == 2 and args[1] is Ellipsis):
             args = (args[0],) * len(value)
         if len(args) != len(value):

@@ -4,11 +4,15 @@ import multiprocessing
 import os
 import random
 import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from voicegraft.core.errors import VoicegraftError
+
+T = TypeVar("T")
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -53,6 +57,41 @@ class single_thread:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._before)
+
+
+class OnThreads(Iterator[T]):
+    """Draws items while PyTorch computes on so many threads, and gives the program its own number back after each.
+
+    That number is a thread's own, so others that compute meanwhile keep theirs.
+    """
+
+    def __init__(self, num_threads: int | None, items: Iterable[T]) -> None:
+        """
+        Args:
+            num_threads: None leaves it as it is.
+        """
+        self._num_threads, self._items = num_threads, iter(items)
+
+    def __next__(self) -> T:
+        before = torch.get_num_threads()
+        if self._num_threads in (None, before):
+            return next(self._items)
+        torch.set_num_threads(self._num_threads)
+        try:
+            return next(self._items)
+        finally:
+            torch.set_num_threads(before)
+
+
+def random_numbers(seed: int) -> np.random.Generator:
+    """NumPy's generator of a seed.
+
+    Raises:
+        VoicegraftError: it is negative, or of more than 64 bits, which PyTorch does not take.
+    """
+    if not 0 <= seed < 2**64:
+        raise VoicegraftError(f"expected a seed from 0 to {2**64 - 1}, got {seed}")
+    return np.random.default_rng(seed)
 
 
 def seed_all(seed: int) -> None:

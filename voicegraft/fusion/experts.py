@@ -26,6 +26,7 @@ from voicegraft.fusion.backbone import backbone_fingerprint, one_line, tokenizer
 
 SPEECH, TEXT = "speech", "text"  # names of experts, and of their adapters
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
+ADAPTER_CONFIG = "adapter_config.json"
 IDENTITY = "expert.json"
 _PREFIX = "base_model.model."
 
@@ -142,8 +143,9 @@ class Expert(Loadable):
             VoicegraftError: not such a folder, damaged, of another backbone, or more than a sum of low-rank products.
         """
         weights = folder / ADAPTER_WEIGHTS
-        if not weights.is_file():
-            raise VoicegraftError(f"no PEFT adapter in {folder}: expected {ADAPTER_WEIGHTS}; check the path")
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):  # PEFT would ask the Hub for what is missing
+            if not (folder / name).is_file():
+                raise VoicegraftError(f"no PEFT adapter in {folder}: expected {name}, found none; check the path")
         if belongs is not None:
             check_identity(folder, belongs)
         try:

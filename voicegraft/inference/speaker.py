@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from voicegraft.audio.chunks import Seams
-from voicegraft.audio.io import AudioWriter, resampled
+from voicegraft.audio.io import AudioWriter, WavPipe, resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name, resolve
 from voicegraft.core.messages import Question
-from voicegraft.core.runtime import pick_device
+from voicegraft.core.runtime import OnThreads, pick_device, random_numbers
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.inference.engine import SentenceTokens, sentence_tokens
@@ -36,6 +36,7 @@ from voicegraft.text.spoken_form import SpokenForm
 from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 
+ONE_THREAD_BELOW = 50e6  # parameters of a model that loses more by waking threads than it gains
 SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
 
 
@@ -89,19 +90,23 @@ class SpeechStream(Iterator[np.ndarray]):
         self.report.duration_sec += len(chunk) / self.sample_rate
         return chunk
 
-    def save(self, out: Path, on_chunk: Callable[[], object] | None = None) -> SpeechReport:
+    def save(self, out: Path | IO[bytes], on_chunk: Callable[[], object] | None = None) -> SpeechReport:
         """Drains the stream into a file, which is not written if there is nothing to say.
 
         Args:
-            out: ends in .wav, .flac or .opus.
+            out: a path that ends in .wav, .flac, .opus or .mp3; or an open file, such as a pipe, that gets a WAV at once.
             on_chunk: called after each chunk.
 
         Raises:
             VoicegraftError: the place cannot be written (before anything is made), or the disk is full.
         """
-        if not out.parent.is_dir():
-            raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
-        writer = AudioWriter(out, self.sample_rate)  # a wrong suffix shows before anything is spoken
+        writer: AudioWriter | WavPipe
+        if isinstance(out, Path):
+            if not out.parent.is_dir():
+                raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
+            writer = AudioWriter(out, self.sample_rate)  # a wrong suffix shows before anything is spoken
+        else:
+            writer = WavPipe(out, self.sample_rate)
         first = next(self, None)
         if first is not None:
             with writer:
@@ -160,10 +165,13 @@ def _place(name_or_path: str | Path) -> Path:
 
 
 class Speaker(Loadable):
-    def __init__(self, pack: Pack, device: torch.device):
+    def __init__(self, pack: Pack, device: torch.device, num_threads: int | None = None):
         self.pack = pack
         self.device = device
-        self.writer = Writer(pack.lm)
+        if num_threads is None and sum(p.numel() for p in pack.lm.parameters()) < ONE_THREAD_BELOW:
+            num_threads = 1
+        self.num_threads = num_threads
+        self.writer = Writer(pack.lm, num_threads)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             cast(nn.Module, model).to(device)
         _ = pack.lm.decoder  # copies weights: now, and not while the first sentence is awaited
@@ -175,6 +183,7 @@ class Speaker(Loadable):
         device: str = "cpu",
         text_expert: Path | str | None = None,
         settings: BackboneSettings | None = None,
+        num_threads: int | None = None,
     ) -> Speaker:
         """Loads a pack folder, or the one that ships with the package. ``from_pretrained`` takes a name on the Hub too.
 
@@ -183,13 +192,15 @@ class Speaker(Loadable):
             backbone: folder or Hub name of the text LLM, for a pack that does not hold or name it.
             text_expert: PEFT's adapter folder, or hub:NAME, that writes; None is the identity, the untouched backbone.
             settings: how the backbone is held in memory.
+            num_threads: that PyTorch computes on while it makes speech or text, and at no other time: the program's own number
+                stays what it is. None: one for a small model (``ONE_THREAD_BELOW``), which is fastest, else PyTorch's number.
 
         Raises:
             VoicegraftError: not a pack, damaged, or parts that do not fit.
         """
         folder = _place(pack) if pack is not None else DEFAULT_PACK
         writes = _place(text_expert) if text_expert else None
-        return Speaker(open_pack(folder, backbone or None, writes, settings), pick_device(device))
+        return Speaker(open_pack(folder, backbone or None, writes, settings), pick_device(device), num_threads)
 
     @property
     def voices(self) -> list[str]:
@@ -301,7 +312,7 @@ class Speaker(Loadable):
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
         at_rate = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
         codes = self._semantic.encode(torch.from_numpy(at_rate)[None])[0, 0].tolist()
-        return self._sound(codes, self.voice_named(voice), np.random.default_rng(seed), self.pack.header.options)
+        return self._sound(codes, self.voice_named(voice), random_numbers(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
@@ -326,7 +337,7 @@ class Speaker(Loadable):
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         # Drawn from apart, so that how far the guard looks ahead does not change the sound.
-        random, fine = np.random.default_rng(seed), np.random.default_rng(seed + 1)
+        random, fine = random_numbers(seed), np.random.default_rng(seed + 1)
         num_samples = 0
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
@@ -353,9 +364,13 @@ class Speaker(Loadable):
             if not begun:
                 callbacks.report.status = "empty"
 
-        for chunk in Seams(self.sample_rate).join(sentences()):
-            num_samples += len(chunk)
-            yield chunk
+        def chunks() -> Iterator[np.ndarray]:
+            nonlocal num_samples
+            for chunk in Seams(self.sample_rate).join(sentences()):
+                num_samples += len(chunk)
+                yield chunk
+
+        return OnThreads(self.num_threads, chunks())
 
     def _guarded(self, tokens: SentenceTokens) -> GuardedTokens | None:
         monitor, policy = self.pack.monitor, tokens.machine.options.guard

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Question, conversation
+from voicegraft.core.runtime import OnThreads, random_numbers
 from voicegraft.data.chat import chat_prompt, stop_ids
 from voicegraft.fusion.backbone import one_line
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -86,8 +87,8 @@ class Writing(Iterator[str]):
 class Writer:
     """Answers conversations with a fused model's text expert."""
 
-    def __init__(self, lm: SpeechLM):
-        self.lm = lm
+    def __init__(self, lm: SpeechLM, num_threads: int | None = None):
+        self.lm, self.num_threads = lm, num_threads
         # Many a chat model ends its turns with a token that its tokenizer does not call the end.
         configured = getattr(lm.backbone.generation_config, "eos_token_id", None)
         more = configured if isinstance(configured, list) else [] if configured is None else [configured]
@@ -122,8 +123,8 @@ class Writer:
                 f"{options.max_tokens} are kept for the answer); shorten it, or ask for fewer max_tokens"
             )
         report = WritingReport(num_prompt=len(prompt))
-        tokens = self._tokens(prompt, options, seed, report)
-        return Writing(_stripped(self._texts(tokens)), report)
+        tokens = self._tokens(prompt, options, random_numbers(seed), report)
+        return Writing(OnThreads(self.num_threads, _stripped(self._texts(tokens))), report)
 
     def fitting(self, messages: Sequence[Message], options: WritingOptions | None = None) -> list[Message]:
         """The conversation without its oldest exchanges, where it has outgrown the backbone's context.
@@ -169,10 +170,11 @@ class Writer:
                 f"the backbone's chat template does not take this conversation: {one_line(error)}"
             ) from error
 
-    def _tokens(self, prompt: list[int], options: WritingOptions, seed: int, report: WritingReport) -> Iterator[int]:
+    def _tokens(
+        self, prompt: list[int], options: WritingOptions, random: np.random.Generator, report: WritingReport
+    ) -> Iterator[int]:
         """The answer's tokens up to its end; runs the model."""
         device = self.lm.backbone.device
-        random = np.random.default_rng(seed)
         step = self._steps()
         ids = prompt
         for _ in range(options.max_tokens):

@@ -48,8 +48,8 @@ class AlignConfig:
     teacher: str = ""  # pack that pronounces and aligns; empty: the pocket pack (English)
     dictionary: str = ""  # pronouncing dictionary in CMUdict's format; the pack pronounces what it lacks
     text: str = ""  # file or folder of plain text, whose sentences are pronounced too: the more, the better
-    num_sentences: int = 40_000  # of it, at most
-    num_words: int = 4_000  # of it that the pack pronounces, the most frequent first
+    num_sentences: int = 40_000  # of the text, at most
+    num_words: int = 4_000  # of the text that the pack pronounces, the most frequent first
 
 
 def teacher_folder(teacher: str) -> Path:

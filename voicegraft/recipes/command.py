@@ -16,18 +16,25 @@ T = TypeVar("T")
 CONFIGS = Path(__file__).parent / "configs"
 
 
-def recipe_config(cls: type[T], doc: str | None, argv: Sequence[str] | None) -> T:
+def recipe_config(cls: type[T], doc: str | None, argv: Sequence[str] | None, prog: str = "") -> T:
     """Parses the arguments into the recipe's config: an optional YAML file, then overrides such as ``loop.steps=10``."""
-    return read_keys(cls, argv, doc, find_config)
+    return read_keys(cls, argv, doc, find_config, prog)
 
 
-def recipe_main(recipe: Callable[[T], object], doc: str | None, one_thread: bool = True) -> Callable[..., None]:
-    """What ``voicegraft recipe NAME`` calls: reads the recipe's only argument from the command line and runs it."""
+def recipe_main(
+    recipe: Callable[[T], object], doc: str | None, one_thread: bool = True, prog: str = ""
+) -> Callable[..., None]:
+    """What ``voicegraft recipe NAME`` calls: reads the recipe's only argument from the command line and runs it.
+
+    Args:
+        prog: the verb, where it is called otherwise.
+    """
 
     def main(argv: Sequence[str] | None = None) -> None:
         if one_thread:
             single_thread()
-        recipe(recipe_config(next(iter(typing.get_type_hints(recipe).values())), doc, argv))
+        config = next(iter(typing.get_type_hints(recipe).values()))
+        recipe(recipe_config(config, doc, argv, prog or f"voicegraft recipe {recipe.__name__}"))
 
     return main
 

@@ -315,7 +315,7 @@ def _copy(source: Path, target: Path, marker: str = "config.json") -> None:
         shutil.copytree(source, draft, dirs_exist_ok=True)
 
 
-main = recipe_main(graft, __doc__)
+main = recipe_main(graft, __doc__, prog="voicegraft graft")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from voicegraft.recipes.train_vocoder import TrainVocoderConfig
 class CorpusChoice:
     """As in `PrepareConfig`."""
 
-    layout: str | None = None  # of all corpora; empty: found out
+    layout: str | None = None  # of all corpora; null: found out
     audio_root: Path | None = None  # where files that a manifest names may lie
-    speaker: str | None = None  # of all recordings; empty: as the corpus says, else its name
+    speaker: str | None = None  # of all recordings; null: as the corpus says, else its name
     sample_rate: int = 24_000  # Hz
     val_share: float = 0.02  # of the texts that are held back
     shard_size: int = 1000  # recordings
@@ -32,17 +32,17 @@ class CorpusChoice:
 @dataclass(frozen=True)
 class SemanticChoice:
     encoder: str = ""  # HuBERT, WavLM, w2v-BERT 2.0 or Whisper by folder or Hub name; empty: the teacher's
-    layer: int = 0  # of the encoder ...
-    vocab_size: int = 2000  # ... and units of the k-means on it
+    layer: int = 0  # of the encoder
+    vocab_size: int = 2000  # units of the k-means on that layer
     steps: int = 1000  # of the k-means
 
 
 @dataclass(frozen=True)
 class CodecChoice:
     model: str = ""  # Mimi, DAC or EnCodec by folder or Hub name; empty: the teacher's; train: one of your recordings
-    num_codebooks: int | None = None  # of a model; empty: all
-    codec: TrainCodecConfig = field(default_factory=TrainCodecConfig)  # these two for "train"
-    vocoder: TrainVocoderConfig = field(default_factory=TrainVocoderConfig)
+    num_codebooks: int | None = None  # of a model that is named; null: all
+    codec: TrainCodecConfig = field(default_factory=TrainCodecConfig)  # of your own, for model: train
+    vocoder: TrainVocoderConfig = field(default_factory=TrainVocoderConfig)  # of your own, for model: train
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,11 @@ class GraftConfig:
         ""  # pack that aligns, and lends the tokenizers that are not chosen; empty: the pocket pack (English)
     )
     name: str = "mine"
-    licence: str = ""  # of the pack, for its card ...
-    language: tuple[str, ...] = ("en",)  # ... and what it speaks
+    licence: str = ""  # of the pack, for its card
+    language: tuple[str, ...] = ("en",)  # that the pack speaks, for its card
     frontend: str = "english"  # how written text is read; verbatim: as it stands, for the plain layout in any language
     default_voice: str = ""  # empty: the first
-    copy_backbone: bool | None = (
-        None  # into the pack; empty: yes where it is a folder, no where it is a name on the Hub
-    )
+    copy_backbone: bool | None = None  # into the pack; null: yes where it is a folder, no where it is a name on the Hub
     workers: int = 1  # processes that prepare and tokenise
     device: str = "auto"
     corpus: CorpusChoice = field(default_factory=CorpusChoice)
@@ -80,4 +78,4 @@ class GraftConfig:
     speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
     router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
     options: SpeakOptions = field(default_factory=SpeakOptions)
-    evaluate: EvaluateChoice | None = None  # empty: not; needs the extra "evaluate"
+    evaluate: EvaluateChoice | None = None  # null: not; needs the extra "evaluate"

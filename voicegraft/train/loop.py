@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,10 @@ def run(
             models in evaluation mode and without gradients.
 
     Returns:
-        True when all steps are done; False when SIGINT or SIGTERM stopped it early, after saving.
+        True when all steps are done; False when SIGTERM, or another process, stopped it early, after saving.
 
     Raises:
+        KeyboardInterrupt: SIGINT stopped it early, after saving.
         VoicegraftError: a loss is not finite, the checkpoint is of another run or model, or the processes that were
             launched do not divide ``batches_per_step``.
     """
@@ -92,7 +93,7 @@ def run(
         for step in range(start, config.steps):
             means = _gradients(config, step, models, optimizers, batch_at, losses_of, recent, device)
             # All processes must stop at the same step, wherever the signal or the error came up.
-            agreed = torch.tensor([*means.values(), float(stopped())], device=device)
+            agreed = torch.tensor([*means.values(), float(bool(stopped))], device=device)
             sum_over_processes([agreed])
             stopping = bool(agreed[-1])
             for name, loss in zip(means, (agreed[:-1] / world).tolist(), strict=True):
@@ -133,6 +134,8 @@ def run(
         optimizer.release()
     if log is not None:
         log.close()
+    if signal.SIGINT in stopped and not last:
+        raise KeyboardInterrupt
     return last
 
 
@@ -207,8 +210,8 @@ def _evaluating(models: Models) -> Iterator[None]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request to save and stop; the second one acts at once."""
+def _stop_signals() -> Iterator[Sequence[int]]:
+    """Turns the first SIGINT or SIGTERM into a request to save and stop, by its number; the second one acts at once."""
     seen: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -219,7 +222,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(seen)
+        yield seen
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
