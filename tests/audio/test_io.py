@@ -90,7 +90,7 @@ def test_places_and_values_that_cannot_be_written_are_refused(tmp_path: Path) ->
     ]:
         with pytest.raises(VoicegraftError, match=message):
             write_audio(path, tone(16_000), 16_000)
-    with pytest.raises(VoicegraftError, match=".opus knows"):
+    with pytest.raises(VoicegraftError, match=r"\.opus knows"):
         write_audio(tmp_path / "a.opus", tone(22_050), 22_050)
     with pytest.raises(VoicegraftError, match="not numbers"):
         write_audio(tmp_path / "a.wav", np.full(10, np.inf, dtype=np.float32), 16_000)

@@ -6,7 +6,7 @@ import torch
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Waveform
-from voicegraft.core.runtime import pick_device, seed_all, single_thread
+from voicegraft.core.runtime import OnThreads, pick_device, random_numbers, seed_all, single_thread
 
 
 def test_auto_takes_a_device_that_computes() -> None:
@@ -52,3 +52,21 @@ def test_a_waveform_knows_its_duration_and_refuses_other_arrays() -> None:
     ]:
         with pytest.raises(ValueError, match="expected"):
             Waveform(samples, rate)
+
+
+def test_a_programs_own_number_of_threads_is_given_back_after_each_item() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        drawn = OnThreads(1, (torch.get_num_threads() for _ in range(2)))
+        assert next(drawn) == 1 and torch.get_num_threads() == 2
+        assert list(drawn) == [1] and torch.get_num_threads() == 2
+        assert list(OnThreads(None, (torch.get_num_threads() for _ in range(1)))) == [2]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 99999999999999999999999])
+def test_a_seed_that_none_takes_is_refused(seed: int) -> None:
+    with pytest.raises(VoicegraftError, match=f"expected a seed from 0 to {2**64 - 1}, got {seed}"):
+        random_numbers(seed)

@@ -142,17 +142,138 @@ def test_what_is_no_corpus_says_what_was_looked_for(tmp_path: Path) -> None:
     [
         ("m.jsonl", "{\n", "jsonl", "m.jsonl:1: not JSON"),
         ("m.jsonl", "[1]\n", "jsonl", "expected a JSON object, got list"),
+        ("m.jsonl", '"text"\n', "jsonl", "expected a JSON object, got str"),
+        ("m.jsonl", "[" * 100_000, "jsonl", "m.jsonl:1: not JSON"),
         ("m.jsonl", '{"text": "a"}\n', "jsonl", "expected the audio's file in one of audio, audio_filepath"),
         ("m.jsonl", '{"audio": "a.wav", "text": "a", "offset": 1}\n', "jsonl", "a start and a duration in seconds"),
+        ("m.jsonl", '{"audio": "a.wav", "text": "a", "offset": -1, "duration": 2}', "jsonl", "seconds (got -1 and 2)"),
+        (
+            "m.jsonl",
+            '{"audio": "a.wav", "text": "a", "offset": NaN, "duration": 2}',
+            "jsonl",
+            "seconds (got nan and 2)",
+        ),
+        ("m.jsonl", '{"audio": "a.wav", "text": ["a"]}', "jsonl", "expected a text"),
+        ("m.jsonl", '{"audio": "a\\u0000.wav", "text": "a"}', "jsonl", "no name of a file"),
         ("m.jsonl", '{"supervisions": 3}\n', "lhotse", "m.jsonl:1: not a cut of lhotse"),
-        ("metadata.csv", "a|b\nc\n", "ljspeech", "metadata.csv:2: expected name|text"),
+        ("metadata.csv", "a\n", "ljspeech", "metadata.csv:1: expected name|text"),
+        ("metadata.csv", "a|b|c|d\n", "ljspeech", "most lines have 4 columns: name them in a first line"),
         ("metadata.csv", "a,b\n1,2\n", "csv", "expected a first line that names an audio column"),
         ("metadata.csv", "file,text\n,hello\n", "csv", "metadata.csv:2: expected the audio's file"),
+        ("metadata.csv", "file,text\n\0,hello\n", "csv", "metadata.csv is not text in UTF-8: it is binary"),
     ],
 )
-def test_a_broken_line_is_named(name: str, text: str, layout: str, told: str, tmp_path: Path) -> None:
+def test_a_table_without_a_good_line_is_refused_by_its_first(
+    name: str, text: str, layout: str, told: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text(text)
     assert told in refused(tmp_path, layout)
+
+
+GOOD = {
+    "csv": "file,text\nc1.wav,One.",
+    "ljspeech": "c1|One.\nc8|Eight.",
+    "jsonl": '{"audio": "c1.wav", "text": "One."}\n{"audio": "c8.wav", "text": "Eight."}',
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "line", "told"),
+    [
+        (
+            "csv",
+            "c2.wav,Sentence one, and more.",
+            "expected 2 columns, got 3; a text that holds one stands between quotes",
+        ),
+        ("csv", 'c2.wav,"Sentence two', "a quote is not closed"),
+        ("csv", 'c2.wav,"Two\nc3.wav,"Three."', "expected cells between ','"),
+        (
+            "ljspeech",
+            "c2|First half | second half.",
+            "expected 2 columns as in most lines, got 3: is a bar in the text?",
+        ),
+        ("ljspeech", "no bar at all", "expected name|text or name|text|text in words, got 'no bar at all'"),
+        ("jsonl", '{"audio": "c2.wav", "text": "Tw', "not JSON"),
+    ],
+)
+def test_a_bad_line_costs_itself_and_is_named(layout: str, line: str, told: str, tmp_path: Path) -> None:
+    """One that would be read in part is put aside whole; the lines after it count."""
+    path = tmp_path / ("metadata.jsonl" if layout == "jsonl" else "metadata.csv")
+    last = {"csv": "c9.wav,Nine.", "ljspeech": "c9|Nine.", "jsonl": '{"audio": "c9.wav", "text": "Nine."}'}[layout]
+    path.write_text("\n".join([GOOD[layout], line, last]) + "\n")
+    records = list(open_source(str(tmp_path)).records())
+    texts, number = [r.text for r in records if not r.fault], 3
+    assert texts[0] == "One." and texts[-1] == "Nine." and set(texts) <= {"One.", "Three.", "Eight.", "Nine."}
+    (bad, *_) = [r for r in records if r.fault]
+    assert bad.fault.startswith(f"{path}:{number}: ") and told in bad.fault
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("file;text;speaker\n{c};Well, now.;ann\n;;\n;;\n", "utf-8-sig"),
+        ('file,text,speaker\r\n{c},"Well, now.",ann\r\n,,\r\n', "utf-16"),
+        ("FILE\tTEXT\tSPEAKER\n{c}\tWell, now.\tann\n", "utf-8"),
+        ("file|text|speaker\n{c}|Well, now.|ann\n", "utf-8"),
+        ("{c}|ann|Well, now.\n", "utf-8"),
+        ("{c}|Well, now.|ann\n", "utf-8"),
+        ('file,text,speaker\n{c},"Well,\nnow.",ann\n', "utf-8"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "folder", "written"),
+    [("METADATA.CSV", "WAVS", "c1"), ("metadata.csv", "wavs", "wavs\\c1.wav"), ("m.csv", "Clips", "clips/c1.wav")],
+)
+def test_tables_as_spreadsheets_and_windows_write_them(
+    table: str, encoding: str, name: str, folder: str, written: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(table.format(c=written).encode(encoding))
+    path = layouts.audio(tmp_path / folder, layouts.Spoken("c1", "Well, now.", "ann"))
+    (record,) = open_source(str(tmp_path)).records()
+    assert (record.audio, record.speaker, record.fault) == (path, "ann", "")
+    assert " ".join((record.text or "").split()) == "Well, now."
+
+
+def test_a_name_between_bars_is_a_speaker_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "metadata.csv").write_text("c1|anna|Good day.\nc2|bob|Text.\n")
+    assert [(r.speaker, r.text) for r in open_source(str(tmp_path)).records()] == [
+        ("anna", "Good day."),
+        ("bob", "Text."),
+    ]
+    assert "column 2 is read as the speaker, such as 'anna'" in caplog.text
+    (tmp_path / "metadata.csv").write_text(
+        "c1|Dr. Lee has 5 cats.|Doctor Lee has five cats.\nc2|It is $5.|It is five dollars.\n"
+    )
+    assert {r.speaker for r in open_source(str(tmp_path)).records()} == {""}
+    with (tmp_path / "metadata.csv").open("a") as file:
+        file.write("c3|The owl sees|my old house now.\nc4|One half | and one half.\n")
+    assert [bool(r.fault) for r in open_source(str(tmp_path)).records()] == [False, False, True, True]
+
+
+def test_a_text_beside_a_recording_may_be_named_in_capitals_or_be_windows_1252(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = layouts.audio(tmp_path, layouts.Spoken("UP", "", ""))
+    clip.with_suffix(".TXT").write_bytes("A café, mon ami.".encode("cp1252"))
+    (record,) = open_source(str(tmp_path)).records()
+    assert record.text == "A café, mon ami." and f"a text in {tmp_path} is not UTF-8" in caplog.text
+    clip.with_suffix(".TXT").write_bytes(bytes(range(256)))
+    (record,) = open_source(str(tmp_path)).records()
+    assert record.text == "\ufffd"  # which is rejected
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"a.csv": "x|y", "b.csv": "x|y"}, "there are several tables (a.csv, b.csv): name the one that is to be read"),
+        ({"a.csv": "name,what\n1,2"}, "a.csv begins with 'name,what', which names no audio and text column"),
+        ({"list.txt": "c1|Text."}, "list.txt looks like a table of name|text: call it metadata.csv"),
+    ],
+)
+def test_what_is_nearly_a_corpus_says_what_it_lacks(files: dict[str, str], told: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert told in refused(tmp_path)
 
 
 def test_cuts_that_are_not_files_as_they_are_are_refused(tmp_path: Path) -> None:

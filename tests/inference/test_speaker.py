@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.inference import speaker as speaking
 from voicegraft.inference.report import SpokenSentence
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import SENTENCE_PAUSE_SEC, Speaker
@@ -140,3 +142,22 @@ def test_a_device_that_is_not_there_is_an_error(pack_folder: Path) -> None:
 def test_it_speaks_on_a_gpu(pack_folder: Path) -> None:
     said = Speaker.load(pack_folder, device="cuda").say(TEXT, "ann")
     assert said.duration_sec > 0 and np.isfinite(said.samples).all()
+
+
+def test_speech_and_text_are_made_on_the_threads_of_the_speaker(
+    pack_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small models on one, whatever the program has; the program keeps its own."""
+    before, seen = torch.get_num_threads(), []
+    render = speaking.render
+    monkeypatch.setattr(speaking, "render", lambda *a: (seen.append(torch.get_num_threads()), render(*a))[1])
+    try:
+        torch.set_num_threads(2)
+        for asked, wanted in ((None, 1), (2, 2), (3, 3)):
+            speaker = Speaker.load(pack_folder, num_threads=asked)
+            next(speaker.stream("Go home."))
+            assert seen.pop() == wanted and torch.get_num_threads() == 2
+            next(speaker.write("Who?"), None)
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tests import codecs, encoders, tiny
+from voicegraft import cli
 from voicegraft.audio.io import write_audio
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
@@ -168,13 +170,13 @@ def test_the_plan_alone_does_nothing(
     tmp_path: Path, recordings: Path, qwen: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
-    main([str(config), "--plan"])
+    assert cli.main(["graft", str(config), "--plan"]) == 0
     shown = capsys.readouterr().out.splitlines()
     stages = ["prepare", "align", "semantic", "codec", "tokens", "monitor", "acoustic", "expert"]
     assert [line.split()[0] for line in shown[2:-1]] == [*stages, "router", "pack"]
     assert all(line.endswith("to do") for line in shown[2:-1])
     assert shown[-1].startswith("to do") and shown[-1].endswith("MB free")
-    assert not (tmp_path / "work" / "speech").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["graft.yaml"]
 
 
 @pytest.mark.parametrize("stage", ["align", "train_acoustic", "train_speech"])
@@ -199,6 +201,25 @@ def test_an_interrupted_road_is_taken_up_where_it_was_left(
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert all(entry["done"] for entry in json.loads((work / "cost.json").read_text()).values())
     assert Speaker.load(work / "pack").voices == ["ann", "ben"]
+
+
+def test_ctrl_c_while_training_ends_as_everywhere(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The step is finished and saved first."""
+    from voicegraft.train import loop
+
+    config, step = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen), loop._gradients
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "_gradients", interrupted)
+    assert cli.main(["graft", str(config)]) == 130
+    assert capsys.readouterr().err.endswith("voicegraft: interrupted\n")
+    costs = json.loads((tmp_path / "work" / "cost.json").read_text())
+    assert [name for name, entry in costs.items() if not entry["done"]] == ["monitor"]
 
 
 def test_a_stage_that_stops_early_is_not_done(
@@ -236,7 +257,7 @@ def test_a_road_of_before_there_were_front_ends_goes_on_in_english(
 ) -> None:
     work = tmp_path / "work"
     config = load_config(GraftConfig, written(tmp_path / "graft.yaml", work, recordings, qwen), ["plan=true"])
-    graft(config)
+    remember(work, road._stages(config, work), config, road._settings)
     before = json.loads((work / "graft.json").read_text())
     assert before.pop("frontend") == "english"
     (work / "graft.json").write_text(json.dumps(before))
@@ -302,6 +323,10 @@ def test_every_stage_says_what_it_depends_on_with_keys_that_there_are(
         ("frontend=verbatim", "the guided layout spells words in English phones and needs frontend: english"),
         ("frontend=klingon", "expected the frontend to be one of english, verbatim, got 'klingon'"),
         ("seech.layout=plain", "did you mean 'speech'"),
+        ("backbone={empty}", "expected the folder of a text LLM at .*empty, found no config.json there"),
+        ("backbone={weightless}", "holds no safetensors weights of a text LLM: expected model.safetensors"),
+        ("align.dictionary=nowhere", "cannot read nowhere: No such file"),
+        ("align.text=nowhere", r"expected text at nowhere \(align.text\), found nothing"),
         ("teacher=nowhere/at/all", "there is no such folder"),
         ("teacher={qwen}", "found no pack.json"),
         ("align.pack=other", "align.pack: unknown key; it is called 'teacher' now"),
@@ -311,9 +336,13 @@ def test_what_is_missing_is_said_before_anything_is_done(
     override: str, message: str, tmp_path: Path, recordings: Path, qwen: Path
 ) -> None:
     path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen)
-    with pytest.raises(VoicegraftError, match=message):
-        graft(load_config(GraftConfig, path, [override.replace("{qwen}", str(qwen))]))
-    assert not (tmp_path / "work" / "speech").exists()
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(qwen, tmp_path / "weightless", ignore=shutil.ignore_patterns("*.safetensors"))
+    override = override.format(qwen=qwen, empty=tmp_path / "empty", weightless=tmp_path / "weightless")
+    for plan in ("plan=true", "plan=false"):
+        with pytest.raises(VoicegraftError, match=message):
+            graft(load_config(GraftConfig, path, [override, plan]))
+    assert not (tmp_path / "work").exists()
 
 
 def test_missing_judges_show_before_anything_is_done(

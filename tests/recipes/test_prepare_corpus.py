@@ -14,6 +14,7 @@ import soundfile
 
 from tests import layouts
 from tests.layouts import RATE, SPOKEN, Spoken
+from voicegraft.audio.io import WavPipe
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data import ingest
 from voicegraft.data.checks import REASONS, Examined, Limits
@@ -119,7 +120,14 @@ def faulty(root: Path) -> Path:
     add("too_short", seconds=0.2)
     add("too_slow", "a")
     add("too_fast", "the owl sees my house " * 5)
+    add("cut_short")
+    whole = (root / "cut_short.wav").read_bytes()
+    (root / "cut_short.wav").write_bytes(whole[: len(whole) // 2])
+    add("cancelled")
+    samples, rate = soundfile.read(root / "cancelled.wav", dtype="int16")
+    soundfile.write(root / "cancelled.wav", np.stack([samples, -samples], 1), rate)
     rows.append({"audio": "none.wav", "text": "Now.", "id": "audio_missing"})
+    rows.append({"text": "Now.", "id": "bad_row"})
     (root / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return root
 
@@ -130,11 +138,12 @@ def test_every_reason_is_told_with_value_and_limit(tmp_path: Path, capsys: pytes
     rows = [json.loads(line) for line in (work / "quarantine.jsonl").read_text().splitlines()]
     by_reason = {row["reason"]: row for row in rows}
     assert by_reason.keys() == REASONS.keys() and len(rows) == len(REASONS)
-    assert all(row["id"] == (row["reason"] if row["reason"] != "duplicate_id" else "good") for row in rows)
-    assert all(row["path"].endswith(".wav") and row["corpus"] == "mine" for row in rows)
+    odd = {"duplicate_id": "good", "bad_row": f"{tmp_path}/corpus/manifest.jsonl:18"}
+    assert all(row["id"] == odd.get(row["reason"], row["reason"]) and row["corpus"] == "mine" for row in rows)
+    assert all(row["path"].endswith(".wav") for row in rows if row["reason"] != "bad_row")
     measured = {
         "past_end": (3.5, 2.0), "low_rate": (11_025, 16_000), "too_long": (3.1, 3.0), "too_slow": (0.588235, 2.0),
-        "too_short": (0.42, 0.5),
+        "too_short": (0.42, 0.5), "cut_short": (1.0, 2.0),
     }  # fmt: skip
     for reason, (value, limit) in measured.items():
         assert by_reason[reason]["value"] == pytest.approx(value, rel=0.03) and by_reason[reason]["limit"] == limit
@@ -142,22 +151,43 @@ def test_every_reason_is_told_with_value_and_limit(tmp_path: Path, capsys: pytes
     assert by_reason["too_fast"]["value"] > 30 and "unreadable.wav as audio" in by_reason["unreadable"]["value"]
     assert list(content(work)) == ["good"]
     told = capsys.readouterr().out
-    assert "mine: 1 of 15 recordings kept" in told and "1 past_end" in told
+    assert "mine: 1 of 18 recordings kept" in told and "1 past_end" in told
     text = (work / "prepare" / "report.md").read_text()
     assert all(f"| {reason} | {meaning} |" in text for reason, meaning in REASONS.items())
     assert "| good |" in text and "| too_long: 3.1, limit 3 |" in text
     report = json.loads((work / "prepare" / "report.json").read_text())
-    assert report["corpora"]["mine"]["all"]["clips"] == 15 and report["corpora"]["mine"]["kept"]["clips"] == 1
+    assert report["corpora"]["mine"]["all"]["clips"] == 18 and report["corpora"]["mine"]["kept"]["clips"] == 1
     assert sum(report["measures"]["letters_per_sec"]["kept"]) == 1
     assert report["characters"]["w"] == 2 and report["file_rates"] == {str(RATE): 1}
     assert (work / "prepare" / "clips.svg").read_text().startswith("<?xml")
 
 
-def test_a_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
+def test_a_text_in_another_encoding_is_rejected(tmp_path: Path) -> None:
     layouts.pairs(tmp_path / "c", SPOKEN[:3])
-    (tmp_path / "c" / "11" / "11-1-0001.txt").write_bytes("Caf\xe9 au lait.".encode("latin-1"))
+    (tmp_path / "c" / "11" / "11-1-0001.txt").write_bytes("Кто там? Это я.".encode("cp1251"))
     prepare(config_of(tmp_path / "c", tmp_path / "work"))
     assert json.loads((tmp_path / "work" / "quarantine.jsonl").read_text())["reason"] == "bad_text"
+
+
+def test_a_wav_from_a_pipe_is_whole_and_a_constant_is_silent(tmp_path: Path) -> None:
+    layouts.pairs(tmp_path / "c", SPOKEN[:3])
+    piped, constant = (tmp_path / "c" / "11" / f"{SPOKEN[n].id}.wav" for n in (0, 1))
+    with piped.open("wb") as file, WavPipe(file, RATE) as pipe:
+        pipe.write((SPOKEN[0].samples / 32768).astype(np.float32))
+    soundfile.write(constant, np.full((2 * RATE, 1), 0.3), RATE)
+    prepare(config_of(tmp_path / "c", tmp_path / "work"))
+    (row,) = (json.loads(line) for line in (tmp_path / "work" / "quarantine.jsonl").read_text().splitlines())
+    assert (row["reason"], row["value"]) == ("silent", -120.0) and row["path"] == str(constant)
+
+
+def test_a_flac_that_ends_early_is_rejected(tmp_path: Path) -> None:
+    clip = replace(SPOKEN[0], seconds=3.0)
+    layouts.pairs(tmp_path / "c", (clip, *SPOKEN[1:3]), ".flac")
+    path = tmp_path / "c" / "11" / f"{clip.id}.flac"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    prepare(config_of(tmp_path / "c", tmp_path / "work", limits=Limits()))
+    (row,) = (json.loads(line) for line in (tmp_path / "work" / "quarantine.jsonl").read_text().splitlines())
+    assert row["reason"] in ("cut_short", "unreadable")
 
 
 def killed(run: Callable[[], None]) -> None:
@@ -316,6 +346,13 @@ def test_two_corpora_share_a_work_folder_and_a_report(tmp_path: Path, capsys: py
     assert "would be called the same" in refused(
         config_of(one, tmp_path / "w2", corpora=(str(one), str(same)), name=None)
     )
+
+
+def test_recordings_and_shards_do_not_share_a_folder(corpus: Path) -> None:
+    before = everything(corpus)
+    for out in (corpus, corpus / "11"):
+        assert "lies among the recordings" in refused(config_of(corpus, out))
+    assert everything(corpus) == before
 
 
 def test_nothing_to_keep_is_an_error_that_names_the_reason(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _RATES = {  # Hz, of formats that have few. Source: RFC 6716, section 2; ISO 111
     ".opus": (8_000, 12_000, 16_000, 24_000, 48_000),
     ".mp3": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
 }
+_STREAMED = 0x7FFFF000  # bytes from which on a header means that it does not know
 _UNKNOWN = 0xFFFFFFFF  # bytes: what the header of a WAV says that is written into a pipe
 SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")  # of the audio files that are looked for in folders
 _CUT_SHORT = "not all samples could be written; is the disk full?"
@@ -48,6 +49,27 @@ def read_audio(path: Path | str, sample_rate: int) -> Waveform:
         raise VoicegraftError(f"expected an audio file at {path}, found {found}")
     with open_audio(path, str(path)) as file:
         return to_mono(read_frames(file, str(path)), file.samplerate, sample_rate)
+
+
+def declared_frames(audio: Path | bytes) -> int | None:
+    """How many samples a channel the header of a WAV promises; None of other files, and where it says that it does not know.
+
+    libsndfile tells what is there, not what was promised.
+    """
+    with io.BytesIO(audio) if isinstance(audio, bytes) else audio.open("rb") as file:
+        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if kind != b"RIFF" or form != b"WAVE":
+            return None
+        width = 0
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"data":
+                return size // width if width and size < _STREAMED else None
+            if name == b"fmt ":
+                width = struct.unpack("<H", file.read(16).ljust(16, b"\0")[12:14])[0]
+                size -= min(size, 16)
+            file.seek(size + size % 2, io.SEEK_CUR)
+    return None
 
 
 @contextmanager

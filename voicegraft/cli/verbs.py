@@ -97,9 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _log_told() -> Iterator[None]:
     """What the package logs goes to standard error, each message once."""
     said: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        before = len(said)
+        said.add(record.getMessage())
+        return len(said) > before
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("voicegraft: %(message)s"))
-    handler.addFilter(lambda record: not (record.getMessage() in said or said.add(record.getMessage())))
+    handler.addFilter(new)
     logger = logging.getLogger("voicegraft")
     logger.addHandler(handler)
     try:

@@ -59,6 +59,11 @@ def is_hub_name(name_or_path: str | Path) -> bool:
     return isinstance(name_or_path, str) and name_or_path.startswith(HUB)
 
 
+def opened(name_or_path: str | Path) -> Path:
+    """The local copy of what ``hub:`` names; any other is a path, be there something or not."""
+    return resolve(name_or_path) if is_hub_name(name_or_path) else Path(name_or_path)
+
+
 def _fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import constants, errors, snapshot_download
 

@@ -10,22 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from voicegraft.audio.io import open_audio, read_frames, to_mono
+from voicegraft.audio.io import declared_frames, open_audio, read_frames, to_mono
 from voicegraft.audio.level import active_rms, levelled_pcm, loud_frames, trim_silence
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.sources.record import Record
 from voicegraft.text.spoken_form import num_letters
 
 REASONS = {
+    "bad_row": "its line in the table cannot be read",
     "duplicate_id": "an earlier recording has the same id",
     "no_text": "the text is missing or empty",
     "bad_text": "the text is not UTF-8",
     "no_letters": "the text has neither letters nor digits",
     "audio_missing": "there is no such audio file",
     "unreadable": "the file cannot be read as audio",
+    "cut_short": "the file ends before its header says (seconds)",
     "past_end": "the stretch ends after the file does (seconds)",
     "low_rate": "the file's sample rate is too low for the target (Hz)",
     "too_long": "the recording is too long (seconds)",
+    "cancelled": "the channels cancel each other when they are mixed (level of the mix, dBFS)",
     "silent": "there is nothing to hear (level of the speech, dBFS)",
     "clipped": "too many samples at full scale (share)",
     "too_short": "too little is left between the silences (seconds)",
@@ -35,6 +38,7 @@ REASONS = {
 _FULL_SCALE = 0.999
 _SLACK_SEC = 0.1  # a manifest's times are rounded
 _FLOOR_DB = -120.0  # digital silence has no level
+_MOST_CHANNELS = 32
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def _examine(
 ) -> np.ndarray:
     """Levelled samples int16 ``[T]``; fills in the facts on the way."""
     text = facts["text"]
+    if record.fault:
+        raise _Rejected("bad_row", record.fault)
     if duplicate:
         raise _Rejected("duplicate_id")
     if not text:
@@ -121,6 +127,11 @@ def _examine(
     name = facts["path"] or record.id
     with open_audio(audio, name) as file:
         rate, length_sec = file.samplerate, file.frames / file.samplerate
+        if file.channels > _MOST_CHANNELS:
+            raise _Rejected("unreadable", f"{name} has {file.channels} channels", _MOST_CHANNELS)
+        said_sec = (declared_frames(audio) or file.frames) / rate
+        if said_sec > length_sec + _SLACK_SEC:
+            raise _Rejected("cut_short", length_sec, said_sec)
         end_sec = length_sec if record.duration_sec is None else record.start_sec + record.duration_sec
         read_sec = end_sec - record.start_sec
         facts |= {"file_rate": rate, "channels": file.channels, "read_sec": _rounded(max(0.0, read_sec))}
@@ -132,15 +143,17 @@ def _examine(
         if read_sec > limits.max_sec:  # told from the header, before hours of it are read
             raise _Rejected("too_long", read_sec, limits.max_sec)
         frames = read_frames(file, name, record.start_sec, record.duration_sec)
+        if file.format == "FLAC" and len(frames) / rate < read_sec - _SLACK_SEC:
+            raise _Rejected("cut_short", record.start_sec + len(frames) / rate, length_sec)
     if record.channel is not None and record.channel < frames.shape[1]:
         frames = frames[:, record.channel : record.channel + 1]
     clipped = float(np.mean(np.abs(frames).max(axis=1) >= _FULL_SCALE))
     whole = to_mono(frames, rate, sample_rate).samples
-    level = active_rms(whole, sample_rate)
-    level_db = 20 * math.log10(level) if level else _FLOOR_DB
+    level_db = _level_db(frames.mean(axis=1), rate)
     facts |= {"level_db": _rounded(level_db), "clipped": _rounded(clipped)}
     if level_db < limits.min_level_db:
-        raise _Rejected("silent", level_db, limits.min_level_db)
+        heard = max(_level_db(channel, rate) for channel in frames.T)
+        raise _Rejected("cancelled" if heard >= limits.min_level_db else "silent", level_db, limits.min_level_db)
     if clipped > limits.max_clipped:
         raise _Rejected("clipped", clipped, limits.max_clipped)
     facts["silence"] = _rounded(1 - float(loud_frames(whole, sample_rate).mean()))
@@ -156,6 +169,14 @@ def _examine(
     if speed > limits.max_letters_per_sec:
         raise _Rejected("too_fast", speed, limits.max_letters_per_sec)
     return samples
+
+
+def _level_db(samples: np.ndarray, sample_rate: int) -> float:
+    """Level of the speech in ``[T]``, dBFS; of a constant, or steps of it, there is none."""
+    frame = max(1, sample_rate // 50)
+    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
+    level = active_rms((frames - frames.mean(1, keepdims=True)).reshape(-1), 50 * frame)
+    return 20 * math.log10(level) if level else _FLOOR_DB
 
 
 def _rounded(value: float | str | None) -> float | str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
+from voicegraft.core.text_input import read_file
 from voicegraft.data.splits import hash_share
 
 # A sentence that can be read aloud as it stands: words, plain punctuation, no digits, nothing to expand.
@@ -67,7 +68,7 @@ def book_paragraphs(place: Path) -> Iterator[str]:
     for path in sorted(place.glob("*.txt")) if place.is_dir() else [place]:
         if path.name == "SOURCE.txt":
             continue
-        for block in re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace")):
+        for block in re.split(r"\n\s*\n", read_file(path)):
             text = " ".join(block.replace("_", "").split())
             if text:
                 yield text

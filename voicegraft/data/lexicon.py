@@ -7,6 +7,7 @@ from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
+from voicegraft.core.text_input import file_lines
 from voicegraft.text.units import PHONES, START, WORD, words_of
 
 
@@ -53,11 +54,7 @@ def read_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
         VoicegraftError: no such file, or lines with other phones.
     """
     entries: dict[str, tuple[str, ...]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(f"cannot read the dictionary {path}: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(file_lines(path), start=1):
         word, *phones = line.partition("#")[0].split() or [""]
         if not phones or not WORD.fullmatch(word):
             continue  # comments, and further pronunciations, as read(2)

@@ -91,6 +91,8 @@ def read_corpus(folder: Path) -> list[Utterance]:
 
 def inside(folder: Path, name: str, advice: str = "") -> str:
     """Refuses a path that leaves the folder: a manifest is a file from somewhere else."""
+    if "\0" in name:
+        raise ValueError(f"a zero in the name {name!r}")
     if name and not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise VoicegraftError(f"the manifest in {folder} names {name!r}, which lies outside that folder{advice}")
     return name

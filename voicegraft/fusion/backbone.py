@@ -97,6 +97,17 @@ def load_backbone(
     return model.eval(), tokenizer
 
 
+def check_backbone(folder: Path) -> None:
+    """Raises VoicegraftError unless the folder says that it is a causal LM of text which transformers has a class for, and
+    holds weights, which are not read, and a tokenizer."""
+    _check_config(folder)
+    if not any((folder / name).is_file() for name in (_SINGLE, _INDEX)):
+        raise VoicegraftError(
+            f"{folder} holds no safetensors weights of a text LLM: expected {_SINGLE} or {_INDEX}; check the path"
+        )
+    _load_tokenizer(folder)
+
+
 def _check_config(folder: Path) -> None:
     """Raises VoicegraftError unless the folder says that it is a causal LM of text which transformers has a class for."""
     path = folder / "config.json"

@@ -21,7 +21,7 @@ from torch import nn
 from voicegraft.audio.chunks import Seams
 from voicegraft.audio.io import AudioWriter, WavPipe, resampled
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.hub import Loadable, is_hub_name, resolve
+from voicegraft.core.hub import Loadable, opened
 from voicegraft.core.messages import Question
 from voicegraft.core.runtime import OnThreads, pick_device, random_numbers
 from voicegraft.fusion.backbone import BackboneSettings
@@ -100,13 +100,10 @@ class SpeechStream(Iterator[np.ndarray]):
         Raises:
             VoicegraftError: the place cannot be written (before anything is made), or the disk is full.
         """
-        writer: AudioWriter | WavPipe
-        if isinstance(out, Path):
-            if not out.parent.is_dir():
-                raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
-            writer = AudioWriter(out, self.sample_rate)  # a wrong suffix shows before anything is spoken
-        else:
-            writer = WavPipe(out, self.sample_rate)
+        if isinstance(out, Path) and not out.parent.is_dir():
+            raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
+        # A wrong suffix shows before anything is spoken.
+        writer = AudioWriter(out, self.sample_rate) if isinstance(out, Path) else WavPipe(out, self.sample_rate)
         first = next(self, None)
         if first is not None:
             with writer:
@@ -160,17 +157,12 @@ class AnswerStream(SpeechStream):
         return found
 
 
-def _place(name_or_path: str | Path) -> Path:
-    return resolve(name_or_path) if is_hub_name(name_or_path) else Path(name_or_path)
-
-
 class Speaker(Loadable):
     def __init__(self, pack: Pack, device: torch.device, num_threads: int | None = None):
         self.pack = pack
         self.device = device
-        if num_threads is None and sum(p.numel() for p in pack.lm.parameters()) < ONE_THREAD_BELOW:
-            num_threads = 1
-        self.num_threads = num_threads
+        small = sum(p.numel() for p in pack.lm.parameters()) < ONE_THREAD_BELOW
+        self.num_threads = 1 if num_threads is None and small else num_threads
         self.writer = Writer(pack.lm, num_threads)
         for model in (pack.lm, pack.acoustic, pack.vocoder):
             cast(nn.Module, model).to(device)
@@ -198,8 +190,8 @@ class Speaker(Loadable):
         Raises:
             VoicegraftError: not a pack, damaged, or parts that do not fit.
         """
-        folder = _place(pack) if pack is not None else DEFAULT_PACK
-        writes = _place(text_expert) if text_expert else None
+        folder = opened(pack) if pack is not None else DEFAULT_PACK
+        writes = opened(text_expert) if text_expert else None
         return Speaker(open_pack(folder, backbone or None, writes, settings), pick_device(device), num_threads)
 
     @property

@@ -24,11 +24,13 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import HUB, resolve
 from voicegraft.core.processes import is_main_process
+from voicegraft.data.lexicon import read_dictionary
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import shard_folders
 from voicegraft.encoders import speech_encoder as encoders
 from voicegraft.encoders.hub_models import config_of
 from voicegraft.export.card import pack_card
+from voicegraft.fusion.backbone import check_backbone
 from voicegraft.inference.pack import PackHeader, read_header, weight_bytes, write_pack
 from voicegraft.recipes.align import align, teacher_folder
 from voicegraft.recipes.command import commit, recipe_main
@@ -61,7 +63,14 @@ def graft(config: GraftConfig) -> None:
     """Raises VoicegraftError: something is missing or was done otherwise before, or a stage was interrupted."""
     # What is missing is to show before hours are spent.
     need_spelling(config.frontend, config.speech.layout)
-    resolve(config.backbone)
+    check_backbone(resolve(config.backbone))
+    if config.align.dictionary and config.speech.layout == "guided":
+        read_dictionary(Path(config.align.dictionary))
+    texts = {"align.text": config.align.text} if config.speech.layout == "guided" else {}
+    texts |= {"evaluate.prompts": config.evaluate.prompts} if config.evaluate else {}
+    for key, path in texts.items():
+        if path and not Path(path).exists():
+            raise VoicegraftError(f"expected text at {path} ({key}), found nothing; check the path")
     read_header(teacher_folder(config.teacher))
     if config.evaluate is not None and find_spec("pocketsphinx") is None:
         raise VoicegraftError(
@@ -82,7 +91,7 @@ def walk(config: GraftConfig, stages_of: Callable[[GraftConfig, Path], list[Stag
     with main_first():
         stages = stages_of(config, work)
         if is_main_process():
-            remember(work, stages, config, _settings)
+            remember(work, stages, config, _settings, writes=not config.plan)
             show_plan(config.name, work, stages)
     if config.plan:
         return

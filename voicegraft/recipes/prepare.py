@@ -70,6 +70,11 @@ def prepare(config: PrepareConfig) -> None:
         VoicegraftError: a corpus cannot be read, was prepared otherwise before, or nothing of it can be kept.
     """
     sources = [open_source(corpus, config.layout, config.audio_root) for corpus in config.corpora]
+    for source in sources:
+        if source.holds(config.work):
+            raise VoicegraftError(
+                f"--out {config.work} lies among the recordings of {source.location}: name another folder"
+            )
     names = [_shard_name(config.name or source.name) for source in sources]
     if len(set(names)) < len(names):
         raise VoicegraftError(

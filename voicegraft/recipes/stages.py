@@ -72,18 +72,21 @@ def show_plan(name: str, work: Path, stages: Sequence[Stage]) -> None:
         took = "" if stage.minutes is None else f"{stage.minutes:.1f}"
         size = "" if stage.megabytes is None else f"{stage.megabytes:.0f}"
         print(f"{stage.name:<11}{stage.about:<38}{took:>9}{size:>9}  {state}")
-    work.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(work).free / 1e6
+    there = next(folder for folder in (work, *work.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free / 1e6
     print(f"{'to do':<49}{minutes:>9.1f}{megabytes:>9.0f}  {free:.0f} MB free")
     if megabytes > free:
         print("warning: there may not be enough room on the disk")
 
 
-def remember(work: Path, stages: Sequence[Stage], config: T, settings: Callable[[T], Mapping[str, Any]]) -> None:
+def remember(
+    work: Path, stages: Sequence[Stage], config: T, settings: Callable[[T], Mapping[str, Any]], writes: bool = True
+) -> None:
     """Notes the configuration; refuses one with which a stage that is done would have come out otherwise.
 
     Args:
         settings: key -> what of the configuration counts; the other keys may change between two runs in one work folder.
+        writes: False only checks.
 
     Raises:
         VoicegraftError: as said, with the key and the stages.
@@ -98,7 +101,8 @@ def remember(work: Path, stages: Sequence[Stage], config: T, settings: Callable[
                     f"{work} was begun with another {key} and has done {', '.join(spoilt)} with it: use another work folder, "
                     f"or restore {key} (the old one is in {path})"
                 )
-    write_text(path, json.dumps(now, indent=2))
+    if writes:
+        write_text(path, json.dumps(now, indent=2))
 
 
 def _run(work: Path, stage: Stage) -> None:

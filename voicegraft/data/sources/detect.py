@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,16 @@ class Layout:
 
 def _lines(path: Path, cuts: bool) -> bool:
     lines = tables.find_lines(path)
-    return lines is not None and tables.holds_cuts(lines) == cuts
+    with suppress(VoicegraftError):  # it is no text
+        return lines is not None and tables.holds_cuts(lines) == cuts
+    return False
 
 
 def _table(path: Path, fits: Callable[[Path], object]) -> bool:
     table = tables.find_table(path)
-    return table is not None and bool(fits(table))
+    with suppress(VoicegraftError):
+        return table is not None and bool(fits(table))
+    return False
 
 
 # In the order in which they are looked for: what says most comes first.
@@ -63,6 +68,14 @@ class Source:
         path = Path(self.location).resolve()
         return path.name.split(".")[0] if path.is_file() else path.name
 
+    def holds(self, folder: Path) -> bool:
+        """Whether a folder is the corpus's own, or one of its folders with recordings in it."""
+        if self.location.startswith(huggingface.HUB):
+            return False
+        path, asked = Path(self.location).resolve(), folder.resolve()
+        own = path if path.is_dir() else path.parent
+        return asked == own or (asked.is_relative_to(own) and asked.is_dir() and folders.holds_audio(asked))
+
     def records(self) -> Iterator[Record]:
         """All records, each time in the same order, one by one."""
         if self.location.startswith(huggingface.HUB):
@@ -90,9 +103,10 @@ def open_source(location: str, layout: str | None = None, audio_root: Path | Non
     if layout is None:
         layout = next((name for name, kind in LAYOUTS.items() if kind.found(path)), None)
     if layout is None:
-        looked = "; ".join(f"{kind.sign} ({name})" for name, kind in LAYOUTS.items())
+        looked = "looked for " + "; ".join(f"{kind.sign} ({name})" for name, kind in LAYOUTS.items())
+        why = f"{nearly}. " if (nearly := tables.why_no_table(path)) else ""
         raise VoicegraftError(
-            f"cannot tell the layout of {location}: looked for {looked}; found {_contents(path)}. "
+            f"cannot tell the layout of {location}: {why}{looked}; found {_contents(path)}. "
             "If it is one of these, name it with --layout"
         )
     return Source(location, layout, audio_root)

@@ -23,14 +23,14 @@ def read_pairs(place: Place) -> Iterator[Record]:
         files = [name for name in names if _is_audio(name)]
         if not files:
             continue  # a read-me at the top is not a text without audio
-        stems = {Path(name).stem for name in files}
-        files += [f"{Path(n).stem}.wav" for n in names if n.lower().endswith(".txt") and Path(n).stem not in stems]
+        texts = {Path(name).stem: name for name in names if name.lower().endswith(".txt")}
+        files += [f"{stem}.wav" for stem in texts.keys() - {Path(name).stem for name in files}]
         for name in sorted(files):
             path = folder / name
             yield Record(
                 id=path.relative_to(root).with_suffix("").as_posix(),
                 audio=path,
-                text=read_text(path.with_suffix(".txt")),
+                text=read_text(folder / texts[path.stem]) if path.stem in texts else None,
                 speaker=folder.name if several else "",
             )
 
@@ -81,6 +81,11 @@ def has_pairs(folder: Path) -> bool:
         if any(_is_audio(name) and Path(name).stem in texts for name in names):
             return True
     return False
+
+
+def holds_audio(folder: Path) -> bool:
+    """Whether an audio file is right in the folder."""
+    return any(_is_audio(child.name) for child in folder.iterdir())
 
 
 def has_file(folder: Path, *endings: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,25 @@ def read_huggingface(place: Place) -> Iterator[Record]:
     """Records of a folder that ``save_to_disk`` wrote, or of parquet files named for their splits."""
     datasets = _datasets()
     if is_saved(place.path):
-        found = datasets.load_from_disk(str(place.path))
+        with _told(place.path):
+            found = datasets.load_from_disk(str(place.path))
     else:
         files: dict[str, list[str]] = {}
         for path in parquet_files(place.path):
             files.setdefault(split_of(path.name) or "train", []).append(str(path))
         if not files:
             raise VoicegraftError(f"expected a folder of save_to_disk or .parquet files in {place.path}")
-        found = datasets.load_dataset("parquet", data_files=files)
+        with _told(place.path):
+            found = datasets.load_dataset("parquet", data_files=files)
     yield from _records(found, place)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the library raises whatever its parts raise
+        raise VoicegraftError(f"cannot read {path}: {' '.join(str(error).split())}; get it anew") from error
 
 
 def read_hub(name: str) -> Iterator[Record]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.text_input import decode
 from voicegraft.data.manifest import inside
 
 
@@ -23,6 +24,7 @@ class Record:
     start_sec: float = 0.0  # seconds into the file
     duration_sec: float | None = None  # seconds from there; None: to the end
     channel: int | None = None  # None: all of them, mixed
+    fault: str = ""  # why what describes it cannot be read, with its place
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,14 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def read_text(path: Path) -> str | None:
-    """A small text file, None where there is none; what is not UTF-8 becomes U+FFFD, which checks find."""
+    """A small text file, None where there is none; what is no text becomes U+FFFD, which checks find."""
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
         return None
     except OSError as error:
         raise VoicegraftError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return decode(data, f"a text in {path.parent}")
+    except VoicegraftError:
+        return "\ufffd"
