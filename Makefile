@@ -36,7 +36,7 @@ speak: $(VENV)/.installed
 	@echo "Listen to it: $$(cd "$$(dirname "$$OUT")" && pwd)/$$(basename "$$OUT")"
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 tutorial: $(VENV)/.installed-dev
 	@bash runs/tiny_cpu.sh

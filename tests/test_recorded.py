@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from voicegraft.inference.engine import sentence_tokens
+from voicegraft.inference import speaker
+from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 
@@ -36,18 +37,20 @@ def greedy(pocket: Speaker) -> SpeakOptions:
 
 
 @pytest.mark.parametrize("number", range(len(RECORDED["speech"])))
-def test_speech_is_what_it_was(pocket: Speaker, greedy: SpeakOptions, number: int) -> None:
+def test_speech_is_what_it_was(
+    pocket: Speaker, greedy: SpeakOptions, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = RECORDED["speech"][number]
-    tokens: list[int] = []
-    units: list[str] = []
-    for form in pocket.pack.frontend.sentences([before["text"]]):
-        for part in form.parts:
-            said = sentence_tokens(pocket.pack.lm, part.text, before["voice"], greedy)
-            tokens += list(said)
-            units += said.units
-    assert " ".join(units) == before["units"]
-    assert tokens == ARRAYS[f"{number}.tokens"].tolist()
+    said: list[SentenceTokens] = []
+
+    def kept(*arguments: Any) -> SentenceTokens:
+        said.append(sentence_tokens(*arguments))
+        return said[-1]
+
+    monkeypatch.setattr(speaker, "sentence_tokens", kept)
     speech = pocket.say(before["text"], voice=before["voice"], options=greedy)
+    assert " ".join(unit for sentence in said for unit in sentence.units) == before["units"]
+    assert [code for sentence in said for code in sentence.machine.codes] == ARRAYS[f"{number}.tokens"].tolist()
     assert speech.spoken_text == before["spoken"]
     words = [[w.word, round(w.start_sec, 6), round(w.end_sec, 6)] for s in speech.sentences for w in s.words]
     assert words == before["words"]

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.tokenizers.base import SpeechTokenizer, TokenizerSpec
 from voicegraft.tokenizers.codec import Codec
 from voicegraft.tokenizers.semantic import SemanticTokenizer
@@ -75,22 +73,3 @@ class Wide:
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         raise NotImplementedError
-
-
-def die(name: str) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def fail(name: str) -> None:
-    raise VoicegraftError(f"{name} is not speech; drop it")
-
-
-def sleep(name: str) -> None:
-    """Leaves the process's number in a file and stays."""
-    Path(name).write_text(str(os.getpid()))
-    time.sleep(600)
-
-
-def sign(folder: Path, name: str) -> None:
-    """Writes which process did it."""
-    (folder / name).write_text(str(os.getpid()))

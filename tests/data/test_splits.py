@@ -26,7 +26,8 @@ def test_a_larger_share_holds_back_more_and_what_a_smaller_one_does() -> None:
         sides.append({text for text in TEXTS if rule(text) == "val"})
     assert [len(side) for side in sides[:2]] == [20, 20]
     assert all(few <= many for few, many in itertools.pairwise(sides)) and len(sides[3]) > len(sides[2]) > 20
-    assert not any(Splits.over(TEXTS, 0.0).holds_back(text) for text in TEXTS)
+    nothing = Splits.over(TEXTS, 0.0)
+    assert not any(nothing.holds_back(text) for text in TEXTS)
 
 
 @pytest.mark.parametrize(("num_texts", "least"), [(1, 0), (2, 1), (30, 3), (199, 19), (1000, 20)])

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.harness import table
 from benchmarks.tokenizing import BenchTokenizeConfig, bench
-from tests import tiny, tokenizing
+from tests import tiny, tokenizing, working
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest, write_manifest
@@ -90,26 +90,26 @@ def test_ray_makes_the_same_shards_while_a_worker_is_killed(
 
 
 def test_a_users_mistake_comes_out_of_every_engine_as_it_is(ray: None) -> None:
-    for results in (in_processes(tokenizing.fail, ["a"], 2), in_ray(tokenizing.fail, ["a"], 2, 0.0, "")):
+    for results in (in_processes(working.fail, ["a"], 2), in_ray(working.fail, ["a"], 2, 0.0, "")):
         with pytest.raises(VoicegraftError, match=r"^a is not speech; drop it$"):
             list(results)
 
 
 def test_processes_that_live_do_all_the_work(tmp_path: Path) -> None:
     names = [str(number) for number in range(9)]
-    assert sorted(in_processes(partial(tokenizing.sign, tmp_path), names, 1)) == names
+    assert sorted(in_processes(partial(working.sign, tmp_path), names, 1)) == names
     assert len({(tmp_path / name).read_text() for name in names}) == 1
 
 
 def test_a_shard_that_kills_every_process_is_given_up() -> None:
     with pytest.raises(VoicegraftError, match="killed 3 times while none of a, b got done"):
-        list(in_processes(tokenizing.die, ["a", "b", "c"], 2))
+        list(in_processes(working.die, ["a", "b", "c"], 2))
 
 
 @pytest.mark.slow
 def test_a_shard_that_kills_every_actor_is_given_up(ray: None) -> None:
     with pytest.raises(VoicegraftError, match="3 workers were killed over a: memory may be short"):
-        list(in_ray(tokenizing.die, ["a"], 1, 0.0, ""))
+        list(in_ray(working.die, ["a"], 1, 0.0, ""))
 
 
 def test_without_ray_the_extra_is_named(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_an_interrupted_run_keeps_whole_shards_and_goes_on(work: Path, expected:
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = (
-        "from tests.tokenizing import sleep\nfrom voicegraft.recipes.tokenize_processes import in_processes\n"
+        "from tests.working import sleep\nfrom voicegraft.recipes.tokenize_processes import in_processes\n"
         f"if __name__ == '__main__': list(in_processes(sleep, [{str(tmp_path / 'pid')!r}], 1))\n"
     )
     (tmp_path / "parent.py").write_text(script)

@@ -1,6 +1,5 @@
 """Device, threads and seeds."""
 
-import multiprocessing
 import os
 import random
 import threading
@@ -24,8 +23,8 @@ def pick_device(name: str = "auto") -> torch.device:
         VoicegraftError: no such device, or not on this machine.
     """
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        place = os.environ.get("LOCAL_RANK")  # set by a launcher of several processes: each has a GPU of its own
-        return torch.device("cuda") if place is None else torch.device("cuda", int(place))
+        place = os.environ.get("LOCAL_RANK")  # set where several processes are launched: they share out the GPUs
+        return torch.device("cuda") if place is None else torch.device("cuda", int(place) % torch.cuda.device_count())
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
@@ -99,14 +98,3 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def end_with_parent() -> None:
-    """In a worker process: ends it when its parent dies, which would leave it waiting for work for ever."""
-
-    def watch() -> None:
-        if (parent := multiprocessing.parent_process()) is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

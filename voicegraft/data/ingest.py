@@ -28,7 +28,7 @@ from tqdm import tqdm
 from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.core.runtime import end_with_parent
+from voicegraft.core.worker_process import end_with_parent
 from voicegraft.data.checks import Examined, Limits, examine, well_formed
 from voicegraft.data.manifest import Utterance
 from voicegraft.data.recordings import write_pairs

@@ -103,7 +103,7 @@ def _engine(config: TokenizeConfig, worker: ShardWorker, names: list[str]) -> It
 
 def in_this_process(worker: ShardWorker, names: list[str]) -> Iterator[str]:
     """One shard after the other; yields a name when it is done."""
-    with single_thread():  # as in all workers: sums on one thread have one order
+    with single_thread():  # gives the threads back
         for name in names:
             worker(name)
             yield name
@@ -118,6 +118,7 @@ class ShardWorker:
 
     def __call__(self, shard: str) -> None:
         if self._tokenizer is None:
+            single_thread()  # sums on one thread have one order
             self._tokenizer = self.opener(self.work, self.kind, self.device)
         tokenize_shard(self.work, self.kind, shard, self._tokenizer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -10,10 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any
 
-import torch
-
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.runtime import end_with_parent, single_thread
+from voicegraft.core.worker_process import end_with_parent
 
 MAX_DEATHS = 3  # in a row, with nothing done between them
 
@@ -62,13 +61,10 @@ def _in_pool(work: Callable[[str], None], names: Sequence[str], num_workers: int
 def _begin(work: Callable[[str], None], number: Any) -> None:
     global _work
     _work = work
-    single_thread()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a word; the parent tells
     end_with_parent()
     with number.get_lock():
-        mine, number.value = number.value, number.value + 1
-    if torch.cuda.is_available():
-        torch.cuda.set_device(mine % torch.cuda.device_count())
+        os.environ["LOCAL_RANK"], number.value = str(number.value), number.value + 1  # which GPU is its own
 
 
 def _do(name: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.runtime import single_thread
 
 MAX_ATTEMPTS = 3  # at one name whose actors die
 OBJECT_STORE_BYTES = 100 << 20  # only names travel
@@ -65,7 +64,6 @@ class Actor:
     """A user's mistake travels as a value: an exception would arrive wrapped in Ray's own, with a stack trace."""
 
     def __init__(self, work: Callable[[str], None], attempts: Any):
-        single_thread()
         self.work, self.attempts = work, attempts
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
