@@ -29,6 +29,8 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
 from voicegraft.train.config import LoopConfig
 
+pytestmark = pytest.mark.slow
+
 LOOP = LoopConfig(steps=2, warmup_steps=1, precision="no", log_every=1, save_every=1, validate_every=2)
 ASKED = QuestionsConfig(reading=30, dialogue=10, arithmetic=20, words=20, trivia=10, yes_or_no=5)
 
@@ -50,7 +52,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pack(
         work / "pack",
         work,
-        PackHeader("tiny", default_voice="ben", options=replace(tiny.OPTIONS, max_unit_frames=2)),
+        PackHeader("tiny", default_voice="ben", options=replace(tiny.OPTIONS, max_unit_frames=1)),
         "card",
     )
     return work
@@ -117,6 +119,7 @@ def test_the_table_is_made_of_trained_parts(work: Path) -> None:
         books_held_out=0.1,
         limit=3,
         context=128,
+        max_answer_tokens=3,
         device="cpu",
     )
     judges = Judges(CountingRecognizer(), LevelPredictor(), SpectrumJudge())

@@ -13,6 +13,8 @@ from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import evaluate_robustness, robustness_stages
 from voicegraft.recipes.robustness_stages import STAGES, RobustnessConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pocket() -> Speaker:
@@ -32,12 +34,15 @@ def report(pocket: Speaker, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     }
     (out / "manifest.jsonl").write_text(json.dumps(clip) + "\n")
     config = RobustnessConfig(out / "report", limit=2, recordings=out, minutes=0.08)
-    evaluate_robustness.evaluate_robustness(replace(config, shard="0/2", stages=("suite", "fault-injection")), pocket)
+    first = replace(config, shard="0/2", stages=("suite", "fault-injection"))
     second = replace(config, shard="1/2", stages=STAGES)
-    evaluate_robustness.evaluate_robustness(replace(second, stages=("suite",)), pocket)
-    rows = (config.out / "rows-1-of-2.jsonl").read_bytes()
-    (config.out / "rows-1-of-2.jsonl").write_bytes(rows[:-20])
-    found = evaluate_robustness.evaluate_robustness(second, pocket)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness_stages, "NUM_INJECTED", 1)
+        evaluate_robustness.evaluate_robustness(first, pocket)
+        evaluate_robustness.evaluate_robustness(replace(second, stages=("suite",)), pocket)
+        rows = (config.out / "rows-1-of-2.jsonl").read_bytes()
+        (config.out / "rows-1-of-2.jsonl").write_bytes(rows[:-20])
+        found = evaluate_robustness.evaluate_robustness(second, pocket)
     assert (config.out / "rows-1-of-2.jsonl").read_bytes().startswith(rows)
     assert json.loads((config.out / "report.json").read_text()) == json.loads(json.dumps(found))
     return {**found, "markdown": (config.out / "report.md").read_text()}
@@ -51,7 +56,7 @@ def test_every_utterance_is_judged_with_and_without_the_guard(report: dict[str, 
 
 
 def test_each_injected_fault_is_caught_and_mended(report: dict[str, Any]) -> None:
-    assert [row["num"] for row in report["fault injection"]] == [2, 2, 2, 2]
+    assert [row["num"] for row in report["fault injection"]] == [1, 1, 1, 1]
     for row in report["fault injection"]:
         assert row["caught"]["value"] == row["mended"]["value"] == 1.0 and row["alarms before"]["value"] == 0.0, row
         assert row["late_frames"][2] < 60
