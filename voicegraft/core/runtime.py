@@ -2,7 +2,6 @@
 
 import os
 import random
-import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
