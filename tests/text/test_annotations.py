@@ -13,5 +13,5 @@ def test_an_annotation_is_read_back_where_it_stands() -> None:
 
 def test_what_is_empty_or_too_long_is_text_and_pauses_are_none() -> None:
     assert (say_as("digits", " "), say_as("", "x"), say_as("digits", "1" * 201)) == ("", "x", "1" * 201)
-    assert say_as("sub=a\ufdd1b", "x\ny") == "\ufdd0sub=a b\ufdd1x y\ufdd2"
+    assert say_as("sub=a\ufdd1b", "x\ny") == "\ufdd0sub=a\ufdd4b\ufdd1x\ufdd4y\ufdd2"
     assert read_annotations(f"a{pause(0.25)}b\ufdd0c{pause(1)}") == ("abc", ())

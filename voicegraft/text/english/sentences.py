@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from voicegraft.text.english.words import word_set
+from voicegraft.text.markup.annotations import whole_until
 
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
 _NEVER_LAST = word_set("never last")
@@ -127,7 +128,7 @@ def _next_end(text: str, start: int, max_chars: int, is_last: bool) -> int | Non
         found = cut.match(window)
         if found and found.end() >= min(max_chars // 3, 40):
             return start + found.end()
-    return limit
+    return whole_until(text, start, limit)
 
 
 def _is_end(text: str, start: int, match: re.Match[str], following: str, after: str, space: str) -> bool:

@@ -1,0 +1,69 @@
+"""Collects what is to be read, and says how long to pause between: the one place where pauses are chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from voicegraft.text.markup.annotations import pause
+
+# Seconds of silence on top of what every sentence has, as audiobooks pause.
+PARAGRAPH_SEC = 0.3
+HEADING_SEC = 0.5
+SECTION_SEC = 0.8  # a rule or three stars between scenes
+MAX_SEC = 10.0  # in one place, however much is asked for
+_BLANKS = re.compile(r"[ \t\n]{2,}|[\t\n]")
+_MARKS = ",.;:!?…"
+_SPACES = ("", " ", "\n", ", ")  # the later, the stronger
+
+
+class Spoken:
+    """The text so far. What stands between two words is known when the second comes; white space is put out with it."""
+
+    def __init__(self, leave_out: Callable[[str], None]):
+        self.leave_out = leave_out
+        self.last = ""  # the last character that is not a space
+        self._pieces: list[str] = []
+        self._between = ""  # a space, a line feed or a comma
+        self.is_ended = False  # nothing has been said since a sentence ended
+        self._sec = self._asked_sec = 0.0
+
+    def say(self, text: str) -> None:
+        words = _BLANKS.sub(" ", text).strip(" ")
+        if not words or words.isspace():
+            self.space(" " if text else "")
+            return
+        if text[0] in " \t\n":
+            self.space()
+        if self.last and self.is_ended:
+            sec = min(MAX_SEC, self._sec + self._asked_sec)
+            self._pieces.append((pause(sec) if sec else "") + "\n\n")
+        elif self.last:
+            self._pieces.append(self._between)
+        self._between, self.is_ended, self._sec, self._asked_sec = "", False, 0.0, 0.0
+        self._pieces.append(words)
+        self.last = words[-1]
+        if text[-1] in " \t\n":
+            self.space()
+
+    def space(self, mark: str = " ") -> None:
+        """White space, or a comma between cells; what is longer stays."""
+        mark = " " if mark == ", " and self.last in _MARKS else mark
+        self._between = max(self._between, mark, key=_SPACES.index)
+
+    def end(self, sec: float = 0.0) -> None:
+        """The sentence ends, whatever its last character is; the longest pause counts."""
+        self.is_ended, self._sec = True, max(self._sec, sec)
+
+    def wait(self, sec: float, tag: str) -> None:
+        """A pause that is asked for; such pauses add up."""
+        if not self.last or self._asked_sec + sec > MAX_SEC:  # before the first word nobody listens yet
+            self.leave_out(tag)
+        self._asked_sec = min(MAX_SEC, self._asked_sec + sec)
+        self.end()
+
+    def take(self, is_last: bool = False) -> str:
+        """What has been said since the last time."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        return text + (pause(self._asked_sec) if is_last and self.last and self._asked_sec else "")
