@@ -187,8 +187,9 @@ def test_an_untouched_backbone_retains_everything_to_the_last_bit(place: Path, t
     assert written["passed"] and written["router"]["right"] == {"text": 1.0, "speech": 1.0}
     text = (tmp_path / "report.md").read_text()
     assert "bit for bit" in text and "own: reading" in text and "the task decides" in text
-    for name in ("scores.png", "router.png"):
-        assert name in text and (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("scores.svg", "router.svg"):
+        assert name in text and "</svg>" in (tmp_path / name).read_text()
+    assert (tmp_path / "report.html").read_text().count("data:image/svg") == 2
 
 
 def test_gates_forced_to_the_speech_expert_show_as_forgetting(place: Path, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
     voicegraft evaluate forgetting --backbone DIR --expert DIR [--router DIR] [--text-expert DIR] --tasks own,arc_easy,mmlu ...
 
 Before is the untouched backbone, loaded for itself; after is the fused model in text mode, its router choosing. Writes
-report.json, report.md and plots. Exit status 1 when the retention is below the threshold, 2 for a mistake in what was given.
+report.json, report.md with figures and report.html. Exit status 1 when the retention is below the threshold, 2 for a mistake in
+what was given.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.evaluation.reports.document import need_matplotlib
-from voicegraft.evaluation.reports.plots import draw
+from voicegraft.evaluation.reports.plots import figures
 from voicegraft.evaluation.reports.summary import environment
 from voicegraft.evaluation.tasks.base import Subject
 from voicegraft.evaluation.tasks.forgetting import (
@@ -103,7 +104,7 @@ def evaluate_forgetting(config: EvaluateForgettingConfig, fused: SpeechLM | None
         router=confusion(lm, texts, held_out.sentences(lm.vocabulary.voices, config.num_spoken)),
         about=_about(config, lm, before.model),
     )
-    write_report(config.folder, report, draw(config.folder, report))
+    write_report(config.folder, report, figures(report))
     return report
 
 

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from voicegraft.evaluation.reports.document import COLOURS, Figure, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
     from voicegraft.evaluation.tasks.forgetting import Compared, ForgettingReport
 
-_BEFORE, _AFTER, _CHANCE, _LOST = "#9aa5b1", "#2563a8", "#222222", "#b3261e"
+_BEFORE, _AFTER, _CHANCE, _LOST = "#9aa5b1", COLOURS[0], "#222222", COLOURS[1]
 
 
-def draw(out: Path, report: ForgettingReport) -> list[str]:
-    """Writes scores.png and router.png into the folder and returns their names."""
-    out.mkdir(parents=True, exist_ok=True)
-    pictures = {"scores.png": _scores(report), "router.png": _router(report.router)}
-    for name, figure in pictures.items():
-        figure.savefig(out / name, dpi=120)
-    return list(pictures)
+def figures(report: ForgettingReport) -> list[Figure]:
+    """Scores before and after, and what the router chose."""
+    return [_scores(report), _router(report.router)]
 
 
 def _scores(report: ForgettingReport) -> Figure:
-    from matplotlib.figure import Figure
-
     groups = [
         ("share of right answers", [row for row in report.rows if row.kind != "perplexity"]),
         ("perplexity per token (less is better)", [row for row in report.rows if row.kind == "perplexity"]),
     ]
     groups = [(label, rows) for label, rows in groups if rows]
     heights = [len(rows) + 1.2 for _, rows in groups]
-    figure = Figure(figsize=(8.5, 1.4 + 0.48 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for axes, (label, rows) in zip(panels, groups, strict=True):
-        _bars(axes, label, rows, report.threshold)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    told = "cannot be told" if report.retention is None else f"{report.retention:.4f}"
-    colour = "black" if report.passed else _LOST
-    figure.suptitle(f"Retention in text mode {told} (threshold {report.threshold})", color=colour)
-    return figure
+
+    def drawing(canvas: Canvas) -> None:
+        panels = canvas.subplots(len(groups), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for axes, (label, rows) in zip(panels, groups, strict=True):
+            _bars(axes, label, rows, report.threshold)
+        handles, labels = panels[0].get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside lower center", ncols=3)
+        told = "cannot be told" if report.retention is None else f"{report.retention:.4f}"
+        colour = "black" if report.passed else _LOST
+        canvas.suptitle(f"Retention in text mode {told} (threshold {report.threshold})", color=colour)
+
+    return draw("scores", "scores before and after", drawing, 1.4 + 0.48 * sum(heights), 8.5)
 
 
 def _bars(axes: Axes, label: str, rows: Sequence[Compared], threshold: float) -> None:
@@ -67,26 +64,25 @@ def _bars(axes: Axes, label: str, rows: Sequence[Compared], threshold: float) ->
     axes.set_yticks(list(places), [row.task for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _router(router: Any) -> Figure:
-    from matplotlib.figure import Figure
-
     experts, tasks = router["experts"], list(router["counts"])
     counts = [[router["counts"][task][name] for name in experts] for task in tasks]
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
-    figure = Figure(figsize=(2.4 + 1.3 * len(experts), 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for i, row in enumerate(counts):
-        for j, count in enumerate(row):
-            colour = "white" if shares[i][j] > 0.5 else "black"
-            axes.text(j, i, f"{count}\n{100 * shares[i][j]:.1f} %", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(experts)), experts)
-    axes.set_yticks(range(len(tasks)), tasks)
-    axes.set_xlabel("expert chosen")
-    axes.set_ylabel("task")
-    by = {"router": "the router", "task": "the task (no router)", "fixed gates": "fixed gates"}[router["decided_by"]]
-    axes.set_title(f"Decided by {by}")
-    return figure
+
+    def drawing(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for i, row in enumerate(counts):
+            for j, count in enumerate(row):
+                colour = "white" if shares[i][j] > 0.5 else "black"
+                axes.text(j, i, f"{count}\n{100 * shares[i][j]:.1f} %", ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(experts)), experts)
+        axes.set_yticks(range(len(tasks)), tasks)
+        axes.set_xlabel("expert chosen")
+        axes.set_ylabel("task")
+        by = {"router": "the router", "task": "the task (no router)", "fixed gates": "fixed gates"}
+        axes.set_title(f"Decided by {by[router['decided_by']]}")
+
+    return draw("router", "which expert was chosen", drawing, 3.4, 2.4 + 1.3 * len(experts))

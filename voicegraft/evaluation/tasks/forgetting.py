@@ -7,7 +7,6 @@ make up for a loss on another. To keep what chance gives is no skill, so tasks a
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from voicegraft.core.files import write_text
-from voicegraft.evaluation.reports.document import fact_list, markdown_table
+from voicegraft.evaluation.reports.document import Document, Facts, Figure, Section, Table, decimal, write_document
 from voicegraft.evaluation.tasks.base import Kind, Measured, Subject
 
 _SURE = 1.645  # standard deviations above chance: one-sided 95 %
@@ -117,24 +115,17 @@ class ForgettingReport:
         return self.retention is not None and self.retention >= self.threshold
 
 
-def write_report(out: Path, report: ForgettingReport, plots: Sequence[str]) -> None:
-    """Writes report.json and report.md; ``plots`` are the file names of pictures in the folder."""
-    write_text(
-        out / "report.json", json.dumps({**asdict(report), "passed": report.passed}, indent=1, ensure_ascii=False)
+def write_report(folder: Path, report: ForgettingReport, figures: Sequence[Figure]) -> str:
+    """Writes report.json, report.md with its figures and report.html into the folder; returns the Markdown."""
+    left_out = ", ".join(row.task for row in report.rows if not row.above_chance)
+    no_skill = f"At chance level before, so it says nothing that they are retained, and they do not count: {left_out}."
+    sections = (
+        Section("", [verdict(report), _tasks(report.rows), *[no_skill] * bool(left_out), *figures]),
+        Section("Router", _router(report.router)),
+        Section("Measured on", [Facts(report.about)]),
     )
-    write_text(out / "report.md", to_markdown(report, plots))
-
-
-def to_markdown(report: ForgettingReport, plots: Sequence[str] = ()) -> str:
-    sections = ["# Forgetting report", verdict(report), _tasks(report.rows)]
-    left_out = [row.task for row in report.rows if not row.above_chance]
-    if left_out:
-        sections.append(
-            f"At chance level before, so it says nothing that they are retained, and they do not count: {', '.join(left_out)}."
-        )
-    sections += [f"![{Path(name).stem}]({name})" for name in plots]
-    sections += ["## Router", _router(report.router), "## Measured on", fact_list(report.about)]
-    return "\n\n".join(sections) + "\n"
+    data = {**asdict(report), "passed": report.passed}
+    return write_document(folder, "report", Document("Forgetting report", sections), data)
 
 
 def verdict(report: ForgettingReport) -> str:
@@ -151,22 +142,19 @@ def verdict(report: ForgettingReport) -> str:
     return f"{number} {said} Largest difference of a logit in text mode: {found}."
 
 
-def _tasks(rows: Sequence[Compared]) -> str:
-    def number(value: float | None, digits: int = 3) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
+def _tasks(rows: Sequence[Compared]) -> Table:
     cells = [
-        (row.task, number(row.before), number(row.after), number(row.retained, 4),
-         f"{row.chance:.0f}" if row.kind == "perplexity" else number(row.chance),
-         "yes" if row.above_chance else "no, at chance", number(row.same_answers), str(row.count))
+        (row.task, decimal(row.before, 3), decimal(row.after, 3), decimal(row.retained, 4),
+         f"{row.chance:.0f}" if row.kind == "perplexity" else decimal(row.chance, 3),
+         "yes" if row.above_chance else "no, at chance", decimal(row.same_answers, 3), str(row.count))
         for row in rows
     ]  # fmt: skip
-    return markdown_table(
+    return Table(
         ("task", "before", "after", "retained", "chance", "counts", "same answers", "questions or tokens"), cells
     )
 
 
-def _router(router: Mapping[str, Any]) -> str:
+def _router(router: Mapping[str, Any]) -> tuple[str, Table]:
     told = {
         "router": "The router chose (rows: tasks; columns: experts):",
         "task": "There is no router: the task decides which expert acts.",
@@ -176,4 +164,4 @@ def _router(router: Mapping[str, Any]) -> str:
         (task, *(str(chosen[name]) for name in router["experts"]), "-" if right is None else f"{100 * right:.2f} %")
         for (task, chosen), right in zip(router["counts"].items(), router["right"].values(), strict=True)
     ]
-    return f"{told}\n\n" + markdown_table(("task", *router["experts"], "right"), rows)
+    return told, Table(("task", *router["experts"], "right"), rows)
