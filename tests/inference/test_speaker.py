@@ -97,7 +97,15 @@ def test_there_is_silence_between_sentences_and_no_click_at_the_ends(speaker: Sp
     assert np.abs(said.samples).max() <= 1.0
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "...", "🦉", "!?"])
+def test_pauses_of_markup_are_silence_between_sentences_and_at_the_end(speaker: Speaker) -> None:
+    without = speaker.say("Go. Go.", "ann")
+    said = speaker.say("<speak>Go. <break time='500ms'/> Go. <break time='1s'/></speak>", "ann")
+    assert said.spoken_text == without.spoken_text
+    assert said.duration_sec - without.duration_sec == pytest.approx(1.5)
+    assert not said.samples[-24_000:].any()
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "...", "🦉", "!?", "<speak><break time='1s'/></speak>"])
 def test_nothing_to_say_is_a_status(speaker: Speaker, text: str) -> None:
     said = speaker.say(text)
     assert said.status == "empty" and said.duration_sec == 0 and len(said.samples) == 0

@@ -355,6 +355,8 @@ class Speaker(Loadable):
                     callbacks.on_spoken(spoken)
             if not begun:
                 callbacks.report.status = "empty"
+            elif pause_sec:
+                yield [], pause_sec  # asked for at the end
 
         def chunks() -> Iterator[np.ndarray]:
             nonlocal num_samples

@@ -16,7 +16,10 @@ _TITLE = r"""(?:"[^"\n]{0,500}"|'[^'\n]{0,500}')"""
 _TO = rf"\s*<?(?P<to>[^\s()<>]{{0,20000}}(?:\([^\s()]{{0,500}}\)[^\s()<>]{{0,500}}){{0,20}})>?(?:\s+{_TITLE})?\s*"
 _LINK = regex.compile(rf"!?\[(?P<text>{_INNER})(?P<end>\](?:\({_TO}\)|\[[^\[\]\n]{{0,100}}\]))")
 _NOTE = regex.compile(r"\[\^[^\]\s]{1,40}\]")
-_CODE = regex.compile(r"`(?!`)(?P<text>[^`\n]{1,500})`(?!`)|``(?!`)(?P<text>(?:[^`\n]|`(?!`)){1,500})``(?!`)")
+_CODE = regex.compile(
+    r"`(?!`)(?P<text>[^`\n]{1,500})`(?!`)|``(?!`)(?P<text>(?:[^`\n]|`(?!`)){1,500})``(?!`)"
+    r"|```(?!`)(?P<text>(?:[^`\n]|``?(?!`)){1,500})```(?!`)"
+)
 _RUN = regex.compile(r"(?P<run>([*_~])\2{0,3})(?P<next>(?s:.))")
 _ESCAPED = regex.compile(r"\\(?P<text>[*_#\[\]()`~|<>{}.!+-])")
 _HASHES = regex.compile(r"#{1,6}[ \t]{0,20}\n")
@@ -119,7 +122,9 @@ class DocumentReader(LineScanner):
             self.spoken.say("^")  # a power
         elif not before.isspace() and self._close(run, mark == "_" and following.isalnum()):
             pass
-        elif not following.isspace() and before in _OPENS_AFTER and not self._multiplies(following):
+        elif (
+            not (following.isspace() or following == "<") and before in _OPENS_AFTER and not self._multiplies(following)
+        ):
             self._marks.add(run)
         else:
             return self.say(length)
@@ -134,7 +139,7 @@ class DocumentReader(LineScanner):
         return True
 
     def _multiplies(self, following: str) -> bool:
-        return following.isdigit() and self.before.isspace() and self.spoken.last.isdigit()
+        return following.isdigit() and self.before.isspace() and self.spoken.tail[-1:].isdigit()
 
     def _angle(self) -> None:
         if self.is_subtitle and self.skip(_CUE_TAG):

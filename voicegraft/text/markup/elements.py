@@ -71,7 +71,7 @@ def attribute(match: regex.Match[str], name: str) -> str:
 
 def is_known(name: str) -> bool:
     """Whether HTML has an element of that name; `<name>` in a letter and `<Object>` are none."""
-    return name.lower() in _KNOWN and (name.islower() or name.isupper())
+    return name.lower() in _GLUED | _GLUED_BLOCKS or (name.lower() in _KNOWN and (name.islower() or name.isupper()))
 
 
 def is_tag(match: regex.Match[str], glued: bool) -> bool:

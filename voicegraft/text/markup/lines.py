@@ -42,6 +42,7 @@ _DEFINITION = regex.compile(
     r"(?:[ \t]+(?:\"[^\"\n]{0,500}\"|'[^'\n]{0,500}'|\([^()\n]{0,500}\)))?[ \t]*\n"
 )
 _WORD = regex.compile(r"(?P<indent>[ \t]{0,1000})(?P<word>\S{60}|\S{1,59}(?=\s))")
+_NEVER_LAST = re.compile(r"(?:\b(?:an?|the|of|to|Mr|Mrs|Ms|Dr)\.?|&)$")  # of a verse or a list's line
 _FIRST_LETTER = re.compile(r"(?:<[^<>]*>)*[\W_]*(\w)")
 _READ_FENCES = frozenset(("text", "txt", "plain", "plaintext", "markdown", "md"))
 _MAX_INDENT = 1000
@@ -158,6 +159,8 @@ class LineScanner(Scanner):
             if low <= length:
                 self._width = max(self._width, min(length, high))
             is_end = self._begins_small and needed <= _SMALL_CHARS and not (self._is_item and found["indent"])
+        elif _NEVER_LAST.search(self.spoken.tail):
+            is_end = False
         else:
             is_end = needed <= min(_VERSE_CHARS, _FULL * (self._width or _VERSE_CHARS / _FULL))
         if is_end:
@@ -165,7 +168,7 @@ class LineScanner(Scanner):
 
     def _blank(self, found: regex.Match[str]) -> bool:
         is_line = self._num_lines == 1 and self._broken is not None and not self._is_item
-        is_heading = is_line and (self._broken or 0) <= _MAX_HEADING and self.spoken.last.isalnum()
+        is_heading = is_line and (self._broken or 0) <= _MAX_HEADING and self.spoken.tail[-1:].isalnum()
         self.end(HEADING_SEC if is_heading else PARAGRAPH_SEC)
         self._num_lines, self._table, self._after_blank = 0, "", True
         self._is_item = self.is_html = False

@@ -13,6 +13,7 @@ HEADING_SEC = 0.5
 SECTION_SEC = 0.8  # a rule or three stars between scenes
 MAX_SEC = 10.0  # in one place, however much is asked for
 _BLANKS = re.compile(r"[ \t\n]{2,}|[\t\n]")
+_TAIL_CHARS = 12
 _MARKS = ",.;:!?…"
 _SPACES = ("", " ", "\n", ", ")  # the later, the stronger
 
@@ -22,7 +23,7 @@ class Spoken:
 
     def __init__(self, leave_out: Callable[[str], None]):
         self.leave_out = leave_out
-        self.last = ""  # the last character that is not a space
+        self.tail = ""  # the last characters of what has been said
         self._pieces: list[str] = []
         self._between = ""  # a space, a line feed or a comma
         self.is_ended = False  # nothing has been said since a sentence ended
@@ -35,20 +36,17 @@ class Spoken:
             return
         if text[0] in " \t\n":
             self.space()
-        if self.last and self.is_ended:
-            sec = min(MAX_SEC, self._sec + self._asked_sec)
-            self._pieces.append((pause(sec) if sec else "") + "\n\n")
-        elif self.last:
-            self._pieces.append(self._between)
+        sec = min(MAX_SEC, self._sec + self._asked_sec)
+        between = (pause(sec) if sec else "") + "\n\n" if self.is_ended else self._between
+        self._pieces += [between, words] if self.tail else [words]
+        self.tail = (self.tail + self._between + words)[-_TAIL_CHARS:]
         self._between, self.is_ended, self._sec, self._asked_sec = "", False, 0.0, 0.0
-        self._pieces.append(words)
-        self.last = words[-1]
         if text[-1] in " \t\n":
             self.space()
 
     def space(self, mark: str = " ") -> None:
         """White space, or a comma between cells; what is longer stays."""
-        mark = " " if mark == ", " and self.last in _MARKS else mark
+        mark = " " if mark == ", " and self.tail[-1:] in _MARKS else mark
         self._between = max(self._between, mark, key=_SPACES.index)
 
     def end(self, sec: float = 0.0) -> None:
@@ -57,7 +55,7 @@ class Spoken:
 
     def wait(self, sec: float, tag: str) -> None:
         """A pause that is asked for; such pauses add up."""
-        if not self.last or self._asked_sec + sec > MAX_SEC:  # before the first word nobody listens yet
+        if not self.tail or self._asked_sec + sec > MAX_SEC:  # before the first word nobody listens yet
             self.leave_out(tag)
         self._asked_sec = min(MAX_SEC, self._asked_sec + sec)
         self.end()
@@ -66,4 +64,4 @@ class Spoken:
         """What has been said since the last time."""
         text = "".join(self._pieces)
         self._pieces.clear()
-        return text + (pause(self._asked_sec) if is_last and self.last and self._asked_sec else "")
+        return text + (pause(self._asked_sec) if is_last and self.tail and self._asked_sec else "")
