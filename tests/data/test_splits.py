@@ -53,3 +53,21 @@ def test_questions_and_books_are_on_the_sides_that_the_shipped_results_were_meas
     }
     digests = {key: hashlib.sha256(repr(texts).encode()).hexdigest()[:8] for key, texts in asked.items()}
     assert " ".join(digests.values()) == "5ba7f8f8 bf1e8798 5bfa2ddb 53fb1fee a3898a83 14de0425"
+
+
+def test_what_one_of_several_collections_holds_back_none_trains_on() -> None:
+    """Whether by hash or by its own word, and however large the others are."""
+    few, many = [f"few {n}" for n in range(30)], [f"many {n}" for n in range(3000)]
+    together = Splits()
+    hashed, large, own = together.part(), together.part(), together.part()
+    for text in few:
+        hashed.see(text)
+    for text in many + few:
+        large.see(text)
+    for number, text in enumerate(many):
+        own.see(text, "test" if number < 5 else "train")
+    for part in (hashed, large):
+        assert {part(text) for text in many[:5]} == {"val"}
+    assert {own(text, "test") for text in many[:5]} == {"test"}
+    sides = [(hashed(text), large(text), own(text, "train")) for text in few + many[5:]]
+    assert all(len(set(side)) == 1 for side in sides) and {side[0] for side in sides} == {"train", "val"}

@@ -22,6 +22,7 @@ from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import PreparedSpeech, shard_folders
 from voicegraft.data.shards import RaggedArray
 from voicegraft.data.sources.record import Record
+from voicegraft.data.splits import Splits
 from voicegraft.recipes import prepare as recipe
 from voicegraft.recipes.prepare import PrepareConfig, prepare
 
@@ -298,7 +299,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(ingest, "examine", examine)
     source: Any = Endless()
     job = ingest.Ingest(source, tmp_path, "long", RATE, LIMITS, None, 10)
-    ingest.write_shards(job, ingest.survey(source, 0.1), 1)
+    ingest.write_shards(job, ingest.survey(source, Splits(0.1)), 1)
     assert examined[0] == 500 and waiting[0] < 10
 
 

@@ -330,3 +330,21 @@ def test_validation_finds_the_models_in_evaluation_mode_and_without_gradients(tm
 
     assert run(CONFIG, tmp_path, {"one": model}, lambda number: torch.ones(3, 2), losses_of, validate)
     assert seen == [(4, False, True), (7, False, True)]
+
+
+@pytest.mark.parametrize(("precision", "native", "wanted"), [
+    ("auto", True, True), ("auto", False, False), ("bf16", False, True), ("no", True, False),
+])  # fmt: skip
+def test_autocast_is_taken_where_the_device_has_it(
+    precision: str, native: bool, wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicegraft.train import loop
+
+    def losses(modules: Mapping[str, nn.Module], batch: Tensor, step: int) -> Any:
+        seen.add(torch.is_autocast_enabled("cpu"))
+        return losses_of(modules, batch, step)
+
+    seen: set[bool] = set()
+    monkeypatch.setattr(loop, "has_bfloat16", lambda device: native)
+    run(replace(CONFIG, steps=1, precision=precision), tmp_path, models(), batch_at, losses)
+    assert seen == {wanted}

@@ -158,8 +158,14 @@ class Pretrained(nn.Module, Loadable):
             VoicegraftError: it is not there, damaged, or of another kind.
         """
         artifact: Artifact[Any] = load_artifact(folder, cls.KIND, cls.CONFIG)
-        model: M = cls(artifact.config)
-        model.load_state_dict(artifact.tensors)
+        try:
+            model: M = cls(artifact.config)
+            model.load_state_dict(artifact.tensors)
+        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise VoicegraftError(
+                f"{Path(folder) / CONFIG_NAME} does not describe the weights beside it ({why:.300}); get both anew"
+            ) from error
         return model.eval().requires_grad_(False)
 
     def save_pretrained(self, folder: str | Path, provenance: dict[str, object] | None = None) -> None:

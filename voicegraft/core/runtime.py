@@ -40,6 +40,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether it computes in bfloat16 itself: where that is emulated it takes many times as long as float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 class single_thread:
     """Lets PyTorch compute on one thread: from the call on, or within a `with` block.
 

@@ -145,7 +145,7 @@ class _Reader:
         self._wide += sum(char > "\x7f" for char in text) if not text.isascii() else 0
         self._chars += len(text)
         self._controls += len(_CONTROLS.findall(text))
-        if "\0" in text and b"\0" in self._recent and self._encoding == "utf-8":
+        if "\0" in text:
             zeros = [self._recent[start::2].count(0) / max(1, len(self._recent[start::2])) for start in (0, 1)]
             what = "UTF-16 without its mark" if max(zeros) > 0.4 and min(zeros) < 0.1 else "binary"
             raise self._refusal(f"it is {what}")

@@ -67,13 +67,13 @@ class Ingest:
         return self.work / "prepare" / self.name / f"{number:03d}.jsonl"
 
 
-def survey(source: Source, val_share: float) -> Survey:
-    """Reads all records once.
+def survey(source: Source, splits: Splits) -> Survey:
+    """Reads all records once, and shows them to the splits.
 
     Raises:
         VoicegraftError: there is no record, or the corpus cannot be read.
     """
-    digest, num_records, splits = hashlib.sha256(), 0, Splits(val_share)
+    digest, num_records = hashlib.sha256(), 0
     for record in tqdm(source.records(), desc=f"listing {source.name}", unit="clip", delay=1):
         size = _file_size(record.audio) if isinstance(record.audio, Path) else None
         about = (record.id, record.text, record.speaker, record.split, record.start_sec, record.duration_sec, size)

@@ -1,7 +1,8 @@
 """What is held back from training. One rule: a hash of the words decides, for clips, sentences, questions and book pieces.
 
 The same words of a collection are on the same side on every machine, in any order. A collection that holds something back
-itself keeps its own splits, and a small one holds back a larger share: the same words may lie on another side there.
+itself keeps its own splits, and a small one holds back a larger share: the same words may lie on another side there, but for
+collections that are prepared together: what one of them holds back, none trains on.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Splits:
         self.share = share
         self.own = False  # the collection itself holds something back
         self._smallest: list[float] = []  # different hashes
+        self._held: set[float] | None = None  # what collections of several hold back themselves
+        self._parts: list[Splits] = []  # all of several
 
     @staticmethod
     def over(texts: Iterable[str], share: float = HELD_BACK) -> Splits:
@@ -56,10 +59,21 @@ class Splits:
             splits.see(text)
         return splits
 
+    def part(self) -> Splits:
+        """The splits of one of several collections that are prepared together; all parts are to be seen before a question."""
+        part = Splits(self.share)
+        self._held = set() if self._held is None else self._held
+        self._parts.append(part)
+        part._smallest, part._held, part._parts = self._smallest, self._held, self._parts
+        return part
+
     def see(self, text: str | None, split: str = "") -> None:
         """Counts one text of the collection; all are to be seen before the first question."""
-        self.own |= split in ("val", "test")
         value = hash_share(text_key(text))
+        if split in ("val", "test"):
+            self.own = True
+            if self._held is not None:
+                self._held.add(value)
         if len(self._smallest) < _MANY or value < self._smallest[-1]:
             place = bisect.bisect_left(self._smallest, value)
             if self._smallest[place : place + 1] != [value]:
@@ -74,6 +88,9 @@ class Splits:
 
     def __call__(self, text: str | None, split: str = "") -> str:
         """train, val or test, for a text that the collection puts into ``split``."""
-        if self.own:
-            return split or "train"
-        return "val" if self.holds_back(text) else "train"
+        if self.own and split in ("val", "test"):
+            return split
+        by_hash = not self.own or not all(part.own for part in self._parts)
+        if (by_hash and self.holds_back(text)) or (self._held and hash_share(text_key(text)) in self._held):
+            return "val"
+        return split if self.own and split else "train"

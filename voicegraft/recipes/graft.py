@@ -56,7 +56,8 @@ from voicegraft.train.engine import main_first
 PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED = 200, 40, 60
 ENCODER_PARAMETERS = 95e6  # HuBERT-base and the like
 FRAME_RATE = 50  # Hz, of tokens
-RULED = ("work", "device", "backbone", "frontend")  # keys of the parts' configurations that the graft's own overrule
+# Keys of the parts' configurations that the graft's own overrule, or that may be otherwise on another machine.
+RULED = ("work", "device", "backbone", "frontend", "precision")
 
 
 def graft(config: GraftConfig) -> None:

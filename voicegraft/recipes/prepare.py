@@ -25,6 +25,7 @@ from voicegraft.data.checks import Limits
 from voicegraft.data.ingest import Ingest, Survey, survey, write_shards
 from voicegraft.data.recordings import add_features
 from voicegraft.data.sources.detect import Source, open_source
+from voicegraft.data.splits import Splits
 from voicegraft.evaluation.reports.corpus import write_report
 
 FORMAT = 1  # raised when shards of an older program would differ from what this one writes
@@ -80,9 +81,10 @@ def prepare(config: PrepareConfig) -> None:
         raise VoicegraftError(
             f"two corpora would be called the same: {', '.join(names)}; prepare them one by one with --name"
         )
-    for source, name in zip(sources, names, strict=True):
-        found = survey(source, config.val_share)
-        _begin(config, source, name, found)
+    splits = Splits(config.val_share)
+    surveys = [survey(source, splits.part() if len(sources) > 1 else splits) for source in sources]
+    for source, name, found in zip(sources, names, surveys, strict=True):
+        _begin(config, source, name, found, [other.digest for other in surveys if other is not found])
         write_shards(
             Ingest(source, config.work, name, config.sample_rate, config.limits, config.speaker, config.shard_size),
             found,
@@ -99,7 +101,7 @@ def prepare(config: PrepareConfig) -> None:
         report.need_something(name, config.work / "quarantine.jsonl")
 
 
-def _begin(config: PrepareConfig, source: Source, name: str, found: Survey) -> None:
+def _begin(config: PrepareConfig, source: Source, name: str, found: Survey, others: list[str]) -> None:
     """Notes what is about to be done; refuses a work folder where something else was done under that name."""
     job: dict[str, Any] = {
         "format": FORMAT,
@@ -112,6 +114,8 @@ def _begin(config: PrepareConfig, source: Source, name: str, found: Survey) -> N
         "speaker": config.speaker,
         "limits": to_dict(config.limits),
     }
+    if others:  # what they hold back counts here too
+        job["together with"] = sorted(others)
     path = config.work / "prepare" / name / "job.json"
     for other in sorted((config.work / "prepare").glob("*/job.json")):
         rate = json.loads(other.read_text())["rate"]

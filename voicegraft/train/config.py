@@ -17,7 +17,7 @@ class LoopConfig:
     optimizer: str = "adamw"  # or "muon": Muon for hidden matrices, AdamW for the rest, at the same learning rate
     betas: tuple[float, float] = (0.9, 0.98)  # AdamW
     grad_clip: float = 1.0  # largest gradient norm of each model
-    precision: str = "bf16"  # "bf16" autocast or "no"
+    precision: str = "auto"  # "bf16" autocast, "no", or "auto": bf16 where the device computes in it natively
     seed: int = 0
     log_every: int = 20  # steps
     save_every: int = 200  # steps between resumable checkpoints
@@ -30,8 +30,8 @@ class LoopConfig:
             raise ValueError(f"batches_per_step must be at least 1, got {self.batches_per_step}")
         if min(self.log_every, self.save_every, self.validate_every) < 1:
             raise ValueError("log_every, save_every and validate_every count steps: each must be at least 1")
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"precision must be bf16 or no, got {self.precision!r}")
+        if self.precision not in ("auto", "bf16", "no"):
+            raise ValueError(f"precision must be auto, bf16 or no, got {self.precision!r}")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
 

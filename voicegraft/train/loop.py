@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.processes import is_main_process, num_processes, sum_over_processes, take_from_main
+from voicegraft.core.runtime import has_bfloat16
 from voicegraft.train.checkpoint import Progress, resume, save_checkpoint
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import join_processes
@@ -152,12 +153,13 @@ def _gradients(
     """Leaves the mean gradients of this process's batches of a step in the models; the mean loss of each."""
     world = num_processes()
     share = world / config.batches_per_step
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bfloat16(device))
     means: dict[str, float] = {}
     for i in range(dist.get_rank() if world > 1 else 0, config.batches_per_step, world):
         number = step * config.batches_per_step + i
         torch.manual_seed(config.seed * 1_000_003 + number)
         batch = batch_at(number)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             losses, metrics = losses_of(models, batch, step)
         for name, loss in losses.items():
             optimizers[name].backward(loss * share, retain_graph=len(losses) > 1)

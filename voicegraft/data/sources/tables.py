@@ -276,7 +276,7 @@ def _stretch(start: Any, duration: Any) -> tuple[float, float]:
 
 def _said(text: Any) -> str | None:
     """Raises ValueError where it is no text."""
-    if text is None or (isinstance(text, str | int | float) and not isinstance(text, bool)):
+    if text is None or isinstance(text, str) or type(text) is int:
         return None if text is None else str(text)
     raise ValueError(f"got {text!r:.80}")
 
