@@ -65,7 +65,7 @@ ACOUSTIC = AcousticConfig(
     head_width=12,
     window=7,
 )
-LORA = LoraSettings(rank=4, alpha=8.0)
+LORA = LoraSettings(rank=4, alpha=8)
 VOCABULARY = SpeechVocabulary(("ann", "ben", "flite-slt"), UNITS, 27)
 PLAIN = SpeechVocabulary(("ann", "ben", "flite-slt"), (), 27)
 

@@ -8,6 +8,7 @@ there is one.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -39,6 +40,7 @@ from voicegraft.core.text_input import decode
 from voicegraft.data.checks import Limits, examine
 from voicegraft.data.sources.detect import open_source
 from voicegraft.data.sources.record import Record
+from voicegraft.fusion.experts import Belongs, Expert
 from voicegraft.inference.pack import open_pack
 from voicegraft.inference.speaker import Speaker
 
@@ -88,7 +90,7 @@ def damaged_json(text: str, draw: random.Random) -> str:
         if isinstance(holder, dict) and draw.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = draw.choice(ODD)
+            holder[key] = copy.deepcopy(draw.choice(ODD))
     return json.dumps(document)
 
 
@@ -129,8 +131,9 @@ def recordings(folder: Path) -> Callable[[random.Random], object]:
         suffix, data = draw.choice(files[:1] + files)
         path = folder / f"case.{suffix}"
         path.write_bytes(damaged(data, draw))
-        stretch = {"start_sec": 0.25, "duration_sec": 0.7} if draw.random() < 0.3 else {}
-        record = replace(Record("case", path, "Now the owl sees."), **stretch)
+        record = Record("case", path, "Now the owl sees.")
+        if draw.random() < 0.3:
+            record = replace(record, start_sec=0.25, duration_sec=0.7)
         audio = path if draw.random() < 0.5 else path.read_bytes()
         found = examine(record, audio, False, RATE, Limits(min_letters_per_sec=0.1))
         json.dumps(found.facts)
@@ -219,10 +222,13 @@ def _letters(text: str) -> str:
 def adapters(folder: Path) -> Callable[[random.Random], object]:
     """PEFT adapters that write."""
     pack = _tiny_pack(folder)
+    lm = open_pack(pack).lm
+    belongs = Belongs.to(lm.backbone, lm.tokenizer)
 
     def case(draw: random.Random) -> object:
         adapter = folder / "adapter"
         _damaged_copy(pack / "expert" / "speech", adapter, draw)
+        Expert.load(adapter, belongs)  # refuses most of them before a backbone is loaded
         return open_pack(pack, text_expert=adapter)
 
     return case
@@ -233,9 +239,9 @@ def packs(folder: Path) -> Callable[[random.Random], object]:
     pack = _tiny_pack(folder)
 
     def case(draw: random.Random) -> object:
-        copy = folder / "copy"
-        _damaged_copy(pack, copy, draw)
-        speech = Speaker.load(copy).say("We see.")
+        damaged_pack = folder / "copy"
+        _damaged_copy(pack, damaged_pack, draw)
+        speech = Speaker.load(damaged_pack).say("We see.")
         assert np.isfinite(speech.samples).all() and speech.duration_sec < 30
         return speech
 

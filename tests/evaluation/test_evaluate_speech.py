@@ -132,7 +132,7 @@ def test_inputs_that_do_not_fit_are_named(options, message, folders, prompts, sp
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\n \n", "holds no prompt"), (b"\xff\xfe", "UTF-8"), (b"fine\n...\n", "no word")],
+    [(b"\n \n", "holds no prompt"), (b"\xff\0", "UTF-8"), (b"fine\n...\n", "no word")],
 )
 def test_bad_prompts_are_refused(content, message, tmp_path):
     path = tmp_path / "prompts.txt"

@@ -170,6 +170,15 @@ class Expert(Loadable):
         ]
         if odd:
             raise VoicegraftError(f"the adapter in {folder} has {odd[0]}: experts are ordinary LoRA; train it without")
+        rank, alpha = config.r, config.lora_alpha
+        if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not 0 < alpha < 1e6:
+            raise VoicegraftError(
+                f"the adapter in {folder} says rank {rank!r:.20} and alpha {alpha!r:.20}: expected positive numbers; get it anew"
+            )
+        if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+            raise VoicegraftError(
+                f"the adapter in {folder} holds numbers that are not finite at {broken[0]}; get it anew"
+            )
         scale = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
         layers = {}
         for name, down in tensors.items():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.text_input import file_lines
 from voicegraft.evaluation.metrics.rates import normalize_transcript
 
 _PAIRS = "librispeech_pc_test_clean_cross_sentence.lst"
@@ -131,11 +132,7 @@ def _read_pairs(folder: Path) -> Iterator[Prompt]:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that hold something."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise VoicegraftError(f"cannot read {path}: {error}; expected UTF-8, one prompt per line") from error
-    found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    found = [(number, line.strip()) for number, line in enumerate(file_lines(path), start=1) if line.strip()]
     if not found:
         raise VoicegraftError(f"{path} is empty, it holds no prompt; expected one per line")
     return found
