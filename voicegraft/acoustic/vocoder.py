@@ -42,6 +42,17 @@ class VocoderConfig:
     codec: str = ""  # fingerprint of the codec whose codes it understands
 
     def __post_init__(self) -> None:
+        sizes = (
+            self.sample_rate,
+            self.hop,
+            self.num_codebooks,
+            self.codebook_size,
+            self.code_width,
+            self.width,
+            self.num_fft,
+        )
+        if min(*sizes, self.num_bands, *self.slow_dilations, *self.fast_dilations, self.middle_pitch) <= 0:
+            raise ValueError("sizes, rates and dilations must be positive")
         if self.hop % 2 or self.num_fft % (self.hop // 2):
             raise ValueError(f"num_fft must be a multiple of half the hop, got {self.num_fft} and {self.hop}")
 

@@ -139,6 +139,18 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+@contextmanager
+def described_by(folder: Path | str) -> Iterator[None]:
+    """For what makes a model of an artifact: raises VoicegraftError where configuration and weights do not fit."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise VoicegraftError(
+            f"{Path(folder) / CONFIG_NAME} does not describe the weights beside it ({why:.300}); get both anew"
+        ) from error
+
+
 class Pretrained(nn.Module, Loadable):
     """Adds saving as one artifact to a module that is made from its ``config`` alone."""
 
@@ -158,14 +170,9 @@ class Pretrained(nn.Module, Loadable):
             VoicegraftError: it is not there, damaged, or of another kind.
         """
         artifact: Artifact[Any] = load_artifact(folder, cls.KIND, cls.CONFIG)
-        try:
+        with described_by(folder):
             model: M = cls(artifact.config)
             model.load_state_dict(artifact.tensors)
-        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-            why = " ".join(str(error).split())
-            raise VoicegraftError(
-                f"{Path(folder) / CONFIG_NAME} does not describe the weights beside it ({why:.300}); get both anew"
-            ) from error
         return model.eval().requires_grad_(False)
 
     def save_pretrained(self, folder: str | Path, provenance: dict[str, object] | None = None) -> None:

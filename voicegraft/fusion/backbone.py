@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import (
     CONFIG_MAPPING,
@@ -79,7 +79,7 @@ def load_backbone(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # what a library makes of a stranger's file may be anything
         raise VoicegraftError(
             f"{folder} is not a causal LM that transformers can load ({one_line(error)}); expected config.json, "
             "safetensors weights and a tokenizer"
@@ -90,6 +90,11 @@ def load_backbone(
             "checkpoint of the whole causal LM"
         )
     tokenizer = _load_tokenizer(folder)
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    if not all(isinstance(end, int) for end in (ends if isinstance(ends, list) else [ends or 0])):
+        raise VoicegraftError(
+            f"{folder / 'generation_config.json'} says that {ends!r:.80} ends a text: expected token ids"
+        )
     if settings.gradient_checkpointing:
         with quietly():
             model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": _contexts})
@@ -180,6 +185,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         with quietly():
             reader = PreTrainedTokenizerFast if _says_it_all(folder) else AutoTokenizer
             tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer("a")
     except Exception as error:  # each kind of tokenizer file has a reader of its own
         missing = [p for p in ("sentencepiece", "tiktoken", "protobuf") if p in str(error)]
         has_one = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))

@@ -173,7 +173,7 @@ class Expert(Loadable):
         rank, alpha = config.r, config.lora_alpha
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not 0 < alpha < 1e6:
             raise VoicegraftError(
-                f"the adapter in {folder} says rank {rank!r:.20} and alpha {alpha!r:.20}: expected positive numbers; get it anew"
+                f"the adapter in {folder} says rank {rank!r:.20}, alpha {alpha!r:.20}: expected positive numbers; get it anew"
             )
         if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
             raise VoicegraftError(

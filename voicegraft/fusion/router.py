@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voicegraft.core.artifacts import load_artifact, save_artifact
+from voicegraft.core.artifacts import described_by, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.mole import Gates, MoLE
 
@@ -134,8 +134,9 @@ class Router(nn.Module):
                 f"the router in {folder} was trained on backbone {config.backbone}, this one is {backbone}: train a router "
                 "for this one"
             )
-        router = Router(config)
-        router.load_state_dict(saved.tensors)
+        with described_by(folder):
+            router = Router(config)
+            router.load_state_dict(saved.tensors)
         return router.eval().requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from voicegraft.core.artifacts import load_artifact
+from voicegraft.core.artifacts import described_by, load_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode, sentence_ids
 from voicegraft.data.layouts import MAX_ELAPSED, Feed, Position
@@ -247,8 +247,9 @@ class SpeechLM(nn.Module):
                 f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
                 f"{backbone_folder} is {belongs.backbone}: use the backbone it was trained on, or train an expert for this one"
             )
-        speech_embedding = SpeechEmbedding(artifact.config)
-        speech_embedding.load_state_dict(artifact.tensors)
+        with described_by(expert_folder / "rows"):
+            speech_embedding = SpeechEmbedding(artifact.config)
+            speech_embedding.load_state_dict(artifact.tensors)
         experts = {
             TEXT: None if text_expert is None else Expert.load(text_expert, belongs),
             SPEECH: Expert.load(expert_folder / SPEECH, belongs),
