@@ -26,9 +26,8 @@ _HASHES = regex.compile(r"#{1,6}[ \t]{0,20}\n")
 _STYLE = regex.compile(r"\{\\[^{}\n]{0,100}\}")  # {\an8}
 _CUE_TAG = regex.compile(r"</?(?:[A-Za-z][^<>\n]{0,200}|\d[\d:.]{0,20}|)>")
 _CODE_TAG = re.compile(r"</?([A-Za-z][\w-]*)\s*/?>")
-_OPENS_AFTER = frozenset(
-    (*" \t\n\xa0\"'“‘([{<>|*_~—–-:;,!?", "")
-)  # emphasis; not in the middle of a word or an address
+# What may stand before emphasis: it is not in the middle of a word or an address.
+_OPENS_AFTER = frozenset((*" \t\n\xa0\"'“‘([{<>|*_~—–-:;,!?", ""))
 _COMMENT_END = re.compile("-->")
 _CODE_END = re.compile("(?i)</(?:code|pre)>")
 _MAX_DEPTH = 100  # lists in lists that are counted
@@ -75,11 +74,7 @@ class DocumentReader(LineScanner):
             self.say()
 
     def _bracket(self) -> None:
-        link = (
-            None
-            if self.text[self.place] == "!" and self.text[self.place + 1 :][:1] not in ("", "[")
-            else self.match(_LINK)
-        )
+        link = self.match(_LINK)
         if link is None or (link["to"] is None and self.after_word):  # rows[1][2]
             if not self.skip(_NOTE):
                 self.say()
@@ -109,7 +104,8 @@ class DocumentReader(LineScanner):
             self.spoken.say("'")
             self.place += 1
         else:
-            self.say(len(self.text[self.place :][:3]) - len(self.text[self.place :][:3].lstrip("`")))
+            marks = self.text[self.place : self.place + 3]
+            self.say(len(marks) - len(marks.lstrip("`")))
 
     def _emphasis(self) -> None:
         found = self.match(_RUN)
@@ -122,9 +118,7 @@ class DocumentReader(LineScanner):
             self.spoken.say("^")  # a power
         elif not before.isspace() and self._close(run, mark == "_" and following.isalnum()):
             pass
-        elif (
-            not (following.isspace() or following == "<") and before in _OPENS_AFTER and not self._multiplies(following)
-        ):
+        elif following not in " \t\n<" and before in _OPENS_AFTER and not self._multiplies(following):
             self._marks.add(run)
         else:
             return self.say(length)

@@ -12,7 +12,7 @@ from voicegraft.text.markup.spoken import HEADING_SEC, PARAGRAPH_SEC, SECTION_SE
 
 _TIME = r"[ \t]*(?:\d{1,3}:)?\d\d:\d\d[.,]\d{3}[ \t]*-->[^\n]{0,300}\n"
 _WEBVTT = regex.compile(
-    r"WEBVTT(?:[ \t][^\n]{0,500})?\n(?:(?![^\n]{0,500}-->)[^\n]{1,500}\n){0,50}(?=[ \t]*\n|[^\n]{0,500}-->)"
+    r"WEBVTT(?:[ \t]{1,9}-[^\n]{0,500})?[ \t]*\n(?:[A-Za-z-]{1,40}[:=][^\n]{0,500}\n){0,50}(?=[ \t]*\n|[^\n]{0,500}-->)"
 )
 _CUE = regex.compile(rf"(?:[ \t]*\d{{1,9}}[ \t]*\n)?{_TIME}")
 _NAMED_CUE = regex.compile(rf"(?:[^\n]{{1,300}}\n)?{_TIME}")
