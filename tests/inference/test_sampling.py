@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.inference.sampling import Sampling, draw
 
 LOGITS = np.array([1.0, 3.0, -np.inf, 2.0, 2.5], dtype=np.float32)
@@ -46,3 +47,11 @@ def test_the_same_seed_draws_the_same(top_p: float) -> None:
 def test_wrong_settings_are_refused(temperature: float, top_p: float) -> None:
     with pytest.raises(ValueError, match="temperature must be"):
         Sampling(temperature, top_p)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.4])
+def test_what_is_no_number_is_refused(temperature: float) -> None:
+    """A damaged model would be drawn from for ever."""
+    with pytest.raises(VoicegraftError, match="no numbers"):
+        draw(np.array([0.1, np.nan, 0.3], np.float32), Sampling(temperature))
+    assert draw(np.array([-np.inf, 0.3], np.float32), Sampling(temperature)) == 1

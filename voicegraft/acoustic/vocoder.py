@@ -26,6 +26,9 @@ from voicegraft.tokenizers.base import FrameDecoder
 NOISE_LENGTH = 1 << 16  # samples of the noise, which then repeats: the same codes always sound the same
 
 
+MOST_DILATION = 10_000  # frames
+
+
 @dataclass(frozen=True)
 class VocoderConfig:
     sample_rate: int = 24_000  # Hz
@@ -53,6 +56,8 @@ class VocoderConfig:
         )
         if min(*sizes, self.num_bands, *self.slow_dilations, *self.fast_dilations, self.middle_pitch) <= 0:
             raise ValueError("sizes, rates and dilations must be positive")
+        if max((*self.slow_dilations, *self.fast_dilations), default=1) > MOST_DILATION:
+            raise ValueError(f"dilations must be at most {MOST_DILATION} frames")
         if self.hop % 2 or self.num_fft % (self.hop // 2):
             raise ValueError(f"num_fft must be a multiple of half the hop, got {self.num_fft} and {self.hop}")
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voicegraft.core.errors import VoicegraftError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -18,7 +20,15 @@ class Sampling:
 
 
 def draw(logits: np.ndarray, sampling: Sampling, random: np.random.Generator | None = None) -> int:
-    """One index from logits ``[V]``."""
+    """One index from logits ``[V]``.
+
+    Raises:
+        VoicegraftError: they are not numbers, as of a damaged model, which would never come to an end.
+    """
+    if not np.isfinite(logits.max()):
+        raise VoicegraftError(
+            "the model computes what are no numbers: its weights or settings are damaged; get it anew"
+        )
     if sampling.temperature == 0:
         return int(logits.argmax())
     scaled = logits.astype(np.float64) / sampling.temperature
