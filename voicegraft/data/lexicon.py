@@ -8,6 +8,7 @@ from pathlib import Path
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.text_input import file_lines
+from voicegraft.text.english.heteronyms import pronunciations
 from voicegraft.text.units import PHONES, START, WORD, words_of
 
 
@@ -21,13 +22,16 @@ class Lexicon:
         return word in self.entries
 
     def units(self, text: str) -> list[str] | None:
-        """The unit string of a spoken-form text, or None when a word is not in the lexicon."""
-        words = words_of(text)
+        """The unit string of a spoken-form text, or None when a word is not in the lexicon.
+
+        A heteronym is said as its sentence asks for, as in speaking.
+        """
+        words, chosen = words_of(text), pronunciations(text)
         units = [START]
-        for word, next_word in zip(words, [*words[1:], None], strict=False):
-            phones = self.entries.get(word.key)
-            if phones is None:
+        for number, (word, next_word) in enumerate(zip(words, [*words[1:], None], strict=False)):
+            if word.key not in self.entries:
                 return None
+            phones = chosen.get(number, self.entries[word.key])
             following = self.entries.get(next_word.key) if next_word and word.boundary == "|" else None
             if word.key == "the" and following and following[0] in _VOWELS:
                 phones = ("dh", "iy")

@@ -5,7 +5,7 @@ An engine belongs to one thread. Sentences join and leave between any two steps;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,17 +124,19 @@ def sentence_tokens(
     random: np.random.Generator | None = None,
     engine: Engine | None = None,
     machine: Callable[..., SentenceMachine] | None = None,
+    pronunciations: Mapping[int, Sequence[str]] | None = None,
 ) -> SentenceTokens:
     """What says one sentence in the layout that the speech expert was trained in.
 
     Args:
         engine: which it is to share with others; one of its own if None.
         machine: makes another machine than the layout's.
+        pronunciations: phones of words of the text, by number, where the model is not to find them; for layouts that spell.
     """
     config = lm.speech_embedding.config
     guided = config.layout == "guided"
     word_ids = [lm.word_ids(word.written) for word in words_of(text)] if guided else []
     layout = SpeechLayout(config.vocabulary, voice, config.frames_per_step)
     make = machine or (GuidedMachine if guided else PlainMachine)
-    made = make(layout, Sentence(text, lm.text_ids(text), word_ids), voice, options, random)
+    made = make(layout, Sentence(text, lm.text_ids(text), word_ids, pronunciations or {}), voice, options, random)
     return SentenceTokens(engine or Engine(lm), made)

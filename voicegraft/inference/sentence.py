@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -50,6 +51,9 @@ class Sentence:
     text: str
     ids: Sequence[int]  # of the whole sentence
     word_ids: Sequence[Sequence[int]] = ()  # of each word (``text.units.words_of``), for layouts that spell
+    pronunciations: Mapping[int, Sequence[str]] = field(
+        default_factory=dict
+    )  # by word: phones that are not to be found
 
 
 class SentenceMachine(ABC):
@@ -158,24 +162,34 @@ class GuidedMachine(SentenceMachine):
 
         Most letters make one phone or none, so a phone and the beginning of the next letter may be read together, and the
         latter is forgotten if the letter makes more. It saves a step for most letters.
+
+        Where the phones of a word are given, the model only tells which of its letters make them.
         """
         vocabulary, words = self.layout.vocabulary, words_of(self.sentence.text)
         boundaries = iter(word.boundary for word in words)
         steps = self.layout.spell(zip(self.sentence.word_ids, (word.letters for word in words), strict=True))
         phones = [n for n, unit in enumerate(vocabulary.units) if unit not in (START, *BOUNDARIES)]
         candidates = np.array([END_OF_UNIT, *(vocabulary.first_unit + n for n in phones)])
-        units, crop = [START], 0
+        given = iter([*(deque(self.sentence.pronunciations.get(n, ())) or None for n in range(len(words))), None])
+        units, crop, rest = [START], 0, next(given)
         known: np.ndarray | None = None  # the logits of this step, where it was read ahead
         step = next(steps, None)
         while step is not None:
             logits = (yield Feed(step.positions, step.ahead, crop)) if known is None else known[None]
             ahead = logits[1] if len(logits) > 1 else None
-            token = int(candidates[self._allowed(logits[0][candidates], step, units).argmax()])
+            likely = logits[0][candidates]
+            if rest is None:
+                token = int(candidates[self._allowed(likely, step, units).argmax()])
+            elif rest and (step.closes_word or np.logaddexp.reduce(likely[1:]) > likely[0]):
+                token = vocabulary.first_unit + vocabulary.unit_index[rest.popleft()]
+            else:
+                token = END_OF_UNIT
             known, crop = (ahead, 0) if token == END_OF_UNIT else (None, 0 if ahead is None else len(step.ahead))
             if token != END_OF_UNIT:
                 units.append(vocabulary.units[token - vocabulary.first_unit])
             elif step.closes_word:
                 units.append(next(boundaries))  # the text tells
+                rest = next(given)
             step = answered(steps, token)
         self.units = units
 

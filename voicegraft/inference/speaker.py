@@ -345,7 +345,9 @@ class Speaker(Loadable):
                     if begun:
                         yield [], SENTENCE_PAUSE_SEC + pause_sec
                     begun, pause_sec = True, part.pause_sec
-                    tokens = sentence_tokens(self.pack.lm, part.text, voice, options, random)
+                    tokens = sentence_tokens(
+                        self.pack.lm, part.text, voice, options, random, pronunciations=part.pronunciations
+                    )
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
                     yield self._render(tokens if guarded is None else guarded, voice, fine, options), 0.0

@@ -99,9 +99,17 @@ def fault_injection(config: RobustnessConfig, speaker: Speaker, voice: str, ledg
     todo = [(kind, statements[n % len(statements)], n) for kind in KINDS for n in range(number)]
     for kind, item, n in _share_of(todo, config, "fault-injection", ledger, voice, lambda job: f"{job[0]} {job[2]}"):
         random_numbers = np.random.default_rng(n)
-        text = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0].text
+        part = next(iter(speaker.pack.frontend.sentences([item.text]))).parts[0]
         machine = partial(KINDS[kind], draw=random.Random(f"{kind} {n}"))
-        double = sentence_tokens(speaker.pack.lm, text, voice, options, random_numbers, machine=machine)
+        double = sentence_tokens(
+            speaker.pack.lm,
+            part.text,
+            voice,
+            options,
+            random_numbers,
+            machine=machine,
+            pronunciations=part.pronunciations,
+        )
         guarded = GuardedTokens(double, monitor, voice, options.guard)
         handed = list(guarded)
         first = guarded.faults[0] if guarded.faults else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 
 from voicegraft.text.english.characters import Skipped
+from voicegraft.text.english.heteronyms import pronunciations
 from voicegraft.text.english.normalize import Normalizer
 from voicegraft.text.english.sentences import iter_sentences, split_sentences
 from voicegraft.text.english.spans import word_spans
@@ -31,7 +32,7 @@ class EnglishFrontend:
             # Numbers grow when they are spelt out: what is said may be too long for one sentence.
             parts = split_sentences(said.text) if any(map(str.isalpha, said.text)) else []
             spans = iter(word_spans(written, said.text))
-            cut = [SpokenPart(part, tuple(islice(spans, len(words_of(part))))) for part in parts]
+            cut = [SpokenPart(part, tuple(islice(spans, len(words_of(part)))), pronunciations(part)) for part in parts]
             if cut:
                 cut[-1] = replace(cut[-1], pause_sec=pause_sec)
             yield SpokenForm(written, tuple(cut), left_out[0].runs)
