@@ -93,7 +93,7 @@ def test_text_comes_from_standard_input(
     dash: tuple[str, ...], pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    piped(monkeypatch, b"Go\nhome. We\nsee.\n")
+    piped(monkeypatch, b"Go home. We see.\n")
     assert run("speak", *dash, "--pack", pack) == 0
     wanted = _LOADED[pack].say("Go home. We see.").duration_sec
     assert soundfile.info("speech.wav").duration == pytest.approx(wanted)
