@@ -13,7 +13,8 @@ from voicegraft.text.markup.spoken import PARAGRAPH_SEC, Spoken
 
 _INNER = r"(?:[^\[\]\\\n]|\\.|\n(?![ \t]*\n)|\[[^\[\]\n]{0,200}\]){0,500}"
 _TITLE = r"""(?:"[^"\n]{0,500}"|'[^'\n]{0,500}')"""
-_TO = rf"\s*<?(?P<to>[^\s()<>]{{0,20000}}(?:\([^\s()]{{0,500}}\)[^\s()<>]{{0,500}}){{0,20}})>?(?:\s+{_TITLE})?\s*"
+_GAP = r"[ \t]{0,20}\n?[ \t]{0,20}"
+_TO = rf"{_GAP}<?(?P<to>[^\s()<>]{{0,20000}}(?:\([^\s()]{{0,500}}\)[^\s()<>]{{0,500}}){{0,20}})>?(?:{_GAP}{_TITLE})?{_GAP}"
 _LINK = regex.compile(rf"!?\[(?P<text>{_INNER})(?P<end>\](?:\({_TO}\)|\[[^\[\]\n]{{0,100}}\]))")
 _NOTE = regex.compile(r"\[\^[^\]\s]{1,40}\]")
 _CODE = regex.compile(
