@@ -62,6 +62,10 @@ def test_the_sentence_tells(text: str, expected: str) -> None:
     assert readings(text) == [tuple(pair.split(":")) for pair in expected.split()]
 
 
+def test_capitals_are_letters() -> None:
+    assert pronunciations("The SOW is in the JOB file.") == {} and 1 in pronunciations("The sow is in the barn.")
+
+
 def test_readings_are_phones_and_differ() -> None:
     known = heteronyms()
     assert len(known) > 200

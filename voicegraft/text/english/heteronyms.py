@@ -71,7 +71,7 @@ def pronunciations(text: str) -> dict[int, tuple[str, ...]]:
     return {
         number: known[word.key].phones[score(words, number) > 0]
         for number, word in enumerate(words)
-        if word.key in known
+        if word.key in known and not word.letters.isupper()  # capitals are read letter by letter
     }
 
 
