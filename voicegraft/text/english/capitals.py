@@ -22,28 +22,11 @@ _NAMES = word_set("calendar")
 _STARTS = word_set("starts") | {""}
 _ENDS = word_set("ends") | {""}
 _VOWELS = re.compile(r"([aeiouy]+)")
-_CAPITALS = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
+CAPITALS = re.compile(r"(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
-_ADDRESS = re.compile(r"[@\\]|://|www\.|[A-Za-z0-9]\.[A-Za-z]{2}", re.IGNORECASE)
 _FIRM_BEFORE = re.compile(r"[A-Z]\s?&\s?$|\b[B-HJ-Z] (?:and|AND) $")
 _FIRM_AFTER = re.compile(r"\s?&\s?[A-Z]{1,3}\b| (?:and|AND) [B-HJ-Z]\b")
-_ARTICLE = re.compile(r"(?<=[A-Za-z] )A(?= [A-Z]{2})")
-_LONGER = re.compile(r"([A-Z])\1{2,}")
-
-
-def read_capitals(sentence: str) -> str:
-    """The sentence with its capital words in small letters; initialisms, Roman numerals and addresses keep theirs."""
-    loud = _loud_places(sentence)
-    if loud:
-        sentence = _ARTICLE.sub("a", sentence)
-    found = list(_CAPITALS.finditer(sentence))
-    if not found:
-        return sentence
-    pieces, end = [], 0
-    for match in found:
-        pieces += [sentence[end : match.start()], _read(match, match.start() in loud)]
-        end = match.end()
-    return "".join([*pieces, sentence[end:]])
+_LONGER = re.compile(r"(?<=[A-Z])([A-Z])\1{2,}|^([AOUEHMR])\2{2,}(?=[A-Z])")
 
 
 def looks_like_a_word(word: str) -> bool:
@@ -63,7 +46,7 @@ def is_word(letters: str) -> bool:
     return letters in SHORT_WORDS or (len(letters) >= _LONG and looks_like_a_word(letters))
 
 
-def _loud_places(sentence: str) -> frozenset[int]:
+def loud_places(sentence: str) -> frozenset[int]:
     """Where the words begin that stand among other words in capitals."""
     loud: list[int] = []
     for run in _runs(sentence):
@@ -88,11 +71,9 @@ def _runs(sentence: str) -> Iterator[list[re.Match[str]]]:
     yield run
 
 
-def _read(match: re.Match[str], is_loud: bool) -> str:
+def read_capitals(match: re.Match[str], is_loud: bool) -> str:
     word, sentence = match.group(), match.string
     before, after = sentence[: match.start()][-60:], sentence[match.end() :][:60]
-    if _ADDRESS.search(before.rpartition(" ")[2] + word + after.partition(" ")[0]):
-        return word
     if len(word) <= 3 and (_FIRM_BEFORE.search(before) or _FIRM_AFTER.match(after)):
         return word  # AT&T
     if before.endswith("$") or (re.search(r"[a-z], $", before) and re.match(r"(?: \d{5}|[.;]|$)", after)):
@@ -100,9 +81,11 @@ def _read(match: re.Match[str], is_loud: bool) -> str:
     stem, apostrophe, ending = word.partition("'")
     if ending and ending != "S":
         return f"I'{ending.lower()}" if stem == "I" else word.lower()  # no initialism is contracted
-    if len(set(stem)) > 1 and not _ROMAN.fullmatch(stem):  # NOOO
-        word = _LONGER.sub(r"\1", word)
-        stem = word.partition("'")[0]
+    if len(set(stem)) > 1:
+        sober = _LONGER.sub(lambda run: run.group()[0], stem)
+        if sober != stem and len(sober) > 1 and is_word(sober.lower()):  # NOOO, but IEEE
+            word = word.replace(stem, sober)
+            stem = sober
     small = stem.lower()
     if small in _AMBIGUOUS:
         follows_article = re.search(r"(?i)\bthe $", before)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from voicegraft.text.english.words import table
 
@@ -14,7 +15,9 @@ _SPELLINGS = {char: json.loads(said) for chars, said in table("characters").item
     "\u2028": "\n",
     "\u2029": "\n\n",
     "\u0085": "\n",
-    **{char: char for char in "–°£€¥₩₹¢×"},
+    **{char: char for char in "–°£€¥₩₹¢×₽₺₴₦₫₱₪฿₿Ωµ\u00a0"},
+    **dict.fromkeys("\u2007\u2009\u200a\u202f", "\u00a0"),
+    "`": "'",
 }
 # Letters of other alphabets that look like Latin ones, in words that mix the two.
 _LOOKALIKES = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅ", "aeopcyxijshdqwABEKMHOPCTYXIJS", strict=True)) | dict(
@@ -22,12 +25,13 @@ _LOOKALIKES = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈ
 )
 _MIXED_WORD = re.compile(r"[^\W\d_]*[Ͱ-Ͽа-ԯА-Яѐ-џ][^\W\d_]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_FRACTION = re.compile(r"(\d?)([¼-¾⅐-⅞↉])")
-_SUPERSCRIPT = re.compile(r"(^|.)([⁰¹²³⁴-⁹]+)", re.DOTALL)
-_UNIT = re.compile(r"\b(?:mm|cm|dm|m|km|in|ft|yd|mi)$")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_LINE_END = re.compile(r"\r\n?|[\x0b\x0c]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_FRACTIONS = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
+# Before a power; what stands after other words and marks is the number of a note.
+_BASE = re.compile(r"(?:(?<![A-Za-z])(?:[A-Za-z]{1,2}|sin|cos|tan|log|sec)|[\d)\]|]|[Ͱ-Ͽ])$")
+_ION = re.compile(r"[A-Za-z)\d₀-₉]$")
+_SPECIAL = re.compile(rf"([{_RAISED}]+)|([{_FRACTIONS}])|([^\x00-\x7f{_RAISED}{_FRACTIONS}]+|[\x00-\x1f\x7f`]+)")
+_MICRO = re.compile(r"[µμ](?=(?:[gmslLFAVWMTH]|mol|Hz|Sv|Pa)(?![A-Za-z]))")
 _LATIN_NAME = re.compile(
     r"(?:NEGATIVE (?:SQUARED|CIRCLED) )?LATIN (SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?([A-Z]{1,2})\b"
 )
@@ -53,20 +57,52 @@ class Skipped:
         return tuple(self._runs)
 
 
-def fold(text: str, leave_out: Callable[[str], None]) -> str:
-    """Brings text to ASCII and the few symbols that the grammar reads (° £ € ¥ ₩ ₹ ¢ × –).
+@dataclass(frozen=True)
+class Folded:
+    """Text in the characters of English, and for each of them the place of the one that it stands for."""
+
+    text: str
+    places: Sequence[int]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """The slice of what is written that a slice of the folded text stands for."""
+        return self.places[start], self.places[end - 1] + 1
+
+
+def fold(written: str, leave_out: Callable[[str], None]) -> Folded:
+    """Brings text to ASCII and the few symbols that have a reading of their own (° £ € × – ...).
 
     Accents go, and so do emoji and the letters of other alphabets, which `leave_out` is told; a single Greek letter is
-    named, and letters that look like Latin ones become so in a word that has both.
+    named, and letters that look like Latin ones become so in a word that has both. Powers become `^2`.
     """
-    text = _CONTROL.sub("", _LINE_END.sub("\n", text))
-    if not text.isascii():
-        text = _SURROGATE.sub("\ufffd", text)
-        text = _MIXED_WORD.sub(_without_lookalikes, text)
-        text = _FRACTION.sub(_fraction, text)
-        text = _SUPERSCRIPT.sub(_superscript, text)
-        text = _NOT_ASCII.sub(lambda run: _fold_run(run.group(), leave_out), text)
-    return text
+    same = _MIXED_WORD.sub(_without_lookalikes, _SURROGATE.sub("\ufffd", written))
+    text: list[str] = []
+    places: list[int] = []
+    end = 0
+
+    def put(said: str, place: int) -> None:
+        text.append(said)
+        places.extend([place] * len(said))
+
+    for match in _SPECIAL.finditer(same):
+        text.append(same[end : match.start()])
+        places.extend(range(end, match.start()))
+        raised, fraction, run = match.groups()
+        if raised:
+            put(_power(same[max(0, match.start() - 4) : match.start()], raised, leave_out), match.start())
+        elif fraction:
+            follows_digit = same[match.start() - 1 : match.start()].isdigit()
+            said = unicodedata.normalize("NFKC", fraction).replace("⁄", "/")
+            put(f"{' ' * follows_digit}{said} ", match.start())
+        else:
+            for said, offset in _fold_run(run, same[match.end() : match.end() + 3], leave_out):
+                put(said, match.start() + offset)
+        end = match.end()
+    if not end:
+        return Folded(same, range(len(same)))
+    text.append(same[end:])
+    places.extend(range(end, len(same)))
+    return Folded("".join(text), places)
 
 
 def _without_lookalikes(match: re.Match[str]) -> str:
@@ -78,48 +114,38 @@ def _without_lookalikes(match: re.Match[str]) -> str:
     return word
 
 
-def _fraction(match: re.Match[str]) -> str:
-    """`1½` is one and a half, where compatibility normalisation would make eleven halves of it."""
-    whole, character = match.groups()
-    return f"{whole} {unicodedata.normalize('NFKC', character).replace('⁄', '/')} "
+def _power(before: str, raised: str, leave_out: Callable[[str], None]) -> str:
+    digits = unicodedata.normalize("NFKC", raised).replace("\u2212", "-")
+    if digits[-1] in "+-" and _ION.search(before):
+        return f" {digits[:-1]} {'plus' if digits[-1] == '+' else 'minus'} "
+    if digits != "1" and _BASE.search(before):
+        return f"^{digits}"
+    leave_out(raised)
+    return " "
 
 
-def _superscript(match: re.Match[str]) -> str:
-    """Powers are said, footnote marks are not."""
-    before, raised = match.groups()
-    digits = unicodedata.normalize("NFKC", raised)
-    if _UNIT.search(match.string[max(0, match.start() - 3) : match.end(1)]):
-        return f"{before}{digits}"  # the grammar knows m2 and km3
-    is_variable = before.isalpha() and not match.string[max(0, match.start() - 1) : match.start()].isalpha()
-    if before.isdigit() or before == ")" or is_variable:
-        return before + {"2": " squared ", "3": " cubed "}.get(digits, f" to the power of {digits} ")
-    return before
+def _fold_run(run: str, after: str, leave_out: Callable[[str], None]) -> Iterator[tuple[str, int]]:
+    """What a run of characters beyond ASCII becomes, and where in the run it stands."""
+    lost = ""
 
-
-def _fold_run(run: str, leave_out: Callable[[str], None]) -> str:
-    """Folds one run of characters beyond ASCII."""
-    folded: list[str] = []
-    lost: list[str] = []
-
-    def close() -> None:
-        if lost:
-            leave_out("".join(lost))
-            lost.clear()
-            folded.append(" ")
-
-    for index, character in enumerate(run):
+    for offset, character in enumerate(run):
         said = _SPELLINGS.get(character)
+        if character in "µμ" and _MICRO.match(run[offset:] + after):
+            said = "µ"
         if said is None:
-            said = _fold_character(character, run[max(0, index - 1) : index] + run[index + 1 : index + 2])
-        if said is None:
-            lost.append(character)
-        elif said or not lost:  # joiners inside an emoji belong to it
-            close()
-            folded.append(said)
-        else:
-            lost.append(character)
-    close()
-    return "".join(folded)
+            said = _fold_character(character, run[max(0, offset - 1) : offset] + run[offset + 1 : offset + 2])
+        if said is None or (lost and not said):  # joiners inside an emoji belong to it
+            lost += character
+            continue
+        if lost:
+            leave_out(lost)
+            lost = ""
+            yield " ", offset - 1
+        if said:
+            yield said, offset
+    if lost:
+        leave_out(lost)
+        yield " ", len(run) - 1
 
 
 def _fold_character(character: str, neighbours: str) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from voicegraft.text.english.capitals import is_word
+from voicegraft.text.english.numbers import DIGITS
 
 _SYMBOLS = {
     ".": "dot", "@": "at", "/": "slash", "\\": "backslash", "-": "dash", "_": "underscore", "?": "question mark",
     "=": "equals", "&": "ampersand", "+": "plus", "%": "percent", "#": "hash", "~": "tilde", ":": "colon",
 }  # fmt: skip
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Said letter by letter, so in capitals, as are two letters after a dot; except what is a word all the same.
 _LETTERS = frozenset(("www", "html", "htm", "php", "pdf", "csv", "png", "mp", "exe", "xls", "css", "xml", "id"))
 _WORDS = frozenset(("co", "me", "us"))
@@ -37,11 +38,9 @@ _PARTS = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
 _CHEAP = re.compile(r"[@/\\]|[A-Za-z0-9_]\.[A-Za-z]")  # no address lacks these
 
 
-def read_addresses(text: str) -> str:
-    """Replaces every address by what a person would say; the scheme (https) is not said."""
-    if not _CHEAP.search(text):
-        return text
-    return _ADDRESS.sub(lambda found: f" {read_address(found.group())} ", text)
+def addresses(text: str) -> Iterator[re.Match[str]]:
+    """Web and e-mail addresses, file names and paths."""
+    return _ADDRESS.finditer(text) if _CHEAP.search(text) else iter(())
 
 
 def read_address(address: str) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 
-from voicegraft.text.english.electronic import DIGITS
+from voicegraft.text.english.capitals import is_word
+from voicegraft.text.english.figures import number_name
+from voicegraft.text.english.numbers import DIGITS, digits
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, rule
 from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
 
-_MIXED = re.compile(r"(?<![A-Za-z])(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])")
+_MIXED = r"(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])"
 _PIECES = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _PAIR = re.compile(r"[B-DF-HJ-NP-TV-Z][aeiou]", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?<![\w.,/-])([A-Za-z]{1,3})(?!(?:19|20)\d\d(?!\d))(\d{4,7})(?![\w-]|[.,]\d)")
-_LONGER = re.compile(r"(?<![A-Za-z'])(?=[A-Za-z]?[a-z]*([a-z])\1\1)(?!w{3}|[ivxlcdm]+\b)[A-Za-z][a-z]*(?![A-Za-z])")
+_LONGER = r"(?=[A-Za-z]?[a-z]*([a-z])\1\1)(?!w{3}|[ivxlcdm]+\b)[A-Za-z][a-z]*(?![A-Za-z])"
 _REPEATED = re.compile(r"([a-z])\1{2,}(?=([a-z]?))")
-_CODE = re.compile(r"(?<![\w.,/-])(?=\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9]{8,64}=*(?![\w-])")
-_UUID = re.compile(r"(?i)(?<![\w-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![\w-])")
+_UUID = r"(?i:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})(?![\w-])"
 _TURNS = re.compile(r"(?<=\d)(?=[A-Za-z])|(?<=[A-Za-z])(?=\d)")
 _MOST_TURNS = 3  # between letters and digits, in what is no code
 # Sounds that are written without a vowel, as the voice can spell them.
@@ -24,21 +25,61 @@ _VOWELLESS = frozenset(("sh", "pst", "tsk", "br", "brr", "gr", "grr", "nth", "zz
 _BETWEEN = word_set("letter pairs")
 _SUMS = word_set("sums")
 _CUES = word_set("letter cues")
-_GLUED_A = re.compile(r"(?<![\w'.])[aA](?=[<>=+*/^)\]])|(?<=[<>=+*/^])[aA](?![\w'.])|(?<=[(\[])[aA](?=[,;])")
+_GLUED_A = re.compile(
+    r"a(?=[<>=+*/^)\]])|(?<=[<>=+*/^])a(?![\w'.])|(?<=[(\[])a(?=[,;])|(?<=\d)a(?![\w.'])", re.IGNORECASE
+)
 NAME_OF_A = "Ay"  # alone, "A" is the article to the voice
 
 
-def read_names(sentence: str) -> str:
-    """Words out of program names (`getName`, `MAX_SIZE`), sober words out of long ones (`sooo`), and codes spelled."""
-    sentence = _UUID.sub(lambda m: ", ".join(map(_spell, m.group().split("-"))), sentence)
-    sentence = _CODE.sub(
-        lambda m: _spell(m.group()) if len(_TURNS.findall(m.group())) > _MOST_TURNS else m.group(), sentence
-    )
-    sentence = _NUMBERED.sub(lambda m: f"{m[1]} {_spell(m[2])}", sentence)
-    sentence = _MIXED.sub(_split_name, sentence)
-    sentence = _LONGER.sub(lambda m: _REPEATED.sub(_sober, m.group()), sentence)
-    sentence = _GLUED_A.sub(NAME_OF_A, sentence)
-    return re.sub(r"(?<=\d)a\b(?![.'])", "A", sentence)
+def _spell(code: str) -> str:
+    return " ".join(DIGITS[int(c)] if c.isdigit() else c.upper() for c in code if c.isalnum())
+
+
+def _say_code(match: Match) -> Said:
+    code = match.group()
+    return _spell(code) if len(_TURNS.findall(code)) > _MOST_TURNS else None
+
+
+def _say_letters_digits(match: Match) -> Said:
+    """`BJ1285` is BJ one two eight five, `A380` A three hundred eighty, `B2A23C` B two A twenty three C."""
+    said = []
+    for part in re.finditer(r"[A-Za-z]+|\d+", match.group()):
+        token = part.group()
+        if token.isdigit():
+            long = len(token) > 3 and not (len(token) == 4 and token[:2] in ("19", "20"))
+            words = digits(token) if long else number_name(token)
+        else:
+            words = _say_stem(token)
+        said.append(Piece(words, match.start() + part.start(), match.start() + part.end()))
+    return said
+
+
+def _say_stem(letters: str) -> str:
+    """Letters before digits: spelled, unless they are a word."""
+    if re.fullmatch(_MIXED, letters):
+        return split_name(letters)
+    small = letters.lower()
+    if letters.isupper() and len(letters) > 1:
+        return small if is_word(small) and len(letters) > 3 else letters
+    return letters.upper() if len(letters) == 1 else letters
+
+
+def _say_mixed(match: Match) -> Said:
+    return split_name(match.group())
+
+
+def _say_long(match: Match) -> Said:
+    return _REPEATED.sub(_sober, match.group())
+
+
+RULES: list[Rule] = [
+    rule(_UUID, lambda m: ", ".join(map(_spell, m.group().split("-")))),
+    rule(r"(?=\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9]{8,64}=*(?![\w-])", _say_code),
+    rule(r"[A-Za-z]{1,24}\d[A-Za-z0-9]{0,60}(?![A-Za-z0-9]|[.,]\d)", _say_letters_digits),
+    rule(_MIXED, _say_mixed),
+    rule(_LONGER, _say_long),
+    rule(_GLUED_A.pattern, lambda m: NAME_OF_A, re.IGNORECASE),
+]
 
 
 def name_letters(spoken: str) -> str:
@@ -54,20 +95,16 @@ def name_letters(spoken: str) -> str:
     return "".join([*pieces, spoken[end:]])
 
 
-def _spell(code: str) -> str:
-    return " ".join(DIGITS[int(c)] if c.isdigit() else c.upper() for c in code if c.isalnum())
-
-
-def _split_name(match: re.Match[str]) -> str:
-    name = match.group()
-    pieces = _PIECES.findall(name)
+def split_name(name: str) -> str:
+    """`getName` is get name; `PhD` and `DVDs` stay together."""
+    parts = _PIECES.findall(name)
     if name.startswith("Mc"):
         return name.capitalize()
-    if len(name) <= 4 and all(len(piece) <= 2 for piece in pieces) and not all(map(_PAIR.fullmatch, pieces)):
+    if len(name) <= 4 and all(len(part) <= 2 for part in parts) and not all(map(_PAIR.fullmatch, parts)):
         return name.upper()  # PhD, NaCl
     if name[:-1].isupper() and name.endswith("s"):
         return name  # DVDs
-    return " ".join(piece.lower() if piece.istitle() and name[0].islower() else piece for piece in pieces)
+    return " ".join(part.lower() if part.istitle() and name[0].islower() else part for part in parts)
 
 
 def _sober(match: re.Match[str]) -> str:

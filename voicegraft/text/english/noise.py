@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 
 _LONG_CHARS = 64  # of a word or an address; no word and no readable address is longer
 _LONG = re.compile(rf"\S{{{_LONG_CHARS + 1},}}")
@@ -18,28 +18,20 @@ _EMOTICON = re.compile(
 )
 
 
-def drop_noise(text: str, leave_out: Callable[[str], None]) -> str:
-    """The text without what nobody would read aloud, which `leave_out` is told.
-
-    Of an address without an end the host stays.
-    """
-
-    def shorten(match: re.Match[str]) -> str:
-        token = match.group()
+def noise(text: str) -> Iterator[tuple[int, int]]:
+    """The slices that nobody would read aloud, in order; of an address without an end the host stays."""
+    for match in _EMOTICON.finditer(text):
+        yield match.span()
+    for match in _LONG.finditer(text):
+        token, start = match.group(), match.start()
         host = _HOST.match(token)
         if host and len(host.group()) <= _LONG_CHARS:
-            leave_out(token[host.end() :])
-            return host.group()
+            yield start + host.end(), match.end()
+            continue
         is_rest = len(_ADDRESS_MARK.findall(token)) > _MOST_MARKS
         if is_rest or len(_TURNS.findall(token)) > _TURNS_PER_CHAR * len(token):
-            leave_out(token)
-            return " "
-        return _LONG_WORD.sub(drop, token)
-
-    def drop(match: re.Match[str]) -> str:
-        if match.group().isdigit():
-            return match.group()
-        leave_out(match.group())
-        return " "
-
-    return _EMOTICON.sub(drop, _LONG.sub(shorten, text))
+            yield match.span()
+            continue
+        for word in _LONG_WORD.finditer(token):
+            if not word.group().isdigit():
+                yield start + word.start(), start + word.end()

@@ -6,16 +6,11 @@ import re
 from dataclasses import dataclass
 from html import unescape
 
-from voicegraft.text.english.capitals import read_capitals
-from voicegraft.text.english.characters import Skipped, fold
-from voicegraft.text.english.electronic import read_addresses
-from voicegraft.text.english.grammar import Grammar
-from voicegraft.text.english.letters import name_letters, read_names
-from voicegraft.text.english.noise import drop_noise
-from voicegraft.text.english.rules import after_grammar, before_grammar, tidy
+from voicegraft.text.english.characters import Skipped
+from voicegraft.text.english.reader import read
 from voicegraft.text.english.sentences import iter_sentences
 
-_WINDOW_CHARS = 400  # what the grammar reads at once; bounds the time on text without an end
+_WINDOW_CHARS = 400  # of text without an end that are read at once
 _PARAGRAPH = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:(?:[-*+]+|#+|\d{1,2}[.)])[ \t]|\|))")
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}\d{0,2}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});")
 _HEADING = re.compile(r"(?m)^([ \t]*#{1,6}[ \t].*)$")
@@ -40,7 +35,6 @@ _MARKUP = (
     (re.compile(r"(?<=\d)\*\*(?=\d)|(?<=\b[a-z])\*\*(?=\d)"), "^"),
     (re.compile(r"\*\*|__|(?<!\w)[*_](?=\w)|(?<=[\w.,:;!?])[*_](?!\w)"), ""),
 )
-_ENDING = re.compile(r"[.?!]['\")\]]*$")
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,6 @@ class Normalized:
 class Normalizer:
     """Turns written English into words, keeping case and the marks . , ? ! ; :
 
-    Text without digits needs no grammar and loads none; the first text with one loads it, once per process.
     Any text is accepted, spoken text comes back as it is, and time is linear in the length.
     """
 
@@ -65,30 +58,23 @@ class Normalizer:
     def analyse(self, text: str) -> Normalized:
         """The spoken form, and the emoji, foreign letters and blobs that it leaves out."""
         skipped = Skipped()
-        folded = fold(_ENTITY.sub(lambda entity: unescape(entity.group()), text), skipped.add)
-        folded = drop_noise(folded, skipped.add)
-        folded = _HEADING.sub(r"\1\n", folded)
-        spoken = [line for paragraph in _PARAGRAPH.split(folded) if (line := _say_paragraph(paragraph))]
-        return Normalized(" ".join([_close(line) for line in spoken[:-1]] + spoken[-1:]), skipped.runs)
+        lines = []
+        for paragraph in _PARAGRAPH.split(_HEADING.sub(r"\1\n", text)):
+            readings = (
+                read(sentence, skipped).text for sentence in iter_sentences([without_markup(paragraph)], _WINDOW_CHARS)
+            )
+            if line := " ".join(filter(None, readings)):
+                lines.append(line)
+        return Normalized(" ".join([_close(line) for line in lines[:-1]] + lines[-1:]), skipped.runs)
 
 
-def _say_paragraph(paragraph: str) -> str:
+def without_markup(paragraph: str) -> str:
+    paragraph = _ENTITY.sub(lambda entity: unescape(entity.group()), paragraph)
     if _ROW.fullmatch(paragraph.strip()):
         paragraph = _read_row(paragraph)
     for pattern, text in _MARKUP:
         paragraph = pattern.sub(text, paragraph)
-    sentences = list(iter_sentences([paragraph], _WINDOW_CHARS))
-    line = []
-    for index, sentence in enumerate(sentences):
-        spoken = _say(sentence)
-        # An abbreviation takes the stop of its sentence along: "at 5 p.m." The fragment "5 p.m." has none.
-        is_sentence = index + 1 < len(sentences) or len(sentence.split()) > 3
-        if spoken and _ENDING.search(sentence) and is_sentence:
-            spoken = _close(spoken)
-        if spoken and sentence[0].isupper():
-            spoken = spoken[0].upper() + spoken[1:]
-        line.append(spoken)
-    return " ".join(filter(None, line))
+    return paragraph
 
 
 def _read_row(row: str) -> str:
@@ -100,12 +86,3 @@ def _read_row(row: str) -> str:
 def _close(paragraph: str) -> str:
     """Ends it with a stop, if no other mark ends it."""
     return paragraph if paragraph.endswith((".", "?", "!")) else paragraph.rstrip(",;:") + "."
-
-
-def _say(sentence: str) -> str:
-    written = before_grammar(read_addresses(read_capitals(read_names(sentence))))
-    spoken = written
-    if any(character.isdigit() for character in written):
-        answer = Grammar.load().say(written.replace('"', " "))
-        spoken = written if answer is None else after_grammar(written, answer)
-    return name_letters(tidy(spoken))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from voicegraft.text.english.words import word_set
+from voicegraft.text.english.words import table, word_set
 from voicegraft.text.markup.annotations import whole_until
 
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
 _NEVER_LAST = word_set("never last")
-_BEFORE_NUMBER = word_set("before number")
+_BEFORE_NUMBER = word_set("before number") | {book.lower() for book in table("scripture")}
 _EITHER = word_set("either")
 _VOWELS = frozenset("aeiouy")
 _CLOCK = frozenset(("a.m", "p.m"))
@@ -22,6 +22,12 @@ _HEADING = re.compile(r"#{1,6} [^\n\f]*\n")
 _NEXT_WORD = re.compile(r"[ \n\f]['\"(\[{]*([^ \n\f'\")\]},.!?;:]*)(.?)", re.DOTALL)
 _LAST_WORD = re.compile(r"(?:^|[ \n\f('\"\[{–-])([^ \n\f('\"\[{–-]*)$")
 _SPACE = re.compile(r"\s+")
+_THIN_SPACES = frozenset("\u00a0\u2007\u2009\u202f")
+_STREETS = frozenset(["ave", "blvd", "rd", "ln", "ct", "pl", "sq", "pkwy", "hwy"])
+# A street has a name before it: Oak Dr., 5th Ave.
+_STREET = re.compile(r"(?:\S .*\b[A-Z][\w'-]*|\d(?:st|nd|rd|th)) \w+$")
+_ADDRESS = re.compile(r"(?:[NS]?[EW]?|Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|North|South|East|West|#?\d.*|#.*)$")
+_ANSWER = re.compile(r"\b(?:is|was|be|said|says?|saying|answered|replied|or|oh|well|absolutely|simply|definitely) no$")
 _LOOKAHEAD = 40  # characters after a candidate that are enough to decide
 # Where to cut what has no end, best first; the part before the cut is kept by the first group.
 _CUTS = (
@@ -72,7 +78,7 @@ def iter_sentences(chunks: Iterable[str], max_chars: int = DEFAULT_MAX_CHARS) ->
 
 
 def _piece(text: str) -> Iterator[str]:
-    line = " ".join(text.split())
+    line = text.replace("\n", " ").replace("\f", " ").strip()
     if line:
         yield line
 
@@ -88,17 +94,21 @@ def _canonical(chunks: Iterable[str]) -> Iterator[str]:
 
     A run is put out together with the character after it, so a reader never sees half of one.
     """
-    pending = ""  # the white space seen so far, at most its two first line feeds
+    pending = ""  # the white space seen so far, at most two characters of it
     for chunk in chunks:
-        chunk = pending + chunk
+        chunk = pending + chunk.replace("\ufeff", "")
         ending = len(chunk.rstrip())
-        pending = "\n" * min(2, chunk.count("\n", ending)) or chunk[ending : ending + 1]
+        pending = "\n" * min(2, chunk.count("\n", ending)) or chunk[ending : ending + 2]
         if ending:
             yield _SPACE.sub(_one_space, chunk[:ending])
 
 
 def _one_space(match: re.Match[str]) -> str:
-    num_lines = match.group().count("\n")
+    """A no-break or thin space before a digit parts the groups of a number, and stays."""
+    run = match.group()
+    if run in _THIN_SPACES and match.string[match.end() : match.end() + 1].isdigit():
+        return "\u00a0"
+    num_lines = run.count("\n")
     return "\f" if num_lines > 1 else "\n" if num_lines else " "
 
 
@@ -147,10 +157,15 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
         return not lower and bool(following)
     key = word.lower()
     next_key = following.lower()
+    ahead = text[max(start, match.start() - _LOOKAHEAD) : match.start()]
     if key in _NEVER_LAST:
-        return key == "st" and not lower and next_key in STARTERS
+        return not lower and next_key in STARTERS and bool(_STREET.search(ahead))
     if key in _BEFORE_NUMBER and (following[:1].isdigit() or re.fullmatch("[IVXLC]+", following)):
-        return False
+        return bool(_ANSWER.search(ahead))
+    if key in _STREETS and not lower and following and _STREET.search(ahead):
+        return not _ADDRESS.match(following)
+    if re.fullmatch("[IVXLC]{2,}", word) and text[start : match.start()].strip() == word:
+        return False  # the number of a heading
     if key in _CLOCK:
         opens = len(text[start : match.start()].split()) <= 3  # At 5 p.m. John left.
         return not lower and next_key not in _AFTER_CLOCK and (not opens or next_key in STARTERS)

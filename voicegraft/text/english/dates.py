@@ -1,0 +1,285 @@
+"""Dates and times of day."""
+
+from __future__ import annotations
+
+import re
+
+from voicegraft.text.english.numbers import DIGITS, cardinal, digits, ordinal, year
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
+from voicegraft.text.english.words import word_set
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_SHORT_MONTH = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec"
+_MONTH = rf"(?:(?:{'|'.join(MONTHS)})\b|(?:{_SHORT_MONTH})\b\.?)"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_YEAR = r"(?:1\d{3}|20\d\d|[3-9]\d\d|')"
+_WEEKDAY = r"(?:Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)"
+_CUE = re.compile(
+    rf"(?i)\b(?:{one_of(word_set('date cues'))})\.?,?\ \(?$|\((?:mon|tue?|wed|thu?|fri|sat|sun)[a-z.]*,?\ $", re.VERBOSE
+)
+_TO = r"\s?(?:-|–|--)\s?"
+_HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|[ap]\b(?!['.\w-]|\ [a-z]))"
+_BEFORE_TIME = re.compile(
+    rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m|:\d)|(?:at|from)\ \d)|\s?[-–/]\s?{_WEEKDAY}\b|:\s", re.VERBOSE
+)
+_AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ and\ |\ to\ )$", re.VERBOSE)
+_ZONE = r"(?:[ECMP][SD]?T|GMT|UTC|BST|CET|CEST|IST|JST)"
+
+
+def month_name(written: str) -> str:
+    """`Sept.` is September; a full name stays as it is written."""
+    bare = written.rstrip(".")
+    full = next(name for name in MONTHS if name.lower().startswith(bare.lower()[:3]))
+    return (full.capitalize() if bare.isupper() else bare) if len(bare) == len(full) else full
+
+
+def _say_year(written: str) -> str:
+    """`1999`, `'98`, `07`."""
+    bare = written.lstrip("'")
+    if len(bare) == 2:
+        return f"oh {DIGITS[int(bare)]}" if bare[0] == "0" else cardinal(bare)
+    return year(int(bare))
+
+
+def _say_month_day(match: Match) -> Said:
+    """`Jan. 5th, 1999`, `May 5-9`, `july 25 2012`."""
+    name, tail = match["month"], after(match)
+    if name in ("may", "march") and not (match["ending"] or match["year"] or re.match(r"[.,;:!?)]|$", tail)):
+        return None
+    if name.lower().rstrip(".") in ("may", "march", "mar") and re.match(r"\ (?:percent|of the|times)\b", tail):
+        return None
+    day = Piece(ordinal(int(match["day"])), match.start("day"), match.end("ending" if match["ending"] else "day"))
+    said = [*pieces(match, ("month", month_name(name))), day]
+    if match["until"]:
+        last = Piece(
+            f"to {ordinal(int(match['until']))}",
+            match.start("to"),
+            match.end("untilend") if match["untilend"] else match.end("until"),
+        )
+        said.append(last)
+    if match["year"]:
+        said += [Piece(",", match.start("year"), match.start("year"))] if match["comma"] else []
+        said += pieces(match, ("year", _say_year(match["year"])))
+    return said
+
+
+def _say_day_month(match: Match) -> Said:
+    """`5 May 2012`, `25th of december`, `15-Jan-2020`."""
+    name = match["month"]
+    if name in ("may", "march", "mar") and not (
+        match["ending"] or match["year"] or re.match(r"[.,;:!?)]|$", after(match))
+    ):
+        return None
+    if name == "may" and not match["year"] and not match["ending"]:
+        return None
+    article = "" if match["of"] or re.search(r"(?i)\bthe\ $", before(match)) else "the "
+    day = ordinal(int(match["day"]))
+    start = [
+        Piece(
+            f"{article}{day} {'' if match['of'] else 'of'}".strip(),
+            match.start("day"),
+            match.end("ending") if match["ending"] else match.end("day"),
+        )
+    ]
+    if match["until"]:
+        start = [
+            Piece(f"{article}{day}", match.start("day"), match.end("day")),
+            Piece(f"to the {ordinal(int(match['until']))} of", match.start("to"), match.end("until")),
+        ]
+    if match["of"]:
+        start.append(Piece("of", match.start("of"), match.end("of")))
+    start += pieces(match, ("month", month_name(name)))
+    if match["year"]:
+        start += [Piece(",", match.start("year"), match.start("year"))] if match["comma"] else []
+        start += pieces(match, ("year", _say_year(match["year"])))
+    return start
+
+
+def _say_month_year(match: Match) -> Said:
+    if match["month"] in ("may", "march"):
+        return None
+    return pieces(match, ("month", month_name(match["month"])), ("year", _say_year(match["year"])))
+
+
+def _say_month(match: Match) -> Said:
+    return month_name(match.group())
+
+
+def _say_numeric(match: Match) -> Said:
+    """`3/4/2024` and `2024-03-04` are March fourth, `25/12/2020` and `15.01.2020` the twenty fifth of December."""
+    if match["y1"]:
+        month, day, years = int(match["m1"]), int(match["d1"]), match["y1"]
+    else:
+        month, day, years = int(match["m2"]), int(match["d2"]), match["y2"]
+    british = month > 12 >= day
+    if british:
+        month, day = day, month
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    name = f"the {ordinal(day)} of {MONTHS[month - 1]}" if british else f"{MONTHS[month - 1]} {ordinal(day)}"
+    return f"{name} {_say_year(years)}"
+
+
+def _say_short_date(match: Match) -> Said:
+    """`on 12/25` names a month and a day."""
+    if not _CUE.search(before(match)) or re.match(r"\ of\b", after(match)):
+        return None
+    month, day = int(match["month"]), int(match["day"])
+    if month > 12 >= day:
+        month, day = day, month
+    return f"{MONTHS[month - 1]} {ordinal(day)}" if 1 <= month <= 12 and 1 <= day <= 31 else None
+
+
+def say_half(written: str | None) -> str:
+    """`p.m.` is PM."""
+    return f" {written[0].upper()}M" if written else ""
+
+
+def _clock(hour: int, minute: str | None, has_half: bool) -> str:
+    if minute is None or minute == "00":
+        if has_half:
+            return cardinal(hour)
+        return f"{cardinal(hour)} o'clock" if 0 < hour < 13 else f"{cardinal(hour)} hundred"
+    return f"{cardinal(hour)} {f'O {DIGITS[int(minute)]}' if minute[0] == '0' else cardinal(minute)}"
+
+
+def _say_time(match: Match) -> Said:
+    """`5:30pm`, `14:00`, `10:30-11:45 p.m.`, `3-4 p.m.`"""
+    groups = match.groupdict()
+    hour, minute, half = int(match["hour"]), match["minute"], match["half"]
+    hour2, half2, zone = groups.get("hour2"), groups.get("half2"), groups.get("zone")
+    if hour > 24 or (hour2 and int(hour2) > 24):
+        return None
+    last = half2 or half
+    first = Piece(
+        _clock(hour, minute, bool(last)) + say_half(half),
+        match.start("hour"),
+        match.end("half") if half else match.end("minute") if minute else match.end("hour"),
+    )
+    if not hour2:
+        said = [first]
+    else:
+        words = f"to {_clock(int(hour2), match['minute2'], bool(last))}"
+        end = match.end("minute2") if match["minute2"] else match.end("hour2")
+        if half or half2 is None or not match.string[end : match.start("half2")]:
+            said = [first, Piece(words + say_half(half2), match.start("to"), match.end("half2") if half2 else end)]
+        else:
+            said = [
+                Piece(f"{first.words} {words}", match.start(), end),
+                Piece(say_half(half2).strip(), match.start("half2"), match.end("half2")),
+            ]
+    if zone:
+        said.append(Piece(zone.replace(".", "").upper(), match.start("zone"), match.end("zone")))
+    return said
+
+
+def _say_duration(match: Match) -> Said:
+    """`14:10:30` is fourteen hours ten minutes and thirty seconds."""
+    if int(match["minute"]) > 59 or int(match["second"][:2]) > 59:
+        return None
+    names = []
+    for group, unit in (("hour", "hour"), ("minute", "minute"), ("second", "second")):
+        whole, _, rest = match[group].partition(".")
+        number = cardinal(int(whole)) + (f" point {digits(rest)}" if rest else "")
+        names.append(f"{number} {unit if number == 'one' else unit + 's'}")
+    zone = (match["zone"] or "").replace(".", "").upper()
+    return f"{names[0]} {names[1]} and {names[2]}{say_half(match['half'])} {zone}".rstrip()
+
+
+def _say_minutes(match: Match) -> Said:
+    """`45:12`: more than a day has hours."""
+    return (
+        f"{cardinal(match['hour'])} {_clock(0, match['minute'], False).removeprefix('zero ')}"
+        if match["minute"] != "00"
+        else f"{cardinal(match['hour'])} hundred"
+    )
+
+
+def _say_day_name(match: Match) -> Said:
+    """`Mon` and `Sat` alone may be something else; `Tues` and `Thurs` are not."""
+    if match["day"] not in ("Tue", "Tues", "Thu", "Thurs") and not (
+        _BEFORE_TIME.match(after(match)) or _AFTER_DAY.search(before(match))
+    ):
+        return None
+    return next(name for name in _DAYS if name.lower().startswith(match["day"].lower()[:3]))
+
+
+def _say_iso(match: Match) -> Said:
+    month, day = int(match["month"]), int(match["day"])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    date = Piece(f"{MONTHS[month - 1]} {ordinal(day)} {year(int(match['year']))}", match.start(), match.end("day"))
+    return [
+        date,
+        Piece(
+            f"{_clock(int(match['hour']), match['minute'], False)}{' UTC' if match['zulu'] else ''}",
+            match.start("hour"),
+            match.end(),
+        ),
+    ]
+
+
+_CLOCK = r"(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))"
+NUMERIC_RULES: list[Rule] = [
+    rule(
+        r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[T ](?P<hour>\d\d):(?P<minute>\d\d)(?::\d\d(?:\.\d{1,6})?)?(?P<zulu>Z)?(?![\w:])",
+        _say_iso,
+    ),
+    rule(
+        r"(?:(?P<y1>\d{4})(?P<s1>[-/.])(?P<m1>\d{1,2})(?P=s1)(?P<d1>\d{1,2})"
+        r"|(?P<m2>\d{1,2})(?P<s2>[-/.])(?P<d2>\d{1,2})(?P=s2)(?P<y2>\d{4}|\d\d))(?![\w/]|[-.]\d)",
+        _say_numeric,
+    ),
+    rule(
+        rf"(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?(?:(?P<to>{_TO})(?P<until>{_DAY})(?:st|nd|rd|th)?)?(?:\ (?P<of>of)\ |[ -])(?P<month>{_MONTH})"
+        rf"(?:(?P<comma>,)?[ -](?P<year>{_YEAR}?\d\d\b|{_YEAR}\b)(?!\d|,\d|:))?(?!\w|\.\w)",
+        _say_day_month,
+        re.IGNORECASE,
+    ),
+    rule(r"(?P<month>0?[1-9]|1[0-2]|[12]\d|3[01])/(?P<day>\d{1,2})(?![\w/]|\.\d)", _say_short_date),
+    rule(
+        rf"(?P<hour>\d{{1,3}}):(?P<minute>\d\d):(?P<second>\d\d(?:\.\d{{1,3}})?)(?:\s?(?P<half>{_HALF}))?(?:\s?(?P<zone>{_ZONE}|[ecmp]\.?[sd]\.?t)\b\.?)?(?![\w:])",
+        _say_duration,
+    ),
+    rule(
+        rf"{_CLOCK}(?:\s?(?P<half>{_HALF}))?(?P<to>{_TO})(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?(?:\s?(?P<half2>{_HALF}))?(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
+        _say_time,
+        re.IGNORECASE,
+    ),
+    rule(
+        rf"(?P<hour>\d{{1,2}})(?P<minute>(?!))?(?:\s?(?P<half>{_HALF}))?(?P<to>{_TO})(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?\s?(?P<half2>{_HALF})(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
+        _say_time,
+        re.IGNORECASE,
+    ),
+    rule(
+        rf"{_CLOCK}(?:\s?(?P<half>{_HALF}))?(?:\s?(?P<zone>{_ZONE}|[ecmp]\.?[sd]\.?t)\b\.?)?(?![\w:])",
+        _say_time,
+        re.IGNORECASE,
+    ),
+    rule(
+        rf"(?P<hour>\d{{1,2}})(?:\.(?P<minute>[0-5]\d))?\s?(?P<half>{_HALF})(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
+        _say_time,
+        re.IGNORECASE,
+    ),
+    rule(r"(?P<hour>\d{2,3}):(?P<minute>[0-5]\d)(?![\w:])", _say_minutes),
+]
+NAME_RULES: list[Rule] = [
+    rule(
+        rf"(?P<month>{_MONTH})[ -](?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\b(?:(?P<to>{_TO})(?P<until>{_DAY})(?P<untilend>st|nd|rd|th)?\b(?!/))?"
+        rf"(?:(?P<comma>,)?\ (?P<year>(?:1\d|20)\d\d|'\d\d)\b(?!,\d|:|\.\d))?(?![\w/]|[.,:]\d|\ ?%)",
+        _say_month_day,
+        re.IGNORECASE,
+    ),
+    rule(
+        rf"(?P<month>{_MONTH}),?\ (?P<year>(?:1\d|20)\d\d|'\d\d)\b(?![\w/]|[.,:]\d|\ ?%)",
+        _say_month_year,
+        re.IGNORECASE,
+    ),
+    rule(
+        r"(?:Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?:\.(?=[\s,]|$))?(?![\w'-])|(?:Mar|Jun|Jul)\.(?=[\s,]|$)", _say_month
+    ),
+    rule(rf"(?P<day>{_WEEKDAY})\b\.?(?!['\w])", _say_day_name),
+]

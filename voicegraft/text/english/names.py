@@ -1,0 +1,289 @@
+"""Words that stand for longer ones: titles, streets, states, short forms, initials, and citations of verses."""
+
+from __future__ import annotations
+
+import re
+
+from voicegraft.text.english.numbers import cardinal, digits
+from voicegraft.text.english.sentences import STARTERS
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, rule
+from voicegraft.text.english.words import table
+
+_TITLES = table("titles")
+_STREETS = table("streets")
+_DIRECTIONS = table("directions")
+_STATES = table("states")
+_COUNTED = table("counted")
+_SHORT = table("short forms")
+_BOOKS = table("scripture")
+_FULL_BOOKS = sorted(
+    set(_BOOKS.values())
+    | set(
+        ["Job", "Joel", "Jonah", "Amos", "Ruth", "Ezra", "Acts", "James", "Jude", "Luke", "John", "Mark", "Hebrews", "Psalms", "Proverbs", "Surah", "Quran", "Koran", "Sura", "Qur'an"]
+    )
+)
+_RANKS = frozenset(("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt", "Dr", "Rev"))
+_NO_STOP = frozenset(("Mr", "Mrs", "Ms", "Mx", "Messrs", "Dr"))
+_AFTER_NAME = re.compile(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
+_ADDRESS_GOES_ON = re.compile(
+    r",?\ (?:Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|[NS][EW]|[NSEW]|North|South|East|West|\#|\d)\b|,?\ \#", re.VERBOSE
+)
+_NEXT_NAME = re.compile(r"\ [A-Z]")
+_HOUSE_BEFORE = re.compile(r"\b\d{1,5}[A-Z]?\ (?:[NSEW]{1,2}\.?\ )?(?:[A-Z][\w'.-]*\ ){1,3}$", re.VERBOSE)
+_SURE_STREETS = frozenset(_STREETS) - {"St", "Dr", "Ct", "Pl", "Sq", "Av", "Ter", "Cir", "Str", "Aly", "Ctr", "Crt"}
+
+
+def _say_title(match: Match) -> Said:
+    """`Dr. Lee`, `Rev. King`, `MR. LEE`; what stands before no name is none."""
+    short = match["title"]
+    name = short.capitalize() if short.isupper() else short
+    tail = after(match)
+    if name not in _TITLES or (
+        short.isupper()
+        and len(short) > 1
+        and name
+        not in (
+            "Mr",
+            "Mrs",
+            "Ms",
+            "Dr",
+            "St",
+            "Mt",
+            "Ft",
+            "Lt",
+            "Sgt",
+            "Prof",
+            "Capt",
+            "Gen",
+            "Col",
+            "Rev",
+            "Gov",
+            "Sen",
+            "Rep",
+        )
+    ):
+        return None
+    if name in ("Mr", "Mrs", "Ms", "Mx", "Messrs"):
+        return _TITLES[name]
+    stop = match["stop"]
+    follows = re.match(r"\s*[A-Z]", tail)
+    if name == "Sr" and re.search(r"[A-Z][a-z]+,? $", before(match)):
+        return None
+    if name == "Fr" and not stop:
+        return None
+    if not follows or not (
+        stop or (name in _RANKS and re.match(r"\ [A-Z][a-z]", tail)) or (short.isupper() and name in ("St", "Mt", "Dr"))
+    ):
+        if name == "Dr" and re.search(r"\b(?:[Tt]he|[Aa]|[Mm]y|[Yy]our|[Hh]is|[Hh]er|[Oo]ur)\ $", before(match)):
+            return "Doctor"
+        return None
+    return _TITLES[name]
+
+
+def _say_street(match: Match) -> Said:
+    """`Wall St`, `5th Ave.`, `12 Elm Dr. Apt 4`; before a name `St` is a saint and `Dr` a doctor."""
+    short, ahead, tail = match["street"], before(match), after(match)
+    name = short.capitalize()
+    if name not in _STREETS:
+        return None
+    has_name = _AFTER_NAME.search(ahead)
+    if name in _SURE_STREETS:
+        fits = has_name or _HOUSE_BEFORE.search(ahead)
+        return _STREETS[name] if fits and not (name == "Hwy" and re.match(r"\ \d", tail)) else None
+    if not has_name or re.search(
+        r"(?:^|[.?!:]\ )(?:The|A|An|In|At|On|To|From|Visit|See|And|Of|For|By|With|Near)\ $", ahead
+    ):
+        return None
+    if (
+        not _NEXT_NAME.match(tail)
+        or _ADDRESS_GOES_ON.match(tail)
+        or _HOUSE_BEFORE.search(ahead)
+        or re.search(r"\d(?:st|nd|rd|th)\ $", ahead)
+    ):
+        return _STREETS[name]
+    return None
+
+
+def _say_direction(match: Match) -> Said:
+    """`742 N. Oak Rd.`, `Elm St NW`."""
+    ahead, tail = before(match), after(match)
+    leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]?\ $", ahead) and re.match(
+        r"\ (?:[A-Z][a-z]+|\d{1,3}(?:st|nd|rd|th))\b", tail
+    )
+    ends = re.search(
+        rf"\b(?:{one_of(_STREETS)}|Street|Avenue|Road|Drive|Lane|Boulevard|Place|Court)\.?,?\ $".replace(r"\ ", " "),
+        ahead,
+    )
+    compass = re.match(r"\s(?:at\ )?\d+\ ?(?:mph|kts?|knots|km/h)|\ (?:winds?|wind)\b", tail)
+    if not (leads or (ends and re.match(r"\.?(?:,|$|\s)", tail)) or compass):
+        return None
+    if leads and not re.match(
+        rf"\ (?:[\w'.-]+\ ){{1,4}}?(?i:{one_of(_STREETS)}|Street|Avenue|Road|Drive|Lane|Boulevard|Place|Court|Way|\d{{1,3}}(?:st|nd|rd|th))\b".replace(
+            r"\ ", " "
+        ),
+        tail,
+    ):
+        return None
+    return _DIRECTIONS[match["direction"]]
+
+
+def _say_state(match: Match) -> Said:
+    """`CA 95051`; a state at the end of an address."""
+    ahead, tail = before(match), after(match)
+    if not re.search(r"[A-Za-z],? $", ahead):
+        return None
+    zip_code = re.match(r"\ \d{5}(?:-\d{4})?\b", tail)
+    if zip_code or (re.search(r"\d.*[A-Z][a-z]+, $", ahead) and re.match(r"[.,;]|$|\ USA\b", tail)):
+        return _STATES[match["state"]]
+    return None
+
+
+def _say_zip(match: Match) -> Said:
+    first, _, rest = match["zip"].partition("-")
+    return digits(first) + (f", {digits(rest)}" if rest else "")
+
+
+def _say_counted(match: Match) -> Said:
+    """`No. 7`, `pp. 12`, `Vol. II`, `Apt 4B`, `fig. 3`."""
+    short, tail = match["counted"], after(match)
+    key = short.lower()
+    stop = match["stop"]
+    if key not in _COUNTED:
+        return None
+    if (
+        key
+        in ("c", "v", "p", "pt", "art", "ex", "est", "sec", "ca", "fl", "no", "nos", "ch", "para", "op", "rt", "ext")
+        and not stop
+    ):
+        if (
+            not (key == "v" and re.match(r"\ \d+\.\d", tail))
+            and not (key == "p" and re.match(r"\d", tail) and False)
+            and not (key == "ext" and re.match(r"\ \d", tail))
+        ):
+            return None
+    if key == "v" and re.search(r"[\w.]\ $", before(match)) and not re.match(r"\ ?\d+\.\d", tail):
+        return None
+    words = _COUNTED[key]
+    plural = key in ("pp", "figs", "nos", "chs", "secs", "eqs", "vols", "pgs", "chaps")
+    if key == "p" and re.match(r"\s?\d+\s?[-–]\s?\d", tail) and not plural:
+        words = "pages"
+    return words.capitalize() if short[0].isupper() else words
+
+
+def _say_short(match: Match) -> Said:
+    return _SHORT[match["short"]]
+
+
+def _say_initials(match: Match) -> Said:
+    """`U.S.`, `V.I.P.`, `a.k.a.`, `p.m.`: together and without stops."""
+    letters = match.group().replace(".", "").replace(" ", "")
+    return letters.upper()
+
+
+def _say_half(match: Match) -> Said:
+    return f"{match['half'].upper()}M"
+
+
+def _say_initial(match: Match) -> Said:
+    """`J. R. R. Tolkien`: an initial has no stop; `Plan B. It` has."""
+    following = re.match(r" ([A-Z])(\.|[a-z'-]+)", after(match))
+    if not following:
+        return None
+    word = following[1] + following[2]
+    return None if word.lower() in STARTERS and not word.endswith(".") else match["letter"]
+
+
+def _say_pair(match: Match) -> Said:
+    """`AT&T`."""
+    return f"{match[1]} and {match[2]}"
+
+
+def _say_verse(match: Match) -> Said:
+    """`John 3:16`, `1 Cor. 13:4-7`, `Ps. 23`: three sixteen, First Corinthians thirteen four to seven."""
+    book = _BOOKS.get(match["book"], match["book"])
+    if match["verse"] is None:
+        return None
+    said = [Piece(book, match.start("book"), match.end("book"))]
+    if match["which"]:
+        which = match["which"]
+        said.insert(
+            0,
+            Piece(
+                {"1": "First", "2": "Second", "3": "Third", "I": "First", "II": "Second", "III": "Third"}[which],
+                match.start("which"),
+                match.end("which"),
+            ),
+        )
+    words = f"{cardinal(match['chapter'])} {cardinal(match['verse'])}"
+    if match["until"]:
+        words += f" to {cardinal(match['until'])}" + (
+            f" {cardinal(match['untilverse'])}" if match["untilverse"] else ""
+        )
+    return [*said, Piece(words, match.start("chapter"), match.end())]
+
+
+def _groups(match: Match) -> str:
+    """Groups of digits, with a pause between."""
+    return ", ".join(digits(group) for group in re.findall(r"\d+", match.group()))
+
+
+def _say_phone(match: Match) -> Said:
+    plus = "plus " if match.group().lstrip("(").startswith("+") else ""
+    written = match.group()
+    said = []
+    for group in re.findall(r"\d+|[A-Z]{2,}", written.split("x")[0].split("ext")[0]):
+        said.append("eight hundred" if group == "800" else digits(group) if group.isdigit() else group)
+    extension = re.search(r"(?:x|ext\.?)\s?(\d+)$", written)
+    return plus + ", ".join(said) + (f", extension {digits(extension[1])}" if extension else "")
+
+
+def _say_card(match: Match) -> Said:
+    return _groups(match)
+
+
+def _say_with_number(match: Match) -> Said:
+    """`401(k)`."""
+    return f"four oh one {match['letter']}" if match["first"] == "401" else f"four oh three {match['letter']}"
+
+
+_EXTENSION = r"(?:,?\s?(?:x|ext\.?)\s?\d{1,6})?"
+PHONE_RULES: list[Rule] = [
+    rule(r"(?P<first>401|403)\((?P<letter>[kb])\)", _say_with_number),
+    rule(rf"(?:\+?1[ .-]?)?\(\d{{3}}\)[ .-]?\d{{3}}[ .-]\d{{4}}{_EXTENSION}(?!\w|-\d{{2}})", _say_phone),
+    rule(rf"(?:\+?1[ .-])?\d{{3}}([.-])\d{{3}}\1\d{{4}}(?:-\d{{1,4}})?{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
+    rule(rf"(?:\+?1[ .-])?\d{{3}}\ \d{{3}}[ -]\d{{4}}{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
+    rule(r"1-\d{3}-(?=[\dA-Z-]*[A-Z])[\dA-Z]{1,4}(?:-[\dA-Z]{1,8}){1,3}(?!\w)", _say_phone),
+    rule(r"\+(?!1\b)\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
+    rule(r"\+?\d{1,3}\ \(0?\d{2,4}\)\ \d{3,4}[ -]\d{3,4}(?!\w)", _say_phone),
+    rule(r"(?<!\d[ ])\d{3}-\d{4}(?![\w-])", _say_card),
+    rule(r"\d{4}(?:[ -]\d{4}){3}(?![\w-])", _say_card),
+    rule(r"\d{3}-\d{2}-\d{4}(?![\w-])", _say_card),
+    rule(r"0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}(?![\w-])", _say_card),
+    rule(r"(?P<one>9)-(?P<two>1)-(?P<three>1)(?![\w-])", lambda m: digits(m.group())),
+    rule(r"(?P<zip>\d{5}-\d{4})(?![\w-])", _say_zip),
+]
+_HALF_END = r"(?!\.?\w)"
+RULES: list[Rule] = [
+    rule(
+        rf"(?:(?P<which>[123]|I{{1,3}})\ )?(?P<book>{one_of(_BOOKS)}|{one_of(_FULL_BOOKS)})\.?\ "
+        r"(?P<chapter>\d{1,3}):(?P<verse>\d{1,3})(?:\s?[-–]\s?(?P<until>\d{1,3})(?::(?P<untilverse>\d{1,3}))?)?(?![\w:]|\ ?[ap]\.?m)",
+        _say_verse,
+    ),
+    rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")]|$|\.(?:\s|$)|'s\b)", _say_short),
+    rule(r"(?P<half>[apAP])\.\s?[mM]\b\.?" + _HALF_END, _say_half),
+    rule(
+        rf"(?P<street>(?:{one_of(_STREETS)})|BLVD|AVE|RD|ST|LN|DR|CT|HWY|PKWY|(?<=\d(?:st|nd|rd|th)[ ])(?:st|ave|blvd|rd))\b\.?(?![\w'])",
+        _say_street,
+    ),
+    rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
+    rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
+    rule(rf"(?P<state>{one_of(_STATES)})\b\.?(?![\w'-])", _say_state),
+    rule(
+        rf"(?P<counted>(?i:{one_of(_COUNTED)}))(?P<stop>\.)?(?=\s?\#?\d|\ ?[A-Z]?\d|\ [IVXLC]+\b|\ [ivxlc]+\b|\ [A-Z]\b|[IVXLC]+\b(?<=\.))",
+        _say_counted,
+    ),
+    rule(r"(?:[A-Z]\.){2,}(?:[A-Z]\b(?!'))?(?![a-z])", _say_initials),
+    rule(r"(?:[a-z]\.){2,}(?!\w)", _say_initials),
+    rule(r"(?P<letter>[A-Z])\.(?=\ [A-Z])", _say_initial),
+    rule(r"([A-Z]{1,3})\s?&\s?([A-Z]{1,3})\b(?!\w)", _say_pair),
+]

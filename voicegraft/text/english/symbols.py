@@ -1,0 +1,269 @@
+"""Signs: arithmetic, arrows, dashes, slashes, and what is left of programs and formulas."""
+
+from __future__ import annotations
+
+import re
+
+from voicegraft.text.english.figures import is_difference
+from voicegraft.text.english.numbers import NUMBER, cardinal, parse
+from voicegraft.text.english.tokens import Match, Rule, Said, after, before, one_of, rule
+from voicegraft.text.english.words import table
+
+_COMMANDS = table("commands")
+_PER = table("per") | table("units")
+# Words for signs that nothing else explains.
+_NAMES = {
+    "&": "and", "%": "percent", "@": "at", "+": "plus", "=": "equals", "°": "degrees", "$": "dollar", "£": "pound",
+    "€": "euro", "¥": "yen", "₩": "won", "₹": "rupee", "₽": "ruble", "₺": "lira", "₴": "hryvnia", "₦": "naira", "₫": "dong",
+    "₱": "peso", "₪": "shekel", "฿": "baht", "₿": "bitcoin", "¢": "cent", "×": "times", "·": "times", "#": "hash",
+    "/": "slash", "\\": "backslash", "<": "less than", ">": "greater than", "^": "to the power of", "_": "underscore",
+    "µ": "mu", "Ω": "ohms",
+}  # fmt: skip
+_LETTER = r"(?<![A-Za-z'])[A-Za-z]"
+_LEFT = re.compile(
+    rf"(?:(?P<number>{NUMBER})|\)|(?P<letter>(?<![A-Za-z'])(?:\d+)?[A-Za-z](?:\^-?\w)?)|\^-?\d+)\ ?$", re.VERBOSE
+)
+_RIGHT = re.compile(rf"\ ?(?:(?P<number>{NUMBER})|\(|\d*(?P<letter>[A-Za-z])(?![A-Za-z'.]))", re.VERBOSE)
+_EQUATION = re.compile(r"[=+×*/^÷<>]\s?[\w().\s^-]*$")
+_RESULT = re.compile(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b|equals\b)")
+_NAMED = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)[a-z]*\.?"
+_NAMED_LEFT = re.compile(
+    rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{{4}}\s?$",
+    re.VERBOSE,
+)
+_NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
+_VALUES = re.compile(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
+_OPENS_VALUE = re.compile(r"(?:^|[\s(\[{=<>^*/×+,:;?!\"'|])$")
+
+
+def _say_dash(match: Match) -> Said:
+    run, text = match.group(), match.string
+    left, right = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+    ahead, behind = before(match), after(match)
+    if len(run) == 1 and right and not right.isspace() and _OPENS_VALUE.search(ahead) and _VALUES.match(behind):
+        operand = left.isspace() and _LEFT.search(ahead)
+        is_value = (
+            behind[0] in "$£€¥₩₹.0123456789"
+            or operand
+            or _OPENS_VALUE.search(ahead.rstrip()[-1:])
+            or re.match(r"\w+\s?[=+*/^×)]|\w+$", behind)
+        )
+        if is_value and not (run == "–" and operand and operand["number"]):
+            return "minus"
+    if len(run) == 1 and _is_range(ahead, behind):
+        return "to"
+    if len(run) == 1 and _is_minus(ahead, behind, left):
+        return "minus"
+    if run == "-" and left.isalnum() and right.isalnum():
+        return "-"
+    if re.search(r"(?<![\w'])[A-D]$", ahead) and run == "-" and re.match(r"[\s.,;!?]|$", behind):
+        return "minus"
+    if (
+        run == "-"
+        and (left.isalnum() or right.isalnum())
+        and not (left.isspace() or right.isspace())
+        and left
+        and right
+    ):
+        return []
+    return ","
+
+
+def _is_range(ahead: str, behind: str) -> bool:
+    if _NAMED_LEFT.search(ahead) and _NAMED_RIGHT.match(behind):
+        return True
+    left, right = _LEFT.search(ahead), _RIGHT.match(behind)
+    if not (left and right and left["number"] and right["number"]) or not ahead.endswith(" "):
+        return False
+    return not is_difference(left["number"], right["number"], ahead[: left.start()], behind[right.end() :])
+
+
+def _is_minus(ahead: str, behind: str, left_char: str) -> bool:
+    left, right = _LEFT.search(ahead), _RIGHT.match(behind)
+    if not left or not right:
+        return False
+    spaced = left_char.isspace()
+    if spaced != behind.startswith(" "):
+        return spaced and bool(left["number"])
+    if left["letter"] or right["letter"]:
+        letters = [part[-1] if part[-1].isalpha() else part[0] for part in (left["letter"], right["letter"]) if part]
+        if spaced:
+            return all(letter.islower() for letter in letters) or bool(_EQUATION.search(ahead) or _RESULT.match(behind))
+        lower_first = bool(left["letter"]) and left["letter"][-1].islower() and not left["letter"][:-1]
+        return bool(
+            _EQUATION.search(ahead)
+            or re.match(r"\s?[\w.]+\s?=", behind)
+            or (lower_first and right["number"] and len(right["number"]) < 3 and left["letter"] in "nxyzkmij")
+        )
+    if left["number"] and right["number"]:
+        return spaced or bool(
+            re.match(r"[\d.,]+(?:\s?[-+×*/]\s?[\d.,]+)*\s?=", behind)
+            or _EQUATION.search(ahead)
+            or re.search(r"(?i)\b(?:what(?:'s| is)|compute|calculate|solve|evaluate)\s[\d.,]+$", ahead)
+        )
+    return True  # beside a bracket
+
+
+def _say_power(match: Match) -> Said:
+    power = match["power"]
+    if power in ("2", "3") and not re.match(r"\.\d", after(match)):
+        return "squared" if power == "2" else "cubed"
+    if power.startswith("-"):
+        to = "to the minus" if before(match).endswith("10") else "to the power of minus"
+        return f"{to} {cardinal(power[1:]) if power[1:].isdigit() else power[1:]}"
+    return f"to the power of {cardinal(power) if power.isdigit() else power}"
+
+
+def _say_slash(match: Match) -> Said:
+    ahead, behind = before(match), after(match)
+    unit = re.match(r"([A-Za-z]+)(?!\w)", behind)
+    if re.search(r"(?i)\band$", ahead) and behind.startswith("or"):
+        return []
+    if re.search(r"(?<![\w/.])1$", ahead) and unit and len(unit[1]) == 1:
+        return "per"
+    if re.search(r"(?i)\b(?:s?he|his|him|her|yes|true|on|mother|father|boy|mom)$", ahead) and unit and len(unit[1]) > 1:
+        return "or"
+    if (
+        unit
+        and unit[1] in _PER
+        and (re.search(r"[a-z]{3}$|\d$", ahead) and (len(unit[1]) > 1 or unit[1] in "hs" or ahead[-1].isdigit()))
+        and re.search(r"\d\D{0,12}$", ahead)
+    ):
+        return "per"
+    if (
+        unit
+        and re.search(r"[a-z]{3}$", ahead)
+        and unit[1] in ("h", "hr", "hour", "s", "sec", "second", "min", "minute", "day", "week", "month", "year")
+    ):
+        return "per"
+    if (
+        re.search(r"\)$|(?<![A-Za-z])[a-z]$", ahead)
+        and re.match(r"\d|\(|[a-z](?![a-z])", behind)
+        and _looks_like_maths(match.string)
+    ):
+        return "over"
+    if re.search(r"\d$", ahead) and re.match(r"[a-z](?![A-Za-z])|\(", behind) and _looks_like_maths(match.string):
+        return "over"
+    return "slash"
+
+
+def _looks_like_maths(text: str) -> bool:
+    return bool(re.search(r"[=+^*]", text))
+
+
+def _say_per_unit(match: Match) -> Said:
+    """`12/kg`."""
+    unit = _PER.get(match["unit"], match["unit"])
+    return f"per {unit}"
+
+
+def _say_star(match: Match) -> Said:
+    ahead, behind = before(match), after(match)
+    operand = re.search(r"(?:[\d)\]]|(?<![A-Za-z'*])[A-Za-z])\s?$", ahead)
+    right = re.match(r"\s?-?(?:[\d(]|[A-Za-z](?![A-Za-z']))", behind)
+    if match.group() == "**":
+        return None
+    if operand and right and ahead.endswith(" ") == behind.startswith(" "):
+        return "times"
+    return "asterisk" if re.search(r"\w\ $", ahead) and re.match(r"\ \w", behind) else []
+
+
+def _say_by(match: Match) -> Said:
+    """`2x4`, `12' x 15'`, `3 × 4 m`; times before a power of ten or in an equation."""
+    ahead, behind = before(match), after(match)
+    in_sum = re.match(r"\s?10\^|\s?[\d.,()]+\s?[=+×*/^÷-]|\s?[\d.,]+\s=", behind) or _EQUATION.search(ahead)
+    number = re.search(r"(?:[\d'\"]|\d\s?(?:[mck]?m|in|ft|inches|feet|yd)\.?)\s?$", ahead) and re.match(
+        r"\s?\.?\d", behind
+    )
+    if match.group() == "×":
+        return "by" if number and not in_sum else "times"
+    if not number or ahead.endswith(" ") != behind.startswith(" ") or re.search(r"\b0$", ahead):
+        return None
+    return "times" if in_sum else "by"
+
+
+def _say_compare(match: Match) -> Said:
+    sign, ahead, behind = match.group(), before(match), after(match)
+    if sign == ">" and re.search(r"\b[A-Z][\w-]*\ $", ahead) and re.match(r"\ [A-Z]", behind):
+        return "to"
+    return _NAMES[sign]
+
+
+def _say_dollar(match: Match) -> Said:
+    """The signs around a formula are silent: `$x^2$`."""
+    text = match.string
+    opens = re.match(r"[A-Za-z\\(][^$]{0,200}(?<=[\w)}])\$(?![\w$])", text[match.end() :])
+    closes = re.search(r"(?<![\w$])\$[A-Za-z\\(][^$]{0,200}[\w)}]$", text[: match.start()])
+    return [] if opens or closes else "dollar"
+
+
+def _say_brace(match: Match) -> Said:
+    """The braces of a fraction: `\\frac{1}{2}`."""
+    ahead = before(match)
+    if match.group() == "}{" and re.search(r"\\frac\{[^{}]*$", ahead):
+        return "over"
+    if ahead.endswith((r"\frac", r"\sqrt")) or re.search(r"\\(?:frac\{[^{}]*\}|sqrt)\{[^{}]*$", ahead):
+        return []
+    return None
+
+
+def _say_function(match: Match) -> Said:
+    return f"{match['name']} of {match['value']}"
+
+
+def _say_factorial(match: Match) -> Said:
+    return f"{parse(match['first']).say()} factorial"
+
+
+def _say_command(match: Match) -> Said:
+    name = match["name"]
+    return _COMMANDS.get(name, name)
+
+
+def _say_name(match: Match) -> Said:
+    return _NAMES[match.group()]
+
+
+RULES: list[Rule] = [
+    rule(r"(?:<?[-=~–]{1,3}>)(?=\s|$)(?<!<->)|(?<=\s)(?:[-=~–]{1,3}>)", lambda m: "to"),
+    rule(r"<-+(?=\s)", lambda m: "from" if before(m).endswith(" ") else None),
+    rule(r"(?<=\w)->(?=\w)", lambda m: "dot"),
+    rule(r"\^\s?(?P<power>-?\d{1,9}|-?[A-Za-z](?![A-Za-z]))", _say_power),
+    rule(r"\*\*(?P<power>\d{1,9})", lambda m: _say_power(m) if re.search(r"\d$|\b[a-z]$", before(m)) else None),
+    rule(r"!==?", lambda m: "is not equal to" if re.search(r"[\w)\]]\s?$", before(m)) else None),
+    rule(r"<=(?!>)", lambda m: "at most"),
+    rule(r">=", lambda m: "at least"),
+    rule(r"\+=", lambda m: "plus equals"),
+    rule(r"===?(?![=>])", lambda m: "equals"),
+    rule(r"={2,}(?![=>])|={4,}|-{4,}|\*{3,}|_{3,}|~{3,}|\#{3,}|\+{4,}", lambda m: ","),
+    rule(r"&&(?=\s)", lambda m: "and"),
+    rule(r"\|\|(?=\s)", lambda m: "or"),
+    rule(r"\|(?=\s|$)|(?<=\s)\|", lambda m: ","),
+    rule(r"//+|/\*+|\*+/", lambda m: ","),
+    rule(r"[-–]+", _say_dash),
+    rule(r"[×]|x(?![A-Za-z])", _say_by),
+    rule(r"\*{1,2}", _say_star),
+    rule(
+        r"/(?P<unit>[a-z]{1,3})(?![\w])",
+        lambda m: _say_per_unit(m) if m["unit"] in _PER and re.search(r"\d$", before(m)) else None,
+    ),
+    rule(r"/", _say_slash),
+    rule(r"[<>](?![<>])", _say_compare),
+    rule(r"\$", _say_dollar),
+    rule(r"\}\{|\{|\}", _say_brace),
+    rule(r"\\frac(?=\{)", lambda m: []),
+    rule(
+        rf"\\(?P<name>{one_of(_COMMANDS)}|alpha|beta|gamma|delta|epsilon|theta|lambda|mu|pi|rho|sigma|phi|psi|omega)(?![A-Za-z])",
+        _say_command,
+    ),
+    rule(r"\#(?=[A-Za-z])", lambda m: "hashtag"),
+    rule(r"~+|_+|\|+|\^(?!\w)|\*+", lambda m: []),
+    rule(rf"[{re.escape(''.join(_NAMES))}]", _say_name),
+]
+NUMBER_RULES: list[Rule] = [
+    rule(r"(?P<first>\d{1,3})!(?=\s?[-+=*/×)÷])", _say_factorial),
+]
+LETTER_RULES: list[Rule] = [
+    rule(r"(?P<name>[fghFGHPp])\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_function),
+    rule(r"x(?=\s?\d)", _say_by),
+]
