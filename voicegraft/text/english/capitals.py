@@ -26,7 +26,8 @@ CAPITALS = re.compile(r"(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
 _FIRM_BEFORE = re.compile(r"[A-Z]\s?&\s?$|\b[B-HJ-Z] (?:and|AND) $")
 _FIRM_AFTER = re.compile(r"\s?&\s?[A-Z]{1,3}\b| (?:and|AND) [B-HJ-Z]\b")
-_LONGER = re.compile(r"(?<=[A-Z])([A-Z])\1{2,}|^([AOUEHMR])\2{2,}(?=[A-Z])")
+_LONGER = re.compile(r"([A-Z])\1{2,}")
+_CRIES = frozenset(("ah", "oh", "ooh", "uh", "eh", "um"))  # these may begin with a long letter
 
 
 def looks_like_a_word(word: str) -> bool:
@@ -82,10 +83,12 @@ def read_capitals(match: re.Match[str], is_loud: bool) -> str:
     if ending and ending != "S":
         return f"I'{ending.lower()}" if stem == "I" else word.lower()  # no initialism is contracted
     if len(set(stem)) > 1:
-        sober = _LONGER.sub(lambda run: run.group()[0], stem)
-        if sober != stem and len(sober) > 1 and is_word(sober.lower()):  # NOOO, but IEEE
-            word = word.replace(stem, sober)
-            stem = sober
+        for few in (1, 2):  # NOOO, BOOO, but IEEE
+            sober = _LONGER.sub(lambda run, few=few: run.group()[:few], stem)
+            if sober != stem and is_word(sober.lower()) and (sober[0] != stem[1] or sober.lower() in _CRIES):
+                word = word.replace(stem, sober)
+                stem = sober
+                break
     small = stem.lower()
     if small in _AMBIGUOUS:
         follows_article = re.search(r"(?i)\bthe $", before)

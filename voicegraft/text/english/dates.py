@@ -13,6 +13,11 @@ MONTHS = (
 )  # fmt: skip
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SHORT_MONTH = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec"
+NAMES = (
+    *MONTHS,
+    *_SHORT_MONTH.replace("sept?", "sep|sept").split("|"),
+    *["Mon", "Tue", "Tues", "Wed", "Thu", "Thurs", "Fri", "Sat", "Sun"],
+)
 _MONTH = rf"(?:(?:{'|'.join(MONTHS)})\b|(?:{_SHORT_MONTH})\b\.?)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _YEAR = r"(?:1\d{3}|20\d\d|[3-9]\d\d|')"
@@ -21,7 +26,7 @@ _CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('date cues'))})\.?,?\ \(?$|\((?:mon|tue?|wed|thu?|fri|sat|sun)[a-z.]*,?\ $", re.VERBOSE
 )
 _TO = r"\s?(?:-|–|--)\s?"
-_HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|[ap]\b(?!['.\w-]|\ [a-z]))"
+_HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|(?<=:\d\d)(?-i:[ap])\b(?!['.\w-]))"
 _BEFORE_TIME = re.compile(
     rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m|:\d)|(?:at|from)\ \d)|\s?[-–/]\s?{_WEEKDAY}\b|:\s", re.VERBOSE
 )
@@ -153,7 +158,7 @@ def _say_time(match: Match) -> Said:
     hour2, half2, zone = groups.get("hour2"), groups.get("half2"), groups.get("zone")
     if hour > 24 or (hour2 and int(hour2) > 24):
         return None
-    last = half2 or half
+    last = half2 or half or re.match(r"\ (?:noon|midnight)\b", after(match))
     first = Piece(
         _clock(hour, minute, bool(last)) + say_half(half),
         match.start("hour"),
@@ -225,7 +230,8 @@ def _say_iso(match: Match) -> Said:
 _CLOCK = r"(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))"
 NUMERIC_RULES: list[Rule] = [
     rule(
-        r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[T ](?P<hour>\d\d):(?P<minute>\d\d)(?::\d\d(?:\.\d{1,6})?)?(?P<zulu>Z)?(?![\w:])",
+        r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[T ]"
+        r"(?P<hour>\d\d):(?P<minute>\d\d)(?::\d\d(?:\.\d{1,6})?)?(?P<zulu>Z)?(?![\w:])",
         _say_iso,
     ),
     rule(
@@ -234,7 +240,8 @@ NUMERIC_RULES: list[Rule] = [
         _say_numeric,
     ),
     rule(
-        rf"(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?(?:(?P<to>{_TO})(?P<until>{_DAY})(?:st|nd|rd|th)?)?(?:\ (?P<of>of)\ |[ -])(?P<month>{_MONTH})"
+        rf"(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?(?:(?P<to>{_TO})(?P<until>{_DAY})(?:st|nd|rd|th)?)?"
+        rf"(?:\ (?P<of>of)\ |[ -])(?P<month>{_MONTH})"
         rf"(?:(?P<comma>,)?[ -](?P<year>{_YEAR}?\d\d\b|{_YEAR}\b)(?!\d|,\d|:))?(?!\w|\.\w)",
         _say_day_month,
         re.IGNORECASE,
@@ -268,7 +275,8 @@ NUMERIC_RULES: list[Rule] = [
 ]
 NAME_RULES: list[Rule] = [
     rule(
-        rf"(?P<month>{_MONTH})[ -](?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\b(?:(?P<to>{_TO})(?P<until>{_DAY})(?P<untilend>st|nd|rd|th)?\b(?!/))?"
+        rf"(?P<month>{_MONTH})[ -](?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\b"
+        rf"(?:(?P<to>{_TO})(?P<until>{_DAY})(?P<untilend>st|nd|rd|th)?\b(?!/))?"
         rf"(?:(?P<comma>,)?\ (?P<year>(?:1\d|20)\d\d|'\d\d)\b(?!,\d|:|\.\d))?(?![\w/]|[.,:]\d|\ ?%)",
         _say_month_day,
         re.IGNORECASE,

@@ -32,12 +32,16 @@ _OUT_OF_CUE = re.compile(
 _DIAL_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to)?\ $", re.VERBOSE)
 _SCORE_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('score cues'))})\b", re.VERBOSE)
 _YEAR_CUE = re.compile(r"(?i)\b(?:in|since|until|by|of|from|year|around|circa|ca\.|before|after|during|early|late)\ $")
+_AGE_CUE = re.compile(r"(?i)\b(?:in|under|over|about)\ $", re.VERBOSE)
+_TIME_CUE = re.compile(
+    r"(?i)\b(?:for|after|took|takes|take|wait|every|within|lasts?|in|under|over|about)\ $", re.VERBOSE
+)
 _EMERGENCY = frozenset(
     ("911", "999", "112", "000", "988", "101", "111", "211", "311", "411", "511", "611", "711", "811")
 )
 _STREET = (
     r"(?:(?:[NSEW]{1,2}|North|South|East|West)\.?\ )?(?:[A-Z][\w'.-]*\ ){1,4}?"
-    rf"(?:{one_of(table('streets'))}|Street|Avenue|Boulevard|Road|Lane|Drive|Highway|Parkway|Square|Court|Place|Terrace|Circle|Way|Expressway)\b"
+    rf"(?:{one_of(table('streets'))}|{one_of(word_set('street words'))})\b"
 )
 _HOUSE = re.compile(rf"\ (?:{_STREET}|(?:[NSEW]\.?\ )?\d{{1,3}}(?:st|nd|rd|th)\ )", re.VERBOSE)
 _COUNTED = re.compile(
@@ -130,11 +134,8 @@ def _say_decade(match: Match) -> Said:
     """`1990s`, `'80s`, `the 1700's`, `7s`, `747s`."""
     whole, ahead = match["first"], before(match)
     possessive = match["quote"] and len(whole) == 4 and not whole.endswith("0")
-    if len(whole) < 3 and re.search(
-        r"(?i)\b(?:for|after|took|takes|take|wait|every|within|lasts?|in|under|over|about)\ $", ahead
-    ):
-        if whole[-1] != "0" or not re.search(r"(?i)\b(?:in|under|over|about)\ $", ahead):
-            return f"{cardinal(whole)} seconds"
+    if len(whole) < 3 and _TIME_CUE.search(ahead) and (whole[-1] != "0" or not _AGE_CUE.search(ahead)):
+        return f"{cardinal(whole)} seconds"
     if whole.endswith("0") and len(whole) == 4 and not int(whole) % 1000:
         return "thousands" if whole == "1000" else plural(f"{cardinal(whole)}")
     said = (
@@ -152,6 +153,10 @@ def _say_decade(match: Match) -> Said:
 def _say_fraction(match: Match) -> Said:
     over, under, whole = match["over"], match["under"], match["whole"]
     ahead, behind = before(match), after(match)
+    if "." in over:
+        return f"{parse(over).say()} out of {cardinal(under)}"
+    if re.match(r"\s?=", behind) and int(over) > int(under):
+        return f"{cardinal(over)} divided by {cardinal(under)}"
     if not whole and _OF_CUE.search(ahead):
         return f"{cardinal(over)} of {cardinal(under)}"
     if not whole and (
@@ -167,7 +172,8 @@ def _say_fraction(match: Match) -> Said:
     if over == under and over in ("20", "50"):
         return f"{cardinal(over)} {cardinal(under)}"
     said = fraction_words(int(over), int(under), mixed=bool(whole))
-    return f"{cardinal(whole)} and {said}" if whole else said
+    said = f"{cardinal(whole)} and {said}" if whole else said
+    return said + (" inch" if match["inch"] and not whole else " inches" if match["inch"] else "")
 
 
 def _say_range(match: Match) -> Said:
@@ -187,7 +193,9 @@ def _say_range(match: Match) -> Said:
         and first.decimals is None
         and second.value < 2200
     )
-    if not (years or rises or first.value < 100 or " " in dash):
+    if first == second and dash == "-" and not _SCORE_CUE.search(ahead + behind):
+        return f"{first.say()} {second.say()}"  # fifty fifty
+    if not (years or rises or first.value < 100 or " " in dash or _SCORE_CUE.search(ahead + behind)):
         return None
     if max(len(first.whole), len(second.whole)) > 4 and not (first.is_grouped and second.is_grouped):
         return None
@@ -195,7 +203,7 @@ def _say_range(match: Match) -> Said:
     tail = match["tens"] or ""
     if tail:
         high = plural(high)
-    return pieces(match, ("first", low)) + [Piece(f"to {high}", match.start("dash"), match.end())]
+    return [*pieces(match, ("first", low)), Piece(f"to {high}", match.start("dash"), match.end())]
 
 
 def _say_dotted(match: Match) -> Said:
@@ -255,7 +263,8 @@ RULES: list[Rule] = [
     ),
     rule(r"(?P<mark>'(?=\d0'?s))?(?P<first>\d{1,4})(?P<quote>')?s(?![\w'])", _say_decade),
     rule(
-        r"(?<![/\d])(?:(?P<whole>\d{1,4})[ -])?(?P<over>\d{1,4})/(?P<under>\d{1,4})(?:th|TH|rd|nds?|ths|rds)?(?![\w]|/\d|[.,]\d)",
+        r"(?<![/\d])(?:(?P<whole>\d{1,4})[ -])?(?P<over>\d{1,4}|\d\.\d)/(?P<under>\d{1,4})"
+        r"(?:th|TH|rd|nds?|ths|rds)?(?P<inch>\"(?!\w))?(?![\w]|/\d|[.,]\d)",
         _say_fraction,
     ),
     rule(
@@ -263,7 +272,8 @@ RULES: list[Rule] = [
         _say_ratio,
     ),
     rule(
-        rf"(?<![-/\w])(?P<first>{NUMBER})(?P<dash>[ \u00a0]?(?:-|–|--)[ \u00a0]?)(?P<second>{NUMBER})(?P<tens>(?<=0)s)?(?![\w%°]|[:/]\d|-\w|,\d|\s?[-–]\s?\d)",
+        rf"(?<![-/\w])(?P<first>{NUMBER})(?P<dash>[ \u00a0]?(?:-|–|--)[ \u00a0]?)(?P<second>{NUMBER})(?P<tens>(?<=0)s)?"
+        r"(?![\w%°]|[:/]\d|-\w|,\d|\s?[-–]\s?\d)",
         _say_range,
     ),
     rule(rf"(?P<first>{NUMBER})x(?![\w]|\s?[=+*/)^-])", _say_times),

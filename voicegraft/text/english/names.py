@@ -7,7 +7,7 @@ import re
 from voicegraft.text.english.numbers import cardinal, digits
 from voicegraft.text.english.sentences import STARTERS
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, rule
-from voicegraft.text.english.words import table
+from voicegraft.text.english.words import table, word_set
 
 _TITLES = table("titles")
 _STREETS = table("streets")
@@ -16,21 +16,29 @@ _STATES = table("states")
 _COUNTED = table("counted")
 _SHORT = table("short forms")
 _BOOKS = table("scripture")
-_FULL_BOOKS = sorted(
-    set(_BOOKS.values())
-    | set(
-        ["Job", "Joel", "Jonah", "Amos", "Ruth", "Ezra", "Acts", "James", "Jude", "Luke", "John", "Mark", "Hebrews", "Psalms", "Proverbs", "Surah", "Quran", "Koran", "Sura", "Qur'an"]
-    )
-)
+_STREET_WORDS = one_of(word_set("street words"))
+_FULL_BOOKS = set(_BOOKS.values()) | word_set("books")
 _RANKS = frozenset(("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt", "Dr", "Rev"))
 _NO_STOP = frozenset(("Mr", "Mrs", "Ms", "Mx", "Messrs", "Dr"))
-_AFTER_NAME = re.compile(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
+# Words or letters of their own without a stop.
+_NEEDS_STOP = frozenset(
+    ["c", "v", "p", "pt", "art", "ex", "est", "sec", "ca", "fl", "no", "nos", "ch", "para", "op", "rt", "nr", "bk"]
+)
+_AFTER_NAME = re.compile(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]\.?|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
 _ADDRESS_GOES_ON = re.compile(
     r",?\ (?:Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|[NS][EW]|[NSEW]|North|South|East|West|\#|\d)\b|,?\ \#", re.VERBOSE
 )
+_STREET_AHEAD = re.compile(
+    rf"\ (?:[A-Z][\w'.-]*\ |\d{{1,3}}(?:st|nd|rd|th)\ ){{1,4}}?(?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE
+)
+_NUMBERED_STREET = re.compile(rf"\ \d{{1,3}}(?:st|nd|rd|th)\ (?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE)
+_STREET_BEHIND = re.compile(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?,?\ $", re.VERBOSE)
+_WIND = re.compile(r"\ (?:at )?\d+ ?(?:mph|kts?|knots|km/h)|\ winds?\b")
 _NEXT_NAME = re.compile(r"\ [A-Z]")
 _HOUSE_BEFORE = re.compile(r"\b\d{1,5}[A-Z]?\ (?:[NSEW]{1,2}\.?\ )?(?:[A-Z][\w'.-]*\ ){1,3}$", re.VERBOSE)
-_SURE_STREETS = frozenset(_STREETS) - {"St", "Dr", "Ct", "Pl", "Sq", "Av", "Ter", "Cir", "Str", "Aly", "Ctr", "Crt"}
+_SURE_STREETS = frozenset(_STREETS) - frozenset(
+    ["St", "Dr", "Ct", "Pl", "Sq", "Av", "Ter", "Cir", "Str", "Aly", "Ctr", "Crt"]
+)
 
 
 def _say_title(match: Match) -> Said:
@@ -105,26 +113,12 @@ def _say_street(match: Match) -> Said:
 
 
 def _say_direction(match: Match) -> Said:
-    """`742 N. Oak Rd.`, `Elm St NW`."""
+    """`742 N. Oak Rd.`, `E 42nd St`, `Elm St NW`, `NW 15 mph`."""
     ahead, tail = before(match), after(match)
-    leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]?\ $", ahead) and re.match(
-        r"\ (?:[A-Z][a-z]+|\d{1,3}(?:st|nd|rd|th))\b", tail
-    )
-    ends = re.search(
-        rf"\b(?:{one_of(_STREETS)}|Street|Avenue|Road|Drive|Lane|Boulevard|Place|Court)\.?,?\ $".replace(r"\ ", " "),
-        ahead,
-    )
-    compass = re.match(r"\s(?:at\ )?\d+\ ?(?:mph|kts?|knots|km/h)|\ (?:winds?|wind)\b", tail)
-    if not (leads or (ends and re.match(r"\.?(?:,|$|\s)", tail)) or compass):
-        return None
-    if leads and not re.match(
-        rf"\ (?:[\w'.-]+\ ){{1,4}}?(?i:{one_of(_STREETS)}|Street|Avenue|Road|Drive|Lane|Boulevard|Place|Court|Way|\d{{1,3}}(?:st|nd|rd|th))\b".replace(
-            r"\ ", " "
-        ),
-        tail,
-    ):
-        return None
-    return _DIRECTIONS[match["direction"]]
+    leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]? $", ahead) and _STREET_AHEAD.match(tail)
+    if leads or _NUMBERED_STREET.match(tail) or (_STREET_BEHIND.search(ahead) and re.match(r"[.,\s]|$", tail)):
+        return _DIRECTIONS[match["direction"]]
+    return _DIRECTIONS[match["direction"]] if _WIND.match(tail) else None
 
 
 def _say_state(match: Match) -> Said:
@@ -150,17 +144,8 @@ def _say_counted(match: Match) -> Said:
     stop = match["stop"]
     if key not in _COUNTED:
         return None
-    if (
-        key
-        in ("c", "v", "p", "pt", "art", "ex", "est", "sec", "ca", "fl", "no", "nos", "ch", "para", "op", "rt", "ext")
-        and not stop
-    ):
-        if (
-            not (key == "v" and re.match(r"\ \d+\.\d", tail))
-            and not (key == "p" and re.match(r"\d", tail) and False)
-            and not (key == "ext" and re.match(r"\ \d", tail))
-        ):
-            return None
+    if key in _NEEDS_STOP and not stop and not (key == "v" and re.match(r"\ \d+\.\d", tail)):
+        return None
     if key == "v" and re.search(r"[\w.]\ $", before(match)) and not re.match(r"\ ?\d+\.\d", tail):
         return None
     words = _COUNTED[key]
@@ -252,12 +237,13 @@ PHONE_RULES: list[Rule] = [
     rule(rf"(?:\+?1[ .-]?)?\(\d{{3}}\)[ .-]?\d{{3}}[ .-]\d{{4}}{_EXTENSION}(?!\w|-\d{{2}})", _say_phone),
     rule(rf"(?:\+?1[ .-])?\d{{3}}([.-])\d{{3}}\1\d{{4}}(?:-\d{{1,4}})?{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
     rule(rf"(?:\+?1[ .-])?\d{{3}}\ \d{{3}}[ -]\d{{4}}{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
-    rule(r"1-\d{3}-(?=[\dA-Z-]*[A-Z])[\dA-Z]{1,4}(?:-[\dA-Z]{1,8}){1,3}(?!\w)", _say_phone),
+    rule(r"1-\d{3}-(?=[\dA-Z-]*[A-Z])[\dA-Z]{1,10}(?:-[\dA-Z]{1,8}){0,3}(?!\w)", _say_phone),
     rule(r"\+(?!1\b)\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
     rule(r"\+?\d{1,3}\ \(0?\d{2,4}\)\ \d{3,4}[ -]\d{3,4}(?!\w)", _say_phone),
     rule(r"(?<!\d[ ])\d{3}-\d{4}(?![\w-])", _say_card),
     rule(r"\d{4}(?:[ -]\d{4}){3}(?![\w-])", _say_card),
     rule(r"\d{3}-\d{2}-\d{4}(?![\w-])", _say_card),
+    rule(r"\d{1,7}(?:-\d{1,7}){3,6}(?![\w-])", _say_card),
     rule(r"0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}(?![\w-])", _say_card),
     rule(r"(?P<one>9)-(?P<two>1)-(?P<three>1)(?![\w-])", lambda m: digits(m.group())),
     rule(r"(?P<zip>\d{5}-\d{4})(?![\w-])", _say_zip),
@@ -266,20 +252,23 @@ _HALF_END = r"(?!\.?\w)"
 RULES: list[Rule] = [
     rule(
         rf"(?:(?P<which>[123]|I{{1,3}})\ )?(?P<book>{one_of(_BOOKS)}|{one_of(_FULL_BOOKS)})\.?\ "
-        r"(?P<chapter>\d{1,3}):(?P<verse>\d{1,3})(?:\s?[-–]\s?(?P<until>\d{1,3})(?::(?P<untilverse>\d{1,3}))?)?(?![\w:]|\ ?[ap]\.?m)",
+        r"(?P<chapter>\d{1,3}):(?P<verse>\d{1,3})"
+        r"(?:\s?[-–]\s?(?P<until>\d{1,3})(?::(?P<untilverse>\d{1,3}))?)?(?![\w:]|\ ?[ap]\.?m)",
         _say_verse,
     ),
     rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")]|$|\.(?:\s|$)|'s\b)", _say_short),
     rule(r"(?P<half>[apAP])\.\s?[mM]\b\.?" + _HALF_END, _say_half),
     rule(
-        rf"(?P<street>(?:{one_of(_STREETS)})|BLVD|AVE|RD|ST|LN|DR|CT|HWY|PKWY|(?<=\d(?:st|nd|rd|th)[ ])(?:st|ave|blvd|rd))\b\.?(?![\w'])",
+        rf"(?P<street>(?:{one_of(_STREETS)})|BLVD|AVE|RD|ST|LN|DR|CT|HWY|PKWY"
+        r"|(?<=\d(?:st|nd|rd|th)[ ])(?:st|ave|blvd|rd))\b\.?(?![\w'])",
         _say_street,
     ),
     rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
     rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
     rule(rf"(?P<state>{one_of(_STATES)})\b\.?(?![\w'-])", _say_state),
     rule(
-        rf"(?P<counted>(?i:{one_of(_COUNTED)}))(?P<stop>\.)?(?=\s?\#?\d|\ ?[A-Z]?\d|\ [IVXLC]+\b|\ [ivxlc]+\b|\ [A-Z]\b|[IVXLC]+\b(?<=\.))",
+        rf"(?P<counted>(?i:{one_of(_COUNTED)}))(?P<stop>\.)?"
+        r"(?=\s?\#?\d|\ ?[A-Z]?\d|\ [IVXLC]+\b|\ [ivxlc]+\b|\ [A-Z]\b|[IVXLC]+\b(?<=\.))",
         _say_counted,
     ),
     rule(r"(?:[A-Z]\.){2,}(?:[A-Z]\b(?!'))?(?![a-z])", _say_initials),

@@ -134,8 +134,8 @@ def fraction_words(over: int, under: int, mixed: bool = False) -> str:
 def plural(words: str) -> str:
     """Of the last word: twenties, sixes, feet, inches."""
     head, _, last = words.rpartition(" ")
-    if last in _PLURALS:
-        last = _PLURALS[last]
+    if last in _PLURALS or last.endswith("hertz"):
+        last = _PLURALS.get(last) or last
     elif last.endswith("y") and last[-2] not in "aeou":
         last = f"{last[:-1]}ies"
     else:
@@ -144,7 +144,6 @@ def plural(words: str) -> str:
 
 
 _PLURALS = {
-    "foot": "feet", "CC": "CC", "hertz": "hertz", "horsepower": "horsepower", "kilohertz": "kilohertz", "megahertz": "megahertz",
-    "gigahertz": "gigahertz", "terahertz": "terahertz", "yen": "yen", "won": "won", "yuan": "yuan", "baht": "baht",
-    "rand": "rand", "ringgit": "ringgit", "siemens": "siemens", "stone": "stone", "celsius": "celsius",
+    "foot": "feet", "penny": "pence",
+    **dict.fromkeys(("CC", "yen", "won", "yuan", "baht", "rand", "horsepower")),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from voicegraft.text.english import dates, figures, letters, names, quantities, roman, symbols
+from voicegraft.text.english import dates, figures, letters, measures, money, names, roman, symbols
 from voicegraft.text.english.capitals import CAPITALS, loud_places, read_capitals
 from voicegraft.text.english.characters import Skipped, fold
 from voicegraft.text.english.electronic import addresses, read_address
@@ -17,7 +17,7 @@ from voicegraft.text.english.letters import name_letters
 from voicegraft.text.english.noise import noise
 from voicegraft.text.english.numbers import digits
 from voicegraft.text.english.tokens import Piece, Rule, Said
-from voicegraft.text.english.words import table
+from voicegraft.text.english.words import table, word_set
 from voicegraft.text.units import WORD
 
 _CURRENCIES = "$£€¥₩₹₽₺₴₦₫₱₪฿₿"
@@ -27,17 +27,25 @@ _NUMERIC: list[Rule] = [
     *dates.NUMERIC_RULES,
     *letters.RULES[:2],
     *symbols.NUMBER_RULES,
-    *quantities.RULES,
+    *money.AFTER_RULES,
+    *measures.RULES,
     *figures.RULES,
 ]
-_SIGNED: list[Rule] = [*names.PHONE_RULES, *quantities.RULES, *figures.RULES, *symbols.RULES]
+_SIGNED: list[Rule] = [
+    *names.PHONE_RULES,
+    *money.RULES,
+    *money.AFTER_RULES,
+    *measures.RULES,
+    *figures.RULES,
+    *symbols.RULES,
+]
 _LETTERS: list[Rule] = [
     *letters.RULES[:2],
-    *quantities.RULES[:2],
+    *money.RULES,
     *symbols.LETTER_RULES,
     *dates.NAME_RULES,
     *names.RULES[:2],
-    *quantities.UNIT_RULES,
+    *measures.UNIT_RULES,
     *roman.RULES,
     *names.RULES[2:],
     *figures.RULES[:2],
@@ -51,33 +59,12 @@ _ENDINGS = re.compile(r"'(?:s|ll|re|ve|d|t|m)\b", re.IGNORECASE)
 _PLURAL = re.compile(r"([A-Za-z]+)\((e?s)\)")
 _TRIPLE = re.compile(r"([A-Za-z])\1\1")
 # Words that a rule may look at; all others are said as they stand.
-_LOOK = (
-    frozenset(
-        word.lower().rstrip(".")
-        for name in (
-            "titles",
-            "streets",
-            "directions",
-            "states",
-            "counted",
-            "short forms",
-            "scripture",
-            "currencies",
-            "units",
-        )
-        for key in table(name)
-        for word in key.split()
-    )
-    | frozenset(
-        word.lower()
-        for word in (
-            *dates.MONTHS,
-            *["jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mon", "tue", "tues", "wed", "thu", "thurs", "fri", "sat", "sun"],
-        )
-    )
-    | frozenset(
-        ["john", "mark", "luke", "matthew", "romans", "corinthians", "psalm", "psalms", "genesis", "job", "joel", "jonah", "amos", "ruth", "ezra", "acts", "james", "jude", "hebrews", "surah", "quran", "koran", "sura", "kings", "samuel", "peter", "timothy", "chronicles", "thessalonians", "proverbs", "isaiah", "exodus", "leviticus", "numbers", "deuteronomy", "joshua", "judges", "esther", "ecclesiastes", "jeremiah", "lamentations", "ezekiel", "daniel", "hosea", "obadiah", "micah", "nahum", "habakkuk", "zephaniah", "haggai", "zechariah", "malachi", "galatians", "ephesians", "philippians", "colossians", "titus", "philemon", "revelation", "nehemiah"]
-    )
+_TABLES = ("titles", "streets", "directions", "counted", "short forms", "scripture", "units")
+_LOOK = frozenset(
+    word.lower().rstrip(".")
+    for words in (*map(table, _TABLES), table("scripture").values(), word_set("books"), dates.NAMES, ("Rs",))
+    for key in words
+    for word in key.split()
 )
 _ROMAN_LETTERS = re.compile(r"[ivxlcdm]+", re.IGNORECASE)
 _MARKS = frozenset(",.?!;:")
@@ -176,6 +163,8 @@ def _fallback(text: str, place: int, loud: frozenset[int]) -> tuple[list[Piece],
         character = text[place]
         if character == "." and text[place - 1 : place].isalpha() and text[place + 1 : place + 2].islower():
             return [Piece("dot", place, place + 1)], place + 1
+        if character == "." and re.match(r"[A-Za-z0-9]\.[A-Z](?![a-z])", text[max(0, place - 1) : place + 3]):
+            return [], place + 1  # Section IV.B
         mark = character if character in _MARKS else "," if character in "()[]{}" else ""
         return [Piece(mark, place, place + 1)] if mark else [], place + 1
     capitals = CAPITALS.match(text, place)

@@ -13,47 +13,23 @@ _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 ROMAN = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _NUMERAL = rf"{ROMAN}(?![A-Za-z0-9])"
 _RULERS = re.compile(
-    rf"\b(?i:(?:{one_of(word_set('rulers'))})(?:\ [A-Z][a-z]+)?|(?:King|Queen|Pope|Emperor|Empress|Tsar|Kaiser|Prince|Sultan)(?:\ [A-Z][a-z]+){{1,2}})\ $",
+    rf"\b(?i:(?:{one_of(word_set('rulers'))})(?:\ [A-Z][a-z]+)?"
+    r"|(?:King|Queen|Pope|Emperor|Empress|Tsar|Kaiser|Prince|Sultan)(?:\ [A-Z][a-z]+){1,2})\ $",
     re.VERBOSE,
 )
-_PARTS = (
-    word_set("parts")
-    | {word.capitalize() for word in table("counted")}
-    | {
-        "Pages",
-        "Chapters",
-        "Volumes",
-        "Books",
-        "Parts",
-        "Acts",
-        "Scenes",
-        "Page",
-        "Sonnet",
-        "Psalm",
-        "Tablet",
-        "Articles",
-        "Sections",
-        "Verse",
-        "Stanza",
-        "Tome",
-        "Number",
-        "Pt",
-    }
-)
+_PARTS = word_set("parts") | word_set("numbered") | {word.capitalize() for word in table("counted")}
 _PART = re.compile(
-    rf"\b(?i:(?P<word>{one_of(word for word in _PARTS if len(word) > 2)})(?:\.?\ |\.)|(?P<short>{one_of(word for word in _PARTS if len(word) < 3)})\.\ ?)$",
+    rf"\b(?i:(?P<word>{one_of(word for word in _PARTS if len(word) > 2)})(?:\.?\ |\.)"
+    rf"|(?P<short>{one_of(word for word in _PARTS if len(word) < 3)})\.\ ?)$",
     re.VERBOSE,
 )
-# After these a single letter counts, whichever it is; after the others C, D, L and M are letters.
-_READS = frozenset(
-    ["chapter", "chapters", "book", "volume", "vol", "canto", "psalm", "act", "scene", "lesson", "sonnet", "page", "pages", "p", "pp", "ch", "chap", "verse", "stanza"]
-)
+_ALL_LETTERS = word_set("all numerals")
 _LIST = re.compile(r"^\W*$")
 _NAME = re.compile(r"\b([A-Z][a-z]+)[ -]$")
 _RANGE = re.compile(rf"\b({ROMAN})\s?[-–]\s?$")
 _FIRST = re.compile(r"\b(?:the|a|an)\ $", re.VERBOSE)
-# Words, initials and sizes that are no numerals where nothing says so.
-_LETTERS = frozenset(("IV", "XL", "MD", "CD", "CV", "DC", "MC", "DI", "MI", "CC", "MM", "CM", "LI", "DM", "XX", "XXX", "MIX", "DIM", "CIV", "LIV", "MCI", "CCC", "MMM", "CCI", "DIV", "DV", "CL", "ML", "DL", "MV", "VC", "LL", "MDI", "CLI", "CMI", "DCI", "DCC", "MCC", "DX", "LV", "CI", "VI", "XI", "CCL", "MLI", "MCM", "LX"))  # fmt: skip
+_NO_NUMERALS = word_set("no numerals")
+_NO_NAMES = word_set("letter cues") | STARTERS
 
 
 def roman_value(numeral: str) -> int:
@@ -80,7 +56,7 @@ def _say_roman(match: Match) -> Said:
             not tail
             and len(numeral) == 1
             and (
-                (upper in "CDLM" and (part["word"] or part["short"]).lower() not in _READS)
+                (upper in "CDLM" and (part["word"] or part["short"]).lower() not in _ALL_LETTERS)
                 or is_word
                 or numeral in "cdlm"
             )
@@ -93,9 +69,11 @@ def _say_roman(match: Match) -> Said:
         len(numeral) > 1
         or upper in "VX"
         or re.search(r"(?i)\b(?:King|Queen|Pope|Emperor|Tsar|Kaiser|Prince)\b", ruler.group())
-        or (ruler.group()[0].isupper()
-        and upper == "I"
-        and re.match(r"[,.;:)]|$|'s|\ (?:of|was|and|had|died|became|ruled|reigned)\b", behind + tail))
+        or (
+            ruler.group()[0].isupper()
+            and upper == "I"
+            and re.match(r"[,.;:)]|$|'s|\ (?:of|was|and|had|died|became|ruled|reigned)\b", behind + tail)
+        )
     ):
         return f"the {ordinal(value)}{tail}"
     if upper == "I" and re.search(r"\b(?:World War|Elizabeth|Apollo|Title|Type|Phase|Stage|Part) $", ahead):
@@ -115,7 +93,7 @@ def _say_roman(match: Match) -> Said:
         and upper not in ("CD", "MD", "DC", "CV", "MC", "MI", "DI", "LI")
     ):
         return number + tail
-    if upper in _LETTERS:
+    if upper in _NO_NUMERALS:
         return None
     if set(upper) <= set("IVX") or len(upper) >= 4:
         return number + tail
@@ -158,6 +136,10 @@ def _say_war(match: Match) -> Said:
 
 RULES: list[Rule] = [
     rule(r"WW[ -]?(?P<numeral>I{1,3}|IV)(?P<of>'s)?(?![\w])", _say_war),
+    rule(
+        rf"(?P<numeral>{ROMAN})(?:st|nd|rd|th)\b",
+        lambda m: ordinal(roman_value(m["numeral"])) if len(m["numeral"]) > 1 else None,
+    ),
     rule(rf"(?P<numeral>{_NUMERAL})(?P<of>'s)?(?![\w']|[&@])", _say_roman),
     rule(rf"(?P<numeral>(?i:{ROMAN})(?<![A-Z])(?![A-Za-z0-9]))(?P<of>'s)?(?![\w'])", _say_roman),
 ]

@@ -10,7 +10,7 @@ from voicegraft.text.markup.annotations import whole_until
 
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
 _NEVER_LAST = word_set("never last")
-_BEFORE_NUMBER = word_set("before number") | {book.lower() for book in table("scripture")}
+_BEFORE_NUMBER = word_set("before number") | {book.lower() for book in table("scripture")} | {"rs"}
 _EITHER = word_set("either")
 _VOWELS = frozenset("aeiouy")
 _CLOCK = frozenset(("a.m", "p.m"))

@@ -28,7 +28,8 @@ _EQUATION = re.compile(r"[=+×*/^÷<>]\s?[\w().\s^-]*$")
 _RESULT = re.compile(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b|equals\b)")
 _NAMED = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)[a-z]*\.?"
 _NAMED_LEFT = re.compile(
-    rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{{4}}\s?$",
+    rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$"
+    r"|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{4}\s?$",
     re.VERBOSE,
 )
 _NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
@@ -212,7 +213,8 @@ def _say_function(match: Match) -> Said:
 
 
 def _say_factorial(match: Match) -> Said:
-    return f"{parse(match['first']).say()} factorial"
+    first = match["first"]
+    return f"{parse(first).say() if first.isdigit() else first} factorial"
 
 
 def _say_command(match: Match) -> Said:
@@ -266,4 +268,6 @@ NUMBER_RULES: list[Rule] = [
 LETTER_RULES: list[Rule] = [
     rule(r"(?P<name>[fghFGHPp])\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_function),
     rule(r"x(?=\s?\d)", _say_by),
+    rule(r"(?P<first>[kmnx])!(?=\s?[-+=*/×)÷]|\s(?:is|=))", _say_factorial),
+    rule(r"v\b\.?(?=\ [A-Z\d])", lambda m: "versus" if re.search(r"[\w.)]\ $", before(m)) else None),
 ]

@@ -1,0 +1,234 @@
+"""Measures: numbers and ranges with a unit, a magnitude, a percent sign or degrees."""
+
+from __future__ import annotations
+
+import re
+
+from voicegraft.text.english.numbers import NUMBER, SPACED, fraction_words, parse, plural
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
+from voicegraft.text.english.words import table, word_set
+
+_UNITS = table("units")
+_PER_WORDS = table("per") | _UNITS
+_NO_NOUNS = word_set("no nouns")
+_MAGNITUDES = {
+    "k": "thousand", "m": "million", "mm": "million", "mn": "million", "mln": "million", "b": "billion", "bn": "billion",
+    "bln": "billion", "t": "trillion", "tn": "trillion", "trn": "trillion",
+}  # fmt: skip
+MAGNITUDE = r"(?:hundred|thousand|million|billion|trillion|quadrillion|lakh|crore)"
+AMOUNT = rf"(?:{SPACED}|{NUMBER})"
+TO = r"[ \u00a0]?(?:--?|–)[ \u00a0]?"
+PER = rf"[ \u00a0]?/[ \u00a0]?(?P<per>{one_of(_PER_WORDS)}|[a-z]{{3,20}})(?![\w/])"
+_UNIT = one_of(_UNITS)
+_POWER = r"(?:\^?[23](?!\d))"
+_MEASURE = rf"(?:{_UNIT}){_POWER}?(?:[/·](?:{_UNIT}){_POWER}?){{0,2}}"
+_MINUS = r"(?P<minus>-)?"
+_RANGE = rf"(?P<first>{AMOUNT})(?:{TO}(?P<second>{AMOUNT}))?"
+_STOP = r"(?:\.(?=\s|[,;:)]))?"
+_DETERMINER = re.compile(
+    r"(?i)\b(?:an?|the|another|each|every|my|his|her|your|our|their|its|this|that|one|first)\ (?:[a-z]+\ )?$",
+    re.VERBOSE,
+)
+_NOUN = re.compile(r"[ -](?!-)([a-z]{2,})\b(?!\.[a-z])")
+# What "in" after a number has to be followed by, to be no preposition.
+_INCHES = re.compile(
+    r"\.?\s*(?:[),;:!?]|\.?$|(?:tall|wide|long|deep|high|thick|across|diameter|screen|x|by|[x×])\b|[x×]\s?\d)|\.(?=\s)"
+)
+_ELECTRIC = re.compile(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\s?V|\d\s?W|watts?|charger|outlet)\b")
+
+
+def describes(match: Match, is_hyphened: bool = False) -> bool:
+    """Whether a quantity describes the noun that follows, and is said of one: a five dollar bill."""
+    noun = _NOUN.match(after(match))
+    if noun is None or noun[1] in _NO_NOUNS or noun[1].endswith(("ly", "ed")):
+        return False
+    determiner = _DETERMINER.search(before(match))
+    return is_hyphened or bool(
+        determiner and not re.search(r"(?i)\b(?:of|in|at|for|to|is|was|about)\ $", determiner[0])
+    )
+
+
+def say_magnitude(written: str | None) -> str:
+    """`bn` is billion."""
+    bare = (written or "").strip(" \u00a0-").lower()
+    return _MAGNITUDES.get(bare, bare)
+
+
+def say_per(unit: str | None) -> str:
+    return f" per {_PER_WORDS.get(unit, unit)}" if unit else ""
+
+
+def unit_words(measure: str, is_one: bool) -> str:
+    """`m/s2` is meters per second squared, `mg/dL` milligrams per deciliter, `ft2` square feet."""
+    if measure in _UNITS:
+        return _power(measure, is_one)
+    head, *tail = re.split(r"(?=[/·])", measure)
+    words = _power(head, is_one)
+    for part in tail:
+        words += f" per {_power(part[1:], True)}" if part[0] == "/" else f" {_power(part[1:], is_one)}"
+    return words
+
+
+def _power(unit: str, is_one: bool) -> str:
+    found = re.fullmatch(rf"({_UNIT})\^?([23])", unit, re.VERBOSE)
+    name = _UNITS[found[1] if found else unit]
+    head, link, tail = re.fullmatch(r"(.*?)( per | of |$)(.*)", name).groups()  # type: ignore[union-attr]
+    said = (head if is_one else plural(head)) + link + tail
+    if not found:
+        return said
+    if head in ("second", "hour", "minute"):
+        return f"{said} {'squared' if found[2] == '2' else 'cubed'}"
+    return f"{'square' if found[2] == '2' else 'cubic'} {said}"
+
+
+def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
+    """Whether the letters after a number are this unit, and no name, preposition, plural or sign of something else."""
+    text, end = match.string, match.end("unit")
+    tail = text[end : end + 40]
+    if len(unit) == 1 and unit.isupper() and re.match(r"\.\ ?[A-Z\d]|\ [A-Z][a-z]|\ \d+(?:st|nd|rd|th)", tail):
+        return False  # 742 N. Oak Rd.
+    if unit == "in":
+        follows_feet = re.search(r"(?:ft\.?|feet|foot|')\ ?$", before(match))
+        is_end = re.match(r"\.?\s*$", tail) and is_spaced and not follows_feet
+        return bool(match["hyphen"] or follows_feet or (_INCHES.match(tail) and not is_end))
+    if unit == "A":
+        return bool(_ELECTRIC.search(text))
+    if unit == "U":
+        return bool(re.match(r"\s+of\b|/", tail))
+    if unit == "s":
+        return is_spaced or "." in match["first"]  # 7s are sevens
+    if unit == "us":
+        return not is_spaced
+    if unit == "ms":
+        return not re.match(r"\.?\ [A-Z]", tail)
+    return not (unit == "min" and re.match(r"\.?\ (?:and )?max\b", tail))
+
+
+def _say_measure(match: Match) -> Said:
+    groups = match.groupdict()
+    first, last = parse(match["first"]), parse(groups.get("second") or match["first"])
+    unit, number_end = match["unit"], match.end("second" if groups.get("second") else "first")
+    if not _fits(match, unit, match.start("unit") > number_end):
+        return None
+    if unit == "pt" and re.match(r"\.?\ (?:font|type|text|size)", match.string[match.end("unit") :]):
+        return f"{first.say()} point"
+    minus = "minus " if groups.get("minus") else ""
+    is_one = last.is_one or bool(groups.get("hyphen")) or describes(match)
+    words = unit_words(unit, is_one) + say_per(groups.get("per"))
+    if groups.get("first_unit"):
+        return f"{minus}{first.say()} {unit_words(match['first_unit'], first.is_one)} to {last.say()} {words}"
+    number = minus + first.say() + (f" to {last.say()}" if groups.get("second") else "")
+    if groups.get("big"):
+        number += f" {say_magnitude(groups['big'])}"
+        number_end = match.end("big")
+    stop = match.end("per") if groups.get("per") else match.end("unit")
+    if match.group().endswith(".") and match.string[match.end() :].strip(" \"')]"):
+        stop = match.end()
+    return [Piece(number, match.start(), number_end), Piece(words, match.start("unit"), stop)]
+
+
+def _say_unit_alone(match: Match) -> Said:
+    """After a fraction, a power or a percent sign: `1/4 tsp`, `10^8 m/s`."""
+    ahead = before(match)
+    fraction = re.search(r"(?:(\d)\ )?(\d{1,3})/(\d{1,3})\s*-?$", ahead)
+    if not fraction and not re.search(r"\d\^-?\d+\ $", ahead):
+        return None
+    if match["unit"] in ("in", "us") and not _INCHES.match(after(match)):
+        return None
+    is_part = bool(fraction and not fraction[1] and int(fraction[2]) < int(fraction[3]))
+    return unit_words(match["unit"], is_part or ahead.endswith("-"))
+
+
+def _say_percent(match: Match) -> Said:
+    words = ("minus " if match["minus"] else "") + parse(match["first"]).say()
+    if match["second"]:
+        words += f" to {parse(match['second']).say()}"
+    return f"{words} {'percent' if match['unit'] == '%' else 'per mille'}"
+
+
+def _say_degrees(match: Match) -> Said:
+    """`72°F`, `20-25 °C`, `40°26'46"N`."""
+    first, second = parse(match["first"]), match["second"]
+    minus = "minus " if match["minus"] else ""
+    words = minus + first.say()
+    if second:
+        words += f" to {'minus ' if match['last_minus'] else ''}{parse(second).say()}"
+    is_one = (parse(second) if second else first).is_one and not minus
+    words += f" {'degree' if is_one else 'degrees'}"
+    words += {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}.get(match["scale"] or "", "")
+    for unit, group in (("minute", "arc_minute"), ("second", "arc_second")):
+        if match[group]:
+            number = parse(match[group])
+            words += f" {number.say()} {unit if number.is_one else unit + 's'}"
+    pole = {"N": " north", "S": " south", "E": " east", "W": " west"}.get(match["pole"] or "", "")
+    return words + pole
+
+
+def _say_feet(match: Match) -> Said:
+    """`6'2"`, `6ft2`, `5 ft 2 in`, `5' 7 1/2"`: six foot two."""
+    words = f"{parse(match['feet']).say()} foot {parse(match['inches']).say()}"
+    if match["over"]:
+        words += f" and {fraction_words(int(match['over']), int(match['under']), mixed=True)}"
+    return words + (" inches" if (match["word"] or "").startswith("in") else "")
+
+
+def _say_marks(match: Match) -> Said:
+    """`12' x 15'`, `12" ruler`; after an open quotation a mark closes it."""
+    number, mark, text = parse(match["first"]), match["mark"], match.string[: match.start()]
+    opened = re.findall(rf"(?<![A-Za-z0-9]){mark}", text)
+    closed = re.findall(rf"(?<![\s\d(]){mark}(?![A-Za-z])", text)
+    if len(opened) > len(closed):
+        return None
+    name = "foot" if mark == "'" else "inch"
+    noun = _NOUN.match(after(match))
+    is_one = number.is_one or (noun is not None and noun[1] not in _NO_NOUNS)
+    return f"{number.say()} {name if is_one else plural(name)}"
+
+
+def _say_versus(match: Match) -> Said:
+    first, second = parse(match["first"]), parse(match["second"])
+    return pieces(match, ("first", first.say()), ("v", "versus"), ("second", second.say()))
+
+
+def _say_big(match: Match) -> Said:
+    """`5M users`, `10k`, `2-3 million`; 10K alone is a race and 4B a flat."""
+    big = match["big"]
+    if big in ("m", "mm", "MM", "b", "t") or (
+        big in ("K", "T", "B", "M") and not re.match(r" [a-z]+s\b| people\b", after(match))
+    ):
+        return None
+    words = ("minus " if match["minus"] else "") + parse(match["first"]).say(" ")
+    if match["second"]:
+        words += f" to {parse(match['second']).say(' ')}"
+    return f"{words} {say_magnitude(big)}"
+
+
+RULES: list[Rule] = [
+    rule(
+        r"(?P<feet>\d{1,3})\s?(?:'|-?ft\.?|feet)\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:[ -]?(?P<over>[1357])/(?P<under>2|4|8|16))?"
+        r"\s?(?P<word>\"|''|in\b\.?(?=\s?(?:$|[\w)(,;])|$)|inch(?:es)?\b)?(?![\w'/])(?!,\d|\.\d)",
+        _say_feet,
+    ),
+    rule(
+        rf"{_MINUS}{_RANGE}(?P<big>\ {MAGNITUDE}\b)?[ \u00a0]?(?P<hyphen>-)?(?P<unit>{_MEASURE})\b{_STOP}(?:{PER})?"
+        r"(?!['&]\w|-\d|\.\w|[/^+=]|·)",
+        _say_measure,
+    ),
+    rule(
+        rf"{_MINUS}(?P<first>{AMOUNT})[ ]?(?P<first_unit>{_UNIT})\b\.?{TO}(?P<second>{AMOUNT})[ ]?(?P<hyphen>-)?"
+        rf"(?P<unit>{_MEASURE})\b(?![/^+=])",
+        _say_measure,
+    ),
+    rule(rf"{_MINUS}(?P<first>{AMOUNT})[ ]?%?(?:{TO}(?P<second>{AMOUNT}))?[ \u00a0]?(?P<unit>[%‰])", _say_percent),
+    rule(
+        rf"{_MINUS}(?P<first>{AMOUNT})(?:°\s?[CF]?)?(?:\s?(?:–|-|to)\s?(?P<last_minus>-)?(?P<second>{AMOUNT}))?[ \u00a0]?°"
+        r"[ \u00a0]?(?P<scale>[CFK]\b)?(?:\s?(?P<arc_minute>\d{1,2}(?:\.\d+)?)')?"
+        r"(?:\s?(?P<arc_second>\d{1,2}(?:\.\d+)?)(?:\"|''))?"
+        r"(?:\s?(?P<pole>[NSEW])\b)?",
+        _say_degrees,
+    ),
+    rule(r"(?P<first>\d{1,4}(?:\.\d{1,3})?)(?P<mark>'|\")(?![\w'\"])", _say_marks),
+    rule(r"(?P<first>\d{1,3})[ ]?(?P<v>v|vs)\.?[ ]?(?P<second>\d{1,3})(?!\w)", _say_versus),
+    rule(rf"{_MINUS}{_RANGE}(?P<big>[ -]{MAGNITUDE}\b|(?:[kKmMbBtT]|MM|mm|mn|mln|bn|Bn|tn)(?![\w$]))", _say_big),
+]
+UNIT_RULES: list[Rule] = [rule(rf"(?P<unit>{_MEASURE})\b(?!['&/]\w|-\w)(?:\.(?=\s[a-z]|[,;:)]))?", _say_unit_alone)]
