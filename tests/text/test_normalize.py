@@ -37,7 +37,7 @@ CASES = {
     ),
     "555-1234": "five five five, one two three four",
     "+44 20 7946 0958": "plus four four, two zero, seven nine four six, zero nine five eight",
-    "Dr. Smith lives at 221B Baker St.": "Doctor Smith lives at two twenty one B Baker Street.",
+    "Dr. Smith lives at 221B Baker St.": "Doctor Smith lives at two hundred twenty one B Baker Street.",
     "Apt. 4B, 12 Oak Ave.": "Apartment four B, twelve Oak Avenue.",
     "Main St. is closed.": "Main Street is closed.",
     "St. Louis": "Saint Louis",

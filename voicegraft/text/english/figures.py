@@ -72,7 +72,7 @@ def _say_bare(match: Match, whole: str) -> str:
     if behind[:1].isalpha() or (behind[:1] == "-" and behind[1:2].isalnum()) or ahead[-1:] == "-":
         if re.match(r"-\d+(?![\w-])", behind):
             return cardinal(whole)
-        return pairs(whole) if _HOUSE.match(behind.lstrip(behind[:1])) and len(whole) > 2 else number_name(whole)
+        return number_name(whole)
     if len(whole) in (3, 4) and (_PAIR_CUE.search(ahead) or _HOUSE.match(behind)):
         return pairs(whole)
     if len(whole) == 4:
