@@ -50,7 +50,6 @@ def read_cases(path: Path) -> list[tuple[str, list[str]]]:
     return [(row[0].replace("\\n", "\n").replace("\\x1b", "\x1b"), row[1].split(" || ")) for row in rows]
 
 
-@pytest.mark.xfail(strict=False, reason="until the English reader is redesigned")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_reads_what_people_write(path: Path) -> None:
     frontend = open_frontend("english")

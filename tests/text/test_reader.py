@@ -36,7 +36,7 @@ CASES = {
 
 @pytest.mark.parametrize("written", CASES)
 def test_finds_what_each_word_says(written: str) -> None:
-    reading = read(written, Skipped())
+    reading = read(written, Skipped().add)
     found: list[str] = []
     last = None
     for word, (start, end) in zip(words_of(reading.text), reading.spans, strict=True):
@@ -54,7 +54,7 @@ def test_spans_cover_every_word_and_never_go_back() -> None:
     for seed in range(200):
         rng = random.Random(seed)
         written = " ".join(rng.choices(pieces, k=rng.randrange(5)))
-        reading = read(written, Skipped())
+        reading = read(written, Skipped().add)
         assert len(reading.spans) == len(words_of(reading.text))
         assert all(0 <= start < end <= len(written) for start, end in reading.spans), written
         assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(reading.spans)), written
@@ -64,4 +64,4 @@ def test_plain_words_keep_their_places() -> None:
     for num_words in (1, 7, 1000):
         words = [random.Random(i).choice(["no", "yes", "that", "door", "it's"]) for i in range(num_words)]
         text = " ".join(words)
-        assert [text[start:end] for start, end in read(text, Skipped()).spans] == words
+        assert [text[start:end] for start, end in read(text, Skipped().add).spans] == words

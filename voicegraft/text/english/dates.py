@@ -41,7 +41,7 @@ def month_name(written: str) -> str:
     return (full.capitalize() if bare.isupper() else bare) if len(bare) == len(full) else full
 
 
-def _say_year(written: str) -> str:
+def say_year(written: str) -> str:
     """`1999`, `'98`, `07`."""
     bare = written.lstrip("'")
     if len(bare) == 2:
@@ -67,7 +67,7 @@ def _say_month_day(match: Match) -> Said:
         said.append(last)
     if match["year"]:
         said += [Piece(",", match.start("year"), match.start("year"))] if match["comma"] else []
-        said += pieces(match, ("year", _say_year(match["year"])))
+        said += pieces(match, ("year", say_year(match["year"])))
     return said
 
 
@@ -99,14 +99,14 @@ def _say_day_month(match: Match) -> Said:
     start += pieces(match, ("month", month_name(name)))
     if match["year"]:
         start += [Piece(",", match.start("year"), match.start("year"))] if match["comma"] else []
-        start += pieces(match, ("year", _say_year(match["year"])))
+        start += pieces(match, ("year", say_year(match["year"])))
     return start
 
 
 def _say_month_year(match: Match) -> Said:
     if match["month"] in ("may", "march"):
         return None
-    return pieces(match, ("month", month_name(match["month"])), ("year", _say_year(match["year"])))
+    return pieces(match, ("month", month_name(match["month"])), ("year", say_year(match["year"])))
 
 
 def _say_month(match: Match) -> Said:
@@ -125,7 +125,7 @@ def _say_numeric(match: Match) -> Said:
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
     name = f"the {ordinal(day)} of {MONTHS[month - 1]}" if british else f"{MONTHS[month - 1]} {ordinal(day)}"
-    return f"{name} {_say_year(years)}"
+    return f"{name} {say_year(years)}"
 
 
 def _say_short_date(match: Match) -> Said:

@@ -12,7 +12,7 @@ from voicegraft.text.english.words import table
 _COMMANDS = table("commands")
 _PER = table("per") | table("units")
 # Words for signs that nothing else explains.
-_NAMES = {
+NAMES = {
     "&": "and", "%": "percent", "@": "at", "+": "plus", "=": "equals", "°": "degrees", "$": "dollar", "£": "pound",
     "€": "euro", "¥": "yen", "₩": "won", "₹": "rupee", "₽": "ruble", "₺": "lira", "₴": "hryvnia", "₦": "naira", "₫": "dong",
     "₱": "peso", "₪": "shekel", "฿": "baht", "₿": "bitcoin", "¢": "cent", "×": "times", "·": "times", "#": "hash",
@@ -187,7 +187,7 @@ def _say_compare(match: Match) -> Said:
     sign, ahead, behind = match.group(), before(match), after(match)
     if sign == ">" and re.search(r"\b[A-Z][\w-]*\ $", ahead) and re.match(r"\ [A-Z]", behind):
         return "to"
-    return _NAMES[sign]
+    return NAMES[sign]
 
 
 def _say_dollar(match: Match) -> Said:
@@ -223,7 +223,7 @@ def _say_command(match: Match) -> Said:
 
 
 def _say_name(match: Match) -> Said:
-    return _NAMES[match.group()]
+    return NAMES[match.group()]
 
 
 RULES: list[Rule] = [
@@ -260,7 +260,7 @@ RULES: list[Rule] = [
     ),
     rule(r"\#(?=[A-Za-z])", lambda m: "hashtag"),
     rule(r"~+|_+|\|+|\^(?!\w)|\*+", lambda m: []),
-    rule(rf"[{re.escape(''.join(_NAMES))}]", _say_name),
+    rule(rf"[{re.escape(''.join(NAMES))}]", _say_name),
 ]
 NUMBER_RULES: list[Rule] = [
     rule(r"(?P<first>\d{1,3})!(?=\s?[-+=*/×)÷])", _say_factorial),
