@@ -84,7 +84,7 @@ def read_capitals(match: re.Match[str], is_loud: bool) -> str:
         return f"I'{ending.lower()}" if stem == "I" else word.lower()  # no initialism is contracted
     if len(set(stem)) > 1:
         for few in (1, 2):  # NOOO, BOOO, but IEEE
-            sober = _LONGER.sub(lambda run, few=few: run.group()[:few], stem)
+            sober = _LONGER.sub(r"\1" * few, stem)
             if sober != stem and is_word(sober.lower()) and (sober[0] != stem[1] or sober.lower() in _CRIES):
                 word = word.replace(stem, sober)
                 stem = sober
