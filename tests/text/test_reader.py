@@ -1,12 +1,17 @@
 """From spoken words back to the written text, and nothing lost on the way."""
 
 import random
+import re
+import time
 from itertools import pairwise
 
 import pytest
 
+from tests.text.test_cases import FILES, read_cases
 from voicegraft.text.english.characters import Skipped
+from voicegraft.text.english.frontend import EnglishFrontend
 from voicegraft.text.english.reader import read
+from voicegraft.text.markup.annotations import Annotation
 from voicegraft.text.units import words_of
 
 # written -> what each stretch of it says
@@ -65,3 +70,80 @@ def test_plain_words_keep_their_places() -> None:
         words = [random.Random(i).choice(["no", "yes", "that", "door", "it's"]) for i in range(num_words)]
         text = " ".join(words)
         assert [text[start:end] for start, end in read(text, Skipped().add).spans] == words
+
+
+WRITTEN = [row[0] for path in FILES for row in read_cases(path)]
+
+
+def lost(written: str) -> list[str]:
+    """Words, numbers and signs that are neither said nor reported."""
+    skipped: list[str] = []
+    reading = read(written, skipped.append)
+    left_out = "".join(skipped)
+    return [
+        match.group()
+        for match in re.finditer(r"[A-Za-z0-9]+|[+=%$£€&@°±×÷<>]|(?<!\S)-(?=[$£€]?\.?\d)", written)
+        if match.group() not in left_out
+        and not any(start < match.end() and end > match.start() for start, end in reading.spans)
+    ]
+
+
+def test_nothing_that_people_write_vanishes() -> None:
+    for written in WRITTEN:
+        assert lost(" ".join(written.replace("\x1b", "").split())) == [], written
+
+
+def test_nothing_of_random_text_vanishes() -> None:
+    characters = "0123456789$%&/.,:-+ abAB'\"()#@é😀IVXCm²½°€=<>x×kgs"
+    for seed in range(400):
+        rng = random.Random(seed)
+        if seed % 2:
+            written = "".join(rng.choices(characters, k=rng.randrange(60)))
+        else:
+            words = [word for text in rng.choices(WRITTEN, k=2) for word in text.split()]
+            written = " ".join(rng.sample(words, len(words)))
+        written = re.sub(r"([+=<>])\1+|\x1b", "", written)  # drawn lines and prompts
+        assert lost(written) == [], written
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "said"),
+    [
+        ("sub=World Wide Web", "WWW", "World Wide Web"),
+        ("characters", "a1B-", "Ay one B dash"),
+        ("digits", "2024", "two zero two four"),
+        ("cardinal", "1984", "one thousand nine hundred and eighty four"),
+        ("ordinal", "3", "third"),
+        ("fraction", "1+1/2", "one and a half"),
+        ("date=dmy", "3/4/2024", "April third twenty twenty four"),
+        ("date=ym", "2024-02", "February twenty twenty four"),
+        ("telephone", "555 01", "five five five, zero one"),
+        ("currency", "$5.20", "five dollars twenty cents"),
+        ("unit", "5 km", "five kilometers"),
+        ("expletive", "well", "well"),
+    ],
+)
+def test_say_as_says_what_markup_asks_for(kind: str, written: str, said: str) -> None:
+    text = f"So {written} it is."
+    place = (3, 3 + len(written))
+    reading = read(text, Skipped().add, [Annotation(*place, kind)])
+    assert reading.text == f"So {said} it is."
+    assert {reading.spans[0], *reading.spans[-2:]} == {
+        (0, 2),
+        *((text.rindex(w), text.rindex(w) + 2) for w in ("it", "is")),
+    }
+    assert all(place[0] <= start < end <= place[1] for start, end in reading.spans[1:-2])
+
+
+@pytest.mark.parametrize("piece", ["(((", "1,1,1,", "a.a.a.", "$$$$", "1-", "5 ft ", "IV", "½"])
+def test_time_is_in_proportion(piece: str) -> None:
+    frontend = EnglishFrontend()
+
+    def seconds(count: int) -> float:
+        begin = time.process_time()
+        for _ in frontend.sentences([piece * count]):
+            pass
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(6000 // len(piece)) < 12 * max(seconds(1000 // len(piece)), 0.02)

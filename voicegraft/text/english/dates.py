@@ -194,6 +194,15 @@ def _say_duration(match: Match) -> Said:
     return f"{names[0]} {names[1]} and {names[2]}{say_half(match['half'])} {zone}".rstrip()
 
 
+def _say_hours(match: Match) -> Said:
+    """`1h 30m`, `5m 20s`."""
+    names = []
+    for group in ("hour", "minute", "second"):
+        if match[group]:
+            names.append(f"{cardinal(int(match[group]))} {group if int(match[group]) == 1 else group + 's'}")
+    return " ".join(names) if len(names) > 1 else None
+
+
 def _say_minutes(match: Match) -> Said:
     """`45:12`: more than a day has hours."""
     return (
@@ -272,6 +281,11 @@ NUMERIC_RULES: list[Rule] = [
         re.IGNORECASE,
     ),
     rule(r"(?P<hour>\d{2,3}):(?P<minute>[0-5]\d)(?![\w:])", _say_minutes),
+    rule(
+        r"(?:(?P<hour>\d{1,3})\ ?h(?:rs?)?\ ?(?=\d))?(?:(?P<minute>\d{1,2})\ ?m(?:in)?\b\ ?)?"
+        r"(?:(?P<second>\d{1,2})\ ?s(?:ec)?\b)?(?!\w)",
+        _say_hours,
+    ),
 ]
 NAME_RULES: list[Rule] = [
     rule(
@@ -287,7 +301,8 @@ NAME_RULES: list[Rule] = [
         re.IGNORECASE,
     ),
     rule(
-        r"(?:Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?:\.(?=[\s,]|$))?(?![\w'-])|(?:Mar|Jun|Jul)\.(?=[\s,]|$)", _say_month
+        r"(?:Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?:\.(?=[\s,]|$))?(?![\w'])(?!-(?![A-Z]))|(?:Mar|Jun|Jul)\.(?=[\s,]|$)",
+        _say_month,
     ),
     rule(rf"(?P<day>{_WEEKDAY})\b\.?(?!['\w])", _say_day_name),
 ]

@@ -225,7 +225,7 @@ def _say_power(match: Match) -> Said:
 
 
 def _say_times(match: Match) -> Said:
-    if "." in match["first"]:
+    if "." in match["first"] or _IN_SUM.search(before(match)):
         return None
     return f"{parse(match['first']).say()} times"
 
@@ -280,6 +280,6 @@ RULES: list[Rule] = [
     rule(rf"(?P<first>{NUMBER})(?P<plus>\+)(?![\w+]|\s?\d)", _say_plus),
     rule(r"\#\s?(?=\d|[A-Z]{1,2}\d)", _say_hash),
     rule(r"~\s?(?=[$£€¥]?\.?\d)", _say_about),
-    rule(rf"(?P<first>{SPACED})(?=\ (?!and\b|or\b|to\b)[a-z]{{3,}}|\.?$|[,;)])", say_figure),
+    rule(rf"(?P<first>{SPACED})(?=\ (?!and\b|or\b|to\b)[a-z]{{3,}}|-[a-z]|\.?$|[,;)])", say_figure),
     rule(rf"(?P<first>{NUMBER})", say_figure),
 ]

@@ -22,11 +22,13 @@ _MOST_TURNS = 3  # between letters and digits, in what is no code
 # Sounds that are written without a vowel, as the voice can spell them.
 _SOUNDS = {"hm": "hum", "hmm": "hum", "mm": "um", "mmm": "um", "shh": "sh", "psst": "pst"}
 _VOWELLESS = frozenset(("sh", "pst", "tsk", "br", "brr", "gr", "grr", "nth", "zz", "zzz", "tv's"))
+_VOWELS = frozenset("aeiouyAEIOUY")
 _BETWEEN = word_set("letter pairs")
 _SUMS = word_set("sums")
 _CUES = word_set("letter cues")
-_GLUED_A = re.compile(
-    r"a(?=[<>=+*/^)\]])|(?<=[<>=+*/^])a(?![\w'.])|(?<=[(\[])a(?=[,;])|(?<=\d)a(?![\w.'])", re.IGNORECASE
+_GLUED_A = (
+    r"a(?=[<>=+*/^)\]]|\s+(?:is\ not\ equal\ to|at\ most|at\ least)\ )"
+    r"|(?<=[<>=+*/^])a(?![\w'.])|(?<=[(\[])a(?=[,;])|(?<=\d)a(?![\w.'])"
 )
 NAME_OF_A = "Ay"  # alone, "A" is the article to the voice
 
@@ -78,7 +80,7 @@ RULES: list[Rule] = [
     rule(r"[A-Za-z]{1,24}\d[A-Za-z0-9]{0,60}(?![A-Za-z0-9]|[.,]\d)", _say_letters_digits),
     rule(_MIXED, _say_mixed),
     rule(_LONGER, _say_long),
-    rule(_GLUED_A.pattern, lambda m: NAME_OF_A, re.IGNORECASE),
+    rule(_GLUED_A, lambda m: NAME_OF_A, re.IGNORECASE),
 ]
 
 
@@ -90,8 +92,9 @@ def name_letters(spoken: str) -> str:
     words = list(WORD.finditer(spoken))
     pieces, end = [], 0
     for index, match in enumerate(words):
-        pieces += [spoken[end : match.start()], _name(spoken, words, index)]
-        end = match.end()
+        if len(match.group()) == 1 or _VOWELS.isdisjoint(match.group()) or match.group() in ("A's", "A'S"):
+            pieces += [spoken[end : match.start()], _name(spoken, words, index)]
+            end = match.end()
     return "".join([*pieces, spoken[end:]])
 
 
@@ -115,7 +118,7 @@ def _sober(match: re.Match[str]) -> str:
 
 def _name(spoken: str, words: list[re.Match[str]], index: int) -> str:
     match = words[index]
-    word, after = match.group(), spoken[match.end() :][:4]
+    word, after = match.group(), spoken[match.end() : match.end() + 4]
     if word in ("a", "A"):
         return NAME_OF_A if _is_letter_a(words, index, after) else word
     if word in ("A's", "A'S"):

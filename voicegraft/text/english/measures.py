@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from voicegraft.text.english.numbers import NUMBER, SPACED, fraction_words, parse, plural
-from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, pieces, rule
 from voicegraft.text.english.words import table, word_set
 
 _UNITS = table("units")
@@ -18,10 +18,11 @@ _MAGNITUDES = {
 MAGNITUDE = r"(?:hundred|thousand|million|billion|trillion|quadrillion|lakh|crore)"
 AMOUNT = rf"(?:{SPACED}|{NUMBER})"
 TO = r"[ \u00a0]?(?:--?|–)[ \u00a0]?"
-PER = rf"[ \u00a0]?/[ \u00a0]?(?P<per>{one_of(_PER_WORDS)}|[a-z]{{3,20}})(?![\w/])"
-_UNIT = one_of(_UNITS)
+PER = r"[ \u00a0]?/[ \u00a0]?(?P<per>[A-Za-zµΩ]{1,20})(?![\w/])"
+# What may be a unit; the table says whether it is one.
+_UNIT = r"(?:(?:sq|cu|fl)\.?[ ])?[A-Za-zµΩ]{1,6}"
 _POWER = r"(?:\^?[23](?!\d))"
-_MEASURE = rf"(?:{_UNIT}){_POWER}?(?:[/·](?:{_UNIT}){_POWER}?){{0,2}}"
+_MEASURE = rf"{_UNIT}{_POWER}?(?:[/·][A-Za-zµΩ]{{1,10}}{_POWER}?){{0,3}}"
 _MINUS = r"(?P<minus>-)?"
 _RANGE = rf"(?P<first>{AMOUNT})(?:{TO}(?P<second>{AMOUNT}))?"
 _STOP = r"(?:\.(?=\s|[,;:)]))?"
@@ -34,6 +35,9 @@ _NOUN = re.compile(r"[ -](?!-)([a-z]{2,})\b(?!\.[a-z])")
 _INCHES = re.compile(
     r"\.?\s*(?:[),;:!?]|\.?$|(?:tall|wide|long|deep|high|thick|across|diameter|screen|x|by|[x×])\b|[x×]\s?\d)|\.(?=\s)"
 )
+_WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"))  # and words or names of their own
+# A noun after these is what they describe.
+_ADJECTIVES = frozenset(("W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ"))
 _ELECTRIC = re.compile(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\s?V|\d\s?W|watts?|charger|outlet)\b")
 
 
@@ -69,9 +73,15 @@ def unit_words(measure: str, is_one: bool) -> str:
     return words
 
 
+def is_unit(measure: str) -> bool:
+    """Whether a table has all of its parts."""
+    head, *tail = re.split(r"[/·]", re.sub(r"\^?[23]", "", measure))
+    return measure in _UNITS or (head in _UNITS and all(part in _PER_WORDS for part in tail))
+
+
 def _power(unit: str, is_one: bool) -> str:
-    found = re.fullmatch(rf"({_UNIT})\^?([23])", unit, re.VERBOSE)
-    name = _UNITS[found[1] if found else unit]
+    found = re.fullmatch(r"(.*?)\^?([23])", unit)
+    name = _PER_WORDS[found[1] if found else unit]
     head, link, tail = re.fullmatch(r"(.*?)( per | of |$)(.*)", name).groups()  # type: ignore[union-attr]
     said = (head if is_one else plural(head)) + link + tail
     if not found:
@@ -89,10 +99,14 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
         return False  # 742 N. Oak Rd.
     if unit == "in":
         follows_feet = re.search(r"(?:ft\.?|feet|foot|')\ ?$", before(match))
-        is_end = re.match(r"\.?\s*$", tail) and is_spaced and not follows_feet
+        is_end = re.match(r"\s*$", tail) and is_spaced and not follows_feet
         return bool(match["hyphen"] or follows_feet or (_INCHES.match(tail) and not is_end))
+    if unit in ("c", "t", "T"):  # of recipes
+        return is_spaced and bool(re.match(r"\.?\ (?!of\b)[a-z]{3,}", tail))
     if unit == "A":
         return bool(_ELECTRIC.search(text))
+    if unit == "F":
+        return False  # 98.6 F is no capacity
     if unit == "U":
         return bool(re.match(r"\s+of\b|/", tail))
     if unit == "s":
@@ -108,12 +122,16 @@ def _say_measure(match: Match) -> Said:
     groups = match.groupdict()
     first, last = parse(match["first"]), parse(groups.get("second") or match["first"])
     unit, number_end = match["unit"], match.end("second" if groups.get("second") else "first")
-    if not _fits(match, unit, match.start("unit") > number_end):
+    if (
+        not is_unit(unit)
+        or not is_unit(groups.get("first_unit") or unit)
+        or not _fits(match, unit, match.start("unit") > number_end)
+    ):
         return None
     if unit == "pt" and re.match(r"\.?\ (?:font|type|text|size)", match.string[match.end("unit") :]):
         return f"{first.say()} point"
     minus = "minus " if groups.get("minus") else ""
-    is_one = last.is_one or bool(groups.get("hyphen")) or describes(match)
+    is_one = last.is_one or bool(groups.get("hyphen")) or describes(match, unit in _ADJECTIVES)
     words = unit_words(unit, is_one) + say_per(groups.get("per"))
     if groups.get("first_unit"):
         return f"{minus}{first.say()} {unit_words(match['first_unit'], first.is_one)} to {last.say()} {words}"
@@ -131,9 +149,13 @@ def _say_unit_alone(match: Match) -> Said:
     """After a fraction, a power or a percent sign: `1/4 tsp`, `10^8 m/s`."""
     ahead = before(match)
     fraction = re.search(r"(?:(\d)\ )?(\d{1,3})/(\d{1,3})\s*-?$", ahead)
+    if re.search(r"\b(?:per|a)\ $|[a-z]/$|^/$", ahead) and len(match["unit"]) > 1 and ahead.rstrip(" /")[-2:] != " a":
+        return unit_words(match["unit"], True) if is_unit(match["unit"]) and match["unit"] not in _WORDS else None
     if not fraction and not re.search(r"\d\^-?\d+\ $", ahead):
         return None
     if match["unit"] in ("in", "us") and not _INCHES.match(after(match)):
+        return None
+    if not is_unit(match["unit"]):
         return None
     is_part = bool(fraction and not fraction[1] and int(fraction[2]) < int(fraction[3]))
     return unit_words(match["unit"], is_part or ahead.endswith("-"))

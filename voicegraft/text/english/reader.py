@@ -84,7 +84,7 @@ def _join(pieces: list[Piece]) -> str:
     parts: list[str] = []
     glued = True
     for piece in pieces:
-        if piece.words == _GLUE or piece.words in MARKS:
+        if piece.words == _GLUE or piece.words[:1] in MARKS:
             parts.append(piece.words)
         elif piece.words:
             parts.append(piece.words if glued else f" {piece.words}")

@@ -119,9 +119,10 @@ def _small(match: Match, ahead: str, behind: str, value: int) -> Said:
     numeral = match["numeral"]
     in_brackets = re.search(r"(?:^|\s)\($", ahead) and behind.startswith(")")
     opens = _LIST.match(match.string[: match.start()]) and re.match(r"[.)]\s|[.)]$", behind)
+    alone = match.string.strip() == numeral and set(numeral) <= set("ivx")
     ranged = re.search(r"\b(?:page|pages|pp?\.)\ [ivxlc]+\s?[-–]\s?$", ahead)
     if set(numeral) <= set("ivxlc") and (
-        (len(numeral) > 1 and (in_brackets or opens))
+        (len(numeral) > 1 and (in_brackets or opens or alone))
         or (numeral in "iv" and in_brackets)
         or (numeral in "ivx" and opens)
         or ranged

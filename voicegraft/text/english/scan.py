@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from voicegraft.text.english import dates, figures, letters, measures, money, names, roman, symbols
 from voicegraft.text.english.capitals import CAPITALS, loud_places, read_capitals
@@ -43,7 +44,8 @@ _LETTERS: list[Rule] = [
     *letters.RULES[2:],
 ]
 _SIGNS = frozenset(f"-–+#~.('{_CURRENCIES}")
-_PLAIN = re.compile(r"[A-Z]?[a-z]+(?:'[a-z]+)?(?=[ ,;:!?\")\]]|\.(?: |$)|$|-[a-z]{2})")
+_PLAIN = re.compile(r" ?([A-Z]?[a-z]+(?:'[a-z]+)?)(?=[ ,;:!?\")\]]|\.(?: |$)|$|-[a-z]{2})")
+_MARK = re.compile(r"([,;:?!]|\.(?!\S)|\.\.\.)(?=[\s\"')]|$)|\"")  # and quotation marks, which are silent
 _WORD = re.compile(r"'(?:tis|twas|em|til|cause|bout|round|n)\b|[A-Za-z]+(?:'[A-Za-z]+)*", re.IGNORECASE)
 _ENDINGS = re.compile(r"'(?:s|ll|re|ve|d|t|m)\b", re.IGNORECASE)
 _PLURAL = re.compile(r"([A-Za-z]+)\((e?s)\)")
@@ -69,10 +71,16 @@ def scan(text: str) -> list[Piece]:
     place = 0
     while place < len(text):
         character = text[place]
-        plain = _PLAIN.match(text, place)
+        plain = None if has_triples else _PLAIN.match(text, place)
         ending = _ENDINGS.match(text, place) if character == "'" else None
-        if character.isspace():
+        if plain and plain.start(1) not in found and not _is_looked_at(plain[1]):
+            pieces.append(Piece(plain[1], plain.start(1), plain.end()))
+            place = plain.end()
+        elif character.isspace():
             place += 1
+        elif mark := _MARK.match(text, place):
+            pieces += [Piece(mark[1], place, mark.end())] if mark[1] else []
+            place = mark.end()
         elif place in found:
             pieces.append(Piece(read_address(found[place].group()), place, found[place].end()))
             place = found[place].end()
@@ -80,9 +88,6 @@ def scan(text: str) -> list[Piece]:
             last = pieces.pop()
             place = ending.end()
             pieces.append(Piece(last.words + ending.group().lower(), last.start, place))
-        elif plain and not has_triples and not _is_looked_at(plain.group()):
-            place = plain.end()
-            pieces.append(Piece(plain.group(), plain.start(), place))
         else:
             said, place = _by_rules(text, place) or _as_it_stands(text, place, loud)
             pieces += said
@@ -97,14 +102,15 @@ def _by_rules(text: str, place: int) -> tuple[list[Piece], int] | None:
         rules = _NUMERIC
     else:
         rules = _SIGNED if character in _SIGNS else symbols.RULES
-    for pattern, say in rules:
-        match = pattern.match(text, place)
-        said = say(match) if match else None
+    for rule in rules:
+        match = rule.match(text, place)
+        said = rule.say(match) if match else None
         if match and said is not None:
             return ([Piece(said, place, match.end())] if isinstance(said, str) else said), match.end()
     return None
 
 
+@lru_cache(10_000)
 def _is_looked_at(word: str) -> bool:
     small = word.lower()
     return len(word) == 1 or small in _LOOK or bool(_ROMAN_LETTERS.fullmatch(small))
@@ -118,6 +124,8 @@ def _as_it_stands(text: str, place: int, loud: frozenset[int]) -> tuple[list[Pie
     if word is None:
         character = text[place]
         if character == "." and text[place - 1 : place].isalpha() and text[place + 1 : place + 2].islower():
+            return [Piece("dot", place, place + 1)], place + 1
+        if re.match(r"(?:^|\s)\.[A-Za-z]", text[max(0, place - 1) : place + 2]):
             return [Piece("dot", place, place + 1)], place + 1
         if character == "." and re.match(r"[A-Za-z0-9]\.[A-Z](?![a-z])", text[max(0, place - 1) : place + 3]):
             return [], place + 1  # Section IV.B

@@ -29,16 +29,22 @@ _RESULT = re.compile(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b
 _NAMED = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)[a-z]*\.?"
 _NAMED_LEFT = re.compile(
     rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$"
-    r"|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{4}\s?$",
+    r"|'\d\d\s?$|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{4}\s?$",
     re.VERBOSE,
 )
 _NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
+_NUMERAL_LEFT = re.compile(
+    r"(?i)\b(?:pages|pp|chapters|volumes|vols|books|parts|acts|articles|sections)\.?\ [ivxlc]+\ ?$"
+)
+_NUMERAL_RIGHT = re.compile(r"(?i)\ ?[ivxlc]+\b")
 _VALUES = re.compile(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
-_OPENS_VALUE = re.compile(r"(?:^|[\s(\[{=<>^*/×+,:;?!\"'|])$")
+_OPENS_VALUE = re.compile(r"(?:^|[\s(\[{=<>^*/×+,.:;?!%°$£€&@\"'|])$")
 
 
 def _say_dash(match: Match) -> Said:
     run, text = match.group(), match.string
+    if _NUMERAL_LEFT.search(before(match)) and _NUMERAL_RIGHT.match(after(match)):
+        return "to"  # pages iv-xi
     left, right = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
     ahead, behind = before(match), after(match)
     if len(run) == 1 and right and not right.isspace() and _OPENS_VALUE.search(ahead) and _VALUES.match(behind):
@@ -209,7 +215,7 @@ def _say_brace(match: Match) -> Said:
 
 
 def _say_function(match: Match) -> Said:
-    return f"{match['name']} of {match['value']}"
+    return f"{match['name']}{' prime' * len(match['prime'])} of {match['value']}"
 
 
 def _say_factorial(match: Match) -> Said:
@@ -227,6 +233,7 @@ def _say_name(match: Match) -> Said:
 
 
 RULES: list[Rule] = [
+    rule(r"<[-=]{1,2}>", lambda m: "to"),
     rule(r"(?:<?[-=~–]{1,3}>)(?=\s|$)(?<!<->)|(?<=\s)(?:[-=~–]{1,3}>)", lambda m: "to"),
     rule(r"<-+(?=\s)", lambda m: "from" if before(m).endswith(" ") else None),
     rule(r"(?<=\w)->(?=\w)", lambda m: "dot"),
@@ -266,7 +273,7 @@ NUMBER_RULES: list[Rule] = [
     rule(r"(?P<first>\d{1,3})!(?=\s?[-+=*/×)÷])", _say_factorial),
 ]
 LETTER_RULES: list[Rule] = [
-    rule(r"(?P<name>[fghFGHPp])\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_function),
+    rule(r"(?P<name>[fghFGHPp])(?P<prime>'{0,2})\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_function),
     rule(r"x(?=\s?\d)", _say_by),
     rule(r"(?P<first>[kmnx])!(?=\s?[-+=*/×)÷]|\s(?:is|=))", _say_factorial),
     rule(r"v\b\.?(?=\ [A-Z\d])", lambda m: "versus" if re.search(r"[\w.)]\ $", before(m)) else None),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 _NEAR = 60  # characters before and after a token that may decide how it is said
 Match = re.Match[str]
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Words, and marks among them, that say a slice of the text."""
 
     words: str
@@ -20,11 +20,23 @@ class Piece:
 
 
 Said = str | list[Piece] | None  # what the whole match says, or its pieces in order; None: it is something else
-Rule = tuple[re.Pattern[str], Callable[[Match], Said]]
+
+
+class Rule:
+    """What may begin at a place, and how it is said; the pattern is compiled when it is first needed."""
+
+    def __init__(self, pattern: str, say: Callable[[Match], Said], flags: int):
+        self.say = say
+        self._pattern, self._flags = pattern, flags
+
+    @cached_property
+    def match(self) -> Callable[[str, int], Match | None]:
+        return re.compile(self._pattern, self._flags | re.VERBOSE).match
 
 
 def rule(pattern: str, say: Callable[[Match], Said], flags: int = 0) -> Rule:
-    return re.compile(pattern, flags | re.VERBOSE), say
+    """A rule whose pattern is verbose: spaces in it are escaped or in brackets."""
+    return Rule(pattern, say, flags)
 
 
 def one_of(words: Iterable[str]) -> str:
