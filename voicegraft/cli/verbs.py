@@ -23,6 +23,7 @@ VERBS = {
     "prepare": "voicegraft.recipes.prepare",
     "graft": "voicegraft.recipes.graft",
     "export": "voicegraft.recipes.export",
+    "parts": "voicegraft.recipes.parts",
     "listen-test": "voicegraft_listening.command",
 }
 EVALUATIONS = {

@@ -129,7 +129,8 @@ def _add(parser: argparse.ArgumentParser, key: Key, name: str, is_positional: bo
         about = f"{about} (default: {key.default})".strip()
     options: dict[str, Any] = {"help": about.replace("%", "%%"), "default": argparse.SUPPRESS}
     if is_positional:
-        parser.add_argument(name, nargs="+" if many else None if required else "?", metavar=name.upper(), **options)
+        count = ("+" if required else "*") if many else None if required else "?"
+        parser.add_argument(name, nargs=count, metavar=name.upper(), **options)
     elif key.hint is bool:
         parser.add_argument(_option(name), dest=name, action="store_true", **options)
     else:

@@ -15,6 +15,13 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
 from voicegraft.core.library_logging import quietly
+from voicegraft.encoders.ctranslate2 import (
+    is_ctranslate2,
+    read_whisper,
+    whisper_config,
+    whisper_extractor,
+    whisper_weights,
+)
 
 
 def load_pretrained(
@@ -26,7 +33,7 @@ def load_pretrained(
     """The model in a folder or of that name on the hub, frozen, in float32.
 
     Args:
-        name: a folder, or a name on the hub such as ``kyutai/mimi``.
+        name: a folder, of transformers' form or a Whisper for CTranslate2, or a name on the hub such as ``kyutai/mimi``.
         wanted: what is expected, for the errors, e.g. "codec".
         kinds: the ``model_type`` that may come.
         class_of: what to load by the model's config, which it may alter first, say to leave layers out.
@@ -35,6 +42,12 @@ def load_pretrained(
         VoicegraftError: it is not there, of another type, has no safetensors, or lacks weights.
     """
     folder, config = resolve(name), config_of(name, wanted, kinds)
+    if is_ctranslate2(folder):
+        with _refusals(name, wanted, kinds):
+            model = class_of(config).from_config(config)
+            kept = model.state_dict().keys()
+            model.load_state_dict({k: v for k, v in whisper_weights(read_whisper(folder)) if k in kept})
+        return model.eval().requires_grad_(False)
     with _refusals(name, wanted, kinds):
         model, report = class_of(config).from_pretrained(
             folder,
@@ -54,7 +67,10 @@ def config_of(name: str | Path, wanted: str, kinds: Collection[str]) -> Any:
     """The model's config; arguments and errors as of ``load_pretrained``, whose weights are not read."""
     folder = resolve(name)
     with _refusals(name, wanted, kinds):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if is_ctranslate2(folder):
+            config: Any = whisper_config(read_whisper(folder))
+        else:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if config.model_type not in kinds:
         known = ", ".join(sorted(kinds))
         raise VoicegraftError(
@@ -67,6 +83,8 @@ def load_extractor(name: str | Path, wanted: str, kinds: Collection[str]) -> Any
     """The feature extractor beside a model: how it reads sound. Arguments and errors as of ``load_pretrained``."""
     folder = resolve(name)
     with _refusals(name, wanted, kinds):
+        if is_ctranslate2(folder):
+            return whisper_extractor(whisper_config(read_whisper(folder)))
         return AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 

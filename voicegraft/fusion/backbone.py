@@ -1,4 +1,4 @@
-"""Text LLMs as they come: by folder or by name on the Hugging Face Hub, told apart by their weights."""
+"""Text LLMs as they come: by folder, GGUF file or name on the Hugging Face Hub, told apart by their weights."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.hub import resolve
+from voicegraft.core.hub import GGUF, resolve
 from voicegraft.core.library_logging import quietly
+from voicegraft.fusion.gguf import gguf_config, gguf_in, read_gguf
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # the file names of transformers
 
@@ -53,10 +54,10 @@ class BackboneSettings:
 def load_backbone(
     name_or_path: str | Path, settings: BackboneSettings | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Any causal LM that transformers knows, from safetensors, without remote code.
+    """Any causal LM that transformers knows, from safetensors or a GGUF file, without remote code.
 
     Args:
-        name_or_path: a folder, or a name on the Hub (see ``core.hub.resolve``).
+        name_or_path: a folder, a GGUF file, or a name on the Hub (see ``core.hub.resolve``).
         settings: float32 if not given.
 
     Raises:
@@ -64,13 +65,18 @@ def load_backbone(
     """
     settings = settings or BackboneSettings()
     folder = resolve(name_or_path)
-    _check_config(folder)
+    file = gguf_in(folder)
+    _check_config(file or folder)
     if settings.quantization and find_spec("bitsandbytes") is None:
         raise VoicegraftError("4bit needs bitsandbytes: pip install 'voicegraft[quantization]'")
+    held = read_gguf(file) if file else None
     try:
         with quietly():
-            model, found = cast(Any, AutoModelForCausalLM).from_pretrained(
-                folder,
+            # A GGUF file has been read: transformers is given what it holds, as if it had been saved in a folder.
+            loader = MODEL_FOR_CAUSAL_LM_MAPPING[type(held.config)] if held else AutoModelForCausalLM
+            model, found = cast(Any, loader).from_pretrained(
+                None if held else folder,
+                **({"config": held.config, "state_dict": dict(held.state)} if held else {}),
                 dtype=settings.dtype,
                 quantization_config=_four_bits(settings),
                 attn_implementation=settings.attention or None,
@@ -89,7 +95,7 @@ def load_backbone(
             f"{folder} is incomplete: {len(missing)} weights are missing ({missing[0]}, ...); get it anew, or name a "
             "checkpoint of the whole causal LM"
         )
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = _load_tokenizer(file or folder)
     ends = getattr(model.generation_config, "eos_token_id", None)
     if not all(isinstance(end, int) for end in (ends if isinstance(ends, list) else [ends or 0])):
         raise VoicegraftError(
@@ -99,14 +105,18 @@ def load_backbone(
         with quietly():
             model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": _contexts})
     model.checkpoint = Checkpoint(folder, _tied(model))
+    if held:
+        model.generation_config = held.generation
+        model.checkpoint = _Read(fingerprint(held.state))
     return model.eval(), tokenizer
 
 
 def check_backbone(folder: Path) -> None:
     """Raises VoicegraftError unless the folder says that it is a causal LM of text which transformers has a class for, and
-    holds weights, which are not read, and a tokenizer."""
+    holds weights, which are not read, and a tokenizer; or that it is such a GGUF file."""
+    folder = gguf_in(folder) or folder
     _check_config(folder)
-    if not any((folder / name).is_file() for name in (_SINGLE, _INDEX)):
+    if folder.suffix != GGUF and not any((folder / name).is_file() for name in (_SINGLE, _INDEX)):
         raise VoicegraftError(
             f"{folder} holds no safetensors weights of a text LLM: expected {_SINGLE} or {_INDEX}; check the path"
         )
@@ -114,7 +124,13 @@ def check_backbone(folder: Path) -> None:
 
 
 def _check_config(folder: Path) -> None:
-    """Raises VoicegraftError unless the folder says that it is a causal LM of text which transformers has a class for."""
+    """Raises VoicegraftError unless the folder, or GGUF file, is by its word a causal LM of text that transformers has."""
+    config = gguf_config(folder) if folder.suffix == GGUF else _folder_config(folder)
+    if (problem := _not_causal(config)) is not None:
+        raise VoicegraftError(f"{folder} is {problem}: take a causal LM of text alone (AutoModelForCausalLM)")
+
+
+def _folder_config(folder: Path) -> PretrainedConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise VoicegraftError(
@@ -139,8 +155,7 @@ def _check_config(folder: Path) -> None:
             f"transformers {transformers.__version__} has no architecture {raw.get('model_type')!r}, which {path} names: "
             "upgrade transformers, or take another model"
         )
-    if (problem := _not_causal(config)) is not None:
-        raise VoicegraftError(f"{folder} is {problem}: take a causal LM of text alone (AutoModelForCausalLM)")
+    return config
 
 
 def _not_causal(config: PretrainedConfig) -> str | None:
@@ -181,10 +196,12 @@ def _says_it_all(folder: Path) -> bool:
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Of a folder, or of a GGUF file."""
     try:
         with quietly():
             reader = PreTrainedTokenizerFast if _says_it_all(folder) else AutoTokenizer
-            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            where, named = (folder.parent, folder.name) if folder.suffix == GGUF else (folder, None)
+            tokenizer = reader.from_pretrained(where, local_files_only=True, trust_remote_code=False, gguf_file=named)
             tokenizer("a")
     except Exception as error:  # each kind of tokenizer file has a reader of its own
         missing = [p for p in ("sentencepiece", "tiktoken", "protobuf") if p in str(error)]
@@ -237,6 +254,13 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """Over the files' tensors, one in memory at a time; those that are tied count under all their names."""
         return fingerprint(_Tensors(self))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """In place of a checkpoint whose tensors were all read when it was loaded."""
+
+    fingerprint: str
 
 
 class _Tensors(Mapping[str, Tensor]):

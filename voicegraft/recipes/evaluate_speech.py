@@ -60,7 +60,8 @@ class EvaluateSpeechConfig:
     limit: int | None = None  # prompts per voice and recordings per voice
     seed: int = 0  # of what is spoken
     keep_audio: bool = False  # every clip, not only the page's
-    recognizer: str = "pocketsphinx"  # or whisper:MODEL
+    # whisper, pocketsphinx, both, or whisper:MODEL; none: both where Whisper is there, else pocketsphinx
+    recognizer: str = ""
     mos: str = "dnsmos"  # or utmos:FILE
     speaker_judge: str = "resemblyzer"  # or wavlm-sv:MODEL
     fault_judge: str = "pocketsphinx"  # or none

@@ -22,7 +22,7 @@ from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
-from voicegraft.core.hub import HUB, resolve
+from voicegraft.core.hub import HUB, is_hub_name, resolve
 from voicegraft.core.processes import is_main_process
 from voicegraft.data.lexicon import read_dictionary
 from voicegraft.data.manifest import read_manifest
@@ -266,11 +266,15 @@ def _sentences(config: GraftConfig, work: Path) -> None:
 
 def _pack(config: GraftConfig, work: Path) -> None:
     folder = resolve(config.backbone)
-    local = Path(config.backbone).is_dir()
+    local = Path(config.backbone).exists()
     copied = local if config.copy_backbone is None else config.copy_backbone
-    if copied:
+    if copied and folder.is_file():
+        with atomic_folder(work / "backbone", folder.name) as draft:
+            shutil.copy(folder, draft)
+    elif copied:
         _copy(folder, work / "backbone", "config.json")
-    named = "backbone" if copied else HUB + config.backbone.removeprefix(HUB)
+    named = config.backbone if is_hub_name(config.backbone) else HUB + config.backbone
+    named = "backbone" if copied else named
     if not copied and local:
         named = Path(config.backbone).name  # given with --backbone when the pack is opened
     rows = [row for folder in shard_folders(work) for row in read_manifest(folder)]

@@ -19,6 +19,7 @@ from voicegraft.core.runtime import pick_device
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import shard_folders
 from voicegraft.data.sources.detect import open_source
+from voicegraft.fusion.gguf import gguf_config, gguf_in
 from voicegraft.recipes.graft_config import GraftConfig
 
 EFFICIENCY = 0.5  # of the speed of large products, that training reaches
@@ -63,7 +64,9 @@ def _hours(config: GraftConfig, work: Path) -> float:
 
 def _backbone_parameters(backbone: str) -> float:
     """Without reading its weights."""
-    config = AutoConfig.from_pretrained(resolve(backbone), trust_remote_code=False)
+    folder = resolve(backbone)
+    file = gguf_in(folder)
+    config = gguf_config(file) if file else AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return parameters(lambda: AutoModelForCausalLM.from_config(config))
 
 

@@ -18,6 +18,10 @@ MIN_SAMPLES = JUDGE_RATE // 10  # a tenth of a second; less holds nothing to jud
 
 
 class Recognizer(Protocol):
+    @property
+    def name(self) -> str:
+        """Who it is, its size and settings, for reports."""
+
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
         """Samples [T] -> the words heard, "" for none."""
 
@@ -50,7 +54,9 @@ class Judges:
     mos: MosPredictor
     speaker: SpeakerJudge
     faults: FaultJudge | None = None
-    # How a benchmark brings texts into one form; None: normalize_transcript, with digits as they are spoken.
+    # Hears the words too, and is reported beside the recognizer; its texts are in normalize_transcript's form.
+    pocketsphinx: Recognizer | None = None
+    # How a benchmark or the recognizer brings texts into one form; None: normalize_transcript, with digits as they are spoken.
     normalize: Callable[[str], str] | None = None
     names: Mapping[str, str] = field(default_factory=dict)  # kind of judge -> who it is, for reports
 

@@ -19,6 +19,8 @@ _MOS_WINDOW = int(9.01 * JUDGE_RATE)  # samples that DNSMOS rates at a time
 class PocketSphinxRecognizer:
     """Words by pocketsphinx with its stock US-English model, the whole utterance in one go."""
 
+    name = "pocketsphinx"
+
     def __init__(self) -> None:
         self._decoder = need("pocketsphinx").Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
 

@@ -29,7 +29,8 @@ from voicegraft.evaluation.reports.document import (
 from voicegraft.evaluation.speech.items import STAGES
 
 _PACKAGES = (
-    "torch", "transformers", "numpy", "scipy", "pocketsphinx", "jiwer", "speechmos", "onnxruntime", "resemblyzer",
+    "torch", "transformers", "numpy", "scipy", "faster-whisper", "ctranslate2", "pocketsphinx", "jiwer", "speechmos",
+    "onnxruntime", "resemblyzer",
 )  # fmt: skip
 
 
@@ -146,14 +147,17 @@ def write_report(out: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> di
 def summary_sections(report: Mapping[str, Any]) -> list[Section]:
     """Tables by stage and voice, and at the end what was evaluated and where; parts that the report lacks are left out."""
     about, summary = dict(report.get("about") or {}), list(report.get("summary") or ())
-    test_set, predictor = about.get("protocol"), (about.get("judges") or {}).get("mos", "dnsmos")
+    test_set, judges = about.get("protocol"), about.get("judges") or {}
     about["protocol"] = test_set and test_set["name"]
+    two_heard = any("wer_pocketsphinx" in (one.get("estimates") or {}) for one in summary)
     sections = [
         Section(
             "",
             [
-                _table(summary, _MAIN),
-                f"MOS is predicted ({predictor}); voices are compared by the cosine with the mean embedding of the recordings"
+                _table(summary, _MAIN if two_heard else {k: v for k, v in _MAIN.items() if k != _BESIDE}),
+                f"WER and CER are of the words that {judges.get('recognizer', 'a recogniser')} hears; "
+                f"MOS is predicted ({judges.get('mos', 'dnsmos')}); "
+                "voices are compared by the cosine with the mean embedding of the recordings"
                 " held back from training; a percentage after a speaking rate is how far it lies from the recordings'.",
             ],
         )
@@ -230,9 +234,12 @@ def _clips(one: Summary, _: Summary) -> str:
     return str(one.get("num_clips", "-"))
 
 
+_BESIDE = "WER, pocketsphinx [95 %]"
 _MAIN: Columns = {
     "clips": _clips,
-    **{f"{title} [95 %]": _estimate(name) for title, name in (("WER", "wer"), ("CER", "cer"), ("MOS", "mos"))},
+    "WER [95 %]": _estimate("wer"),
+    _BESIDE: _estimate("wer_pocketsphinx"),
+    **{f"{title} [95 %]": _estimate(name) for title, name in (("CER", "cer"), ("MOS", "mos"))},
     **{title: _opinion(key) for title, key in (("sig", "sig"), ("bak", "bak"), ("P.808", "p808"))},
     "same voice [95 %]": _estimate("similarity"),
     "other voice": _other_voices,

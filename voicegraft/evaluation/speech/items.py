@@ -12,7 +12,7 @@ import numpy as np
 from voicegraft.audio.io import read_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.ledger import Ledger, Row
-from voicegraft.evaluation.judges.base import Judges, SpeakerJudge
+from voicegraft.evaluation.judges.base import Judges, Recognizer, SpeakerJudge
 from voicegraft.evaluation.metrics import rates as metrics
 from voicegraft.evaluation.metrics.prosody import measure_pauses, measure_pitch
 from voicegraft.text.english.normalize import Normalizer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from voicegraft.inference.speaker import Speech
 
 _MOST_WORDS = 40  # that faults are listened for in: the judge's time grows with the cube of their number
-ROW_FORMAT = 2  # changes with the fields of a row: rows of two formats are not mixed
+ROW_FORMAT = 3  # changes with the fields of a row: rows of two formats are not mixed
 STAGES = ("recordings", "semantic re-synthesis", "codec re-synthesis", "speech")
 
 
@@ -89,18 +89,19 @@ def judge_clip(item: Item, clip: Clip, judges: Judges, voices: Mapping[str, np.n
     """All measures of one clip as a JSON-ready row.
 
     The words are compared with the item's text; where that holds digits, with the spoken form instead, since
-    a recogniser writes "twenty" for "20". A benchmark's own form (`judges.normalize`) is of the text as it stands.
+    pocketsphinx writes "twenty" for "20". A form of texts of its own (`judges.normalize`) is of the text as it stands.
     A clip without sound has every word wrong and no opinion score.
     """
-    normalize = judges.normalize or metrics.normalize_transcript
-    as_spoken = judges.normalize is None and clip.spoken_text and any(char.isdigit() for char in item.text)
-    reference = clip.spoken_text if as_spoken and clip.spoken_text else item.text
-    heard = judges.recognizer.transcribe(clip.samples, clip.sample_rate)
-    words = metrics.word_edits(reference, heard, normalize)
-    chars = metrics.char_edits(reference, heard, normalize)
+    in_digits = any(char.isdigit() for char in item.text)
+    as_spoken = clip.spoken_text if in_digits and clip.spoken_text else item.text
+    if judges.normalize:
+        words = _words(judges.recognizer, clip, item.text, judges.normalize)
+    else:
+        words = _words(judges.recognizer, clip, as_spoken, metrics.normalize_transcript)
+    beside = judges.pocketsphinx
     embedding = judges.speaker.embed(clip.samples, clip.sample_rate) if voices or item.prompt else None
     duration_sec = len(clip.samples) / clip.sample_rate
-    too_long = duration_sec > metrics.duration_budget_sec(reference)
+    too_long = duration_sec > metrics.duration_budget_sec(as_spoken)
     faults = {*clip.faults, *(["runaway"] if too_long else [])}
     in_words = clip.spoken_text or Normalizer().normalize(item.text)
     listened = judges.faults is not None and len(in_words.split()) <= _MOST_WORDS
@@ -111,12 +112,8 @@ def judge_clip(item: Item, clip: Clip, judges: Judges, voices: Mapping[str, np.n
         "voice": item.voice,
         "id": item.id,
         "text": item.text,
-        "reference": normalize(reference),
-        "heard": normalize(heard),
-        "word_errors": words.errors,
-        "num_words": words.length,
-        "char_errors": chars.errors,
-        "num_chars": chars.length,
+        **words,
+        "pocketsphinx": _words(beside, clip, as_spoken, metrics.normalize_transcript) if beside else None,
         "mos": judges.mos.score(clip.samples, clip.sample_rate),
         "similarity": _similarity(embedding, voices),
         "prompt_similarity": _prompt_similarity(embedding, item.prompt, clip.sample_rate, judges.speaker),
@@ -131,6 +128,21 @@ def judge_clip(item: Item, clip: Clip, judges: Judges, voices: Mapping[str, np.n
         "faults_judged": listened,
         "num_retries": clip.num_retries,
         "ran_away": clip.status != "ok" or too_long,
+    }
+
+
+def _words(recognizer: Recognizer, clip: Clip, text: str, normalize: Callable[[str], str]) -> Row:
+    """What a recogniser hears of a text, and the edits between them."""
+    heard = recognizer.transcribe(clip.samples, clip.sample_rate)
+    words = metrics.word_edits(text, heard, normalize)
+    chars = metrics.char_edits(text, heard, normalize)
+    return {
+        "reference": normalize(text),
+        "heard": normalize(heard),
+        "word_errors": words.errors,
+        "num_words": words.length,
+        "char_errors": chars.errors,
+        "num_chars": chars.length,
     }
 
 
