@@ -66,10 +66,10 @@ def load_backbone(
     settings = settings or BackboneSettings()
     folder = resolve(name_or_path)
     file = gguf_in(folder)
-    _check_config(file or folder)
+    config = _check_config(file or folder)
     if settings.quantization and find_spec("bitsandbytes") is None:
         raise VoicegraftError("4bit needs bitsandbytes: pip install 'voicegraft[quantization]'")
-    held = read_gguf(file) if file else None
+    held = read_gguf(file, config) if file else None
     try:
         with quietly():
             # A GGUF file has been read: transformers is given what it holds, as if it had been saved in a folder.
@@ -123,11 +123,12 @@ def check_backbone(folder: Path) -> None:
     _load_tokenizer(folder)
 
 
-def _check_config(folder: Path) -> None:
+def _check_config(folder: Path) -> PretrainedConfig:
     """Raises VoicegraftError unless the folder, or GGUF file, is by its word a causal LM of text that transformers has."""
     config = gguf_config(folder) if folder.suffix == GGUF else _folder_config(folder)
     if (problem := _not_causal(config)) is not None:
         raise VoicegraftError(f"{folder} is {problem}: take a causal LM of text alone (AutoModelForCausalLM)")
+    return config
 
 
 def _folder_config(folder: Path) -> PretrainedConfig:

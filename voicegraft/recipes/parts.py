@@ -125,9 +125,10 @@ def _assemble(name: str, part: Part, folder: Path, source: str) -> Path:
             for path, digest in {**dict.fromkeys(part.files, None), **wanted}.items():
                 if path not in digests or digest not in (None, digests[path]):
                     shutil.rmtree(scratch)
+                    came, expected = digests.get(path, "nothing"), digest or "a file"
                     raise VoicegraftError(
-                        f"{name}: {path} came with SHA-256 {digests.get(path, 'of nothing')}, expected {digest or 'a file'}: it "
-                        "is damaged or of another version, and was thrown away; run the command again to fetch it anew"
+                        f"{name}: {path} came with SHA-256 {came}, expected {expected}: it is damaged or of another version, "
+                        "and was thrown away; run the command again to fetch it anew"
                     )
             about = {"part": name, "licence": part.licence, "from": source, "files": digests}
             (draft / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -144,9 +145,12 @@ def _from_hub(part: Part, scratch: Path, draft: Path) -> dict[str, str]:
     repository, _, revision = part.hub.partition("@")
     got = fetch(repository, revision, list(part.files), scratch / "hub")
     for path in part.files:
-        if (got / path).is_file():
-            (draft / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(got / path, draft / path)
+        if not (got / path).is_file():  # what is there stays, and is not fetched again
+            raise VoicegraftError(
+                f"{repository} on the Hugging Face Hub does not give {path}; run the command again to go on"
+            )
+        (draft / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(got / path, draft / path)
     unknown = [path for path, known in part.files.items() if not known]
     return hub_digests(repository, revision, unknown) if unknown else {}
 
