@@ -1,23 +1,18 @@
-"""flite (Black & Lenzo 2001): pronunciations of words, and synthetic speech with exact phone times; pre-training only."""
+"""Sentences read by flite, and how words sound in them; pre-training only."""
 
 from __future__ import annotations
 
 import random
-import re
-import subprocess
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from voicegraft.audio.io import read_audio
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.manifest import Utterance
-from voicegraft.text.units import PHONES, START, phones_by_word, words_of
+from voicegraft.teachers.flite import place_words, timed_speech
+from voicegraft.text.units import phones_by_word, words_of
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,10 @@ def read_aloud(
     draw = random.Random(f"{config.seed}/{number}")
     voice = draw.choices(config.voices, config.shares)[0]
     stretch = draw.uniform(config.fastest, config.slowest)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flite.wav"
-        printed = flite(text, voice, ["-psdur", "--setf", f"duration_stretch={stretch:.3f}"], str(path))
-        segments = [(p, float(t)) for p, t in (s.split(":") for s in printed.split())]
-        placed = place_words(text, lexicon, segments)
-        if placed is None:
-            return None
-        samples = read_audio(path, sample_rate).samples
+    samples, segments = timed_speech(text, voice, stretch, sample_rate)
+    placed = place_words(text, lexicon, segments)
+    if placed is None:
+        return None
     utterance = Utterance(
         id=f"flite-{number:06d}",
         audio="",
@@ -60,106 +51,6 @@ def read_aloud(
         synthetic=True,
     )
     return utterance, samples
-
-
-def flite_lexicon(words: Iterable[str], batch: int = 48) -> Lexicon:
-    """Asks flite for each word's phones, many words a call (they come back separated by pauses)."""
-    entries: dict[str, tuple[str, ...]] = {}
-
-    def ask(some: Sequence[str]) -> None:
-        spoken = flite(". ".join(some) + ".", "kal", ["-ps"])
-        groups = [tuple(g.split()) for g in re.split(r"\bpau\b", spoken) if g.strip()]
-        if len(groups) == len(some):
-            entries.update(zip(some, groups, strict=True))
-        elif len(some) > 1:  # an abbreviation swallowed its full stop: halve until it is alone
-            ask(some[: len(some) // 2])
-            ask(some[len(some) // 2 :])
-
-    todo = sorted(set(words))
-    for start in range(0, len(todo), batch):
-        ask(todo[start : start + batch])
-    return Lexicon({w: p for w, p in entries.items() if p and set(p) <= set(PHONES)})
-
-
-def flite(text: str, voice: str, options: Sequence[str], out: str = "none") -> str:
-    """Runs flite (Black & Lenzo 2001) on one text and returns what it prints."""
-    try:
-        done = subprocess.run(
-            ["flite", "-voice", voice, *options, "-t", text, "-o", out], capture_output=True, text=True, check=True
-        )
-    except FileNotFoundError as error:
-        raise VoicegraftError(
-            "flite is not installed: it reads the synthetic pre-training speech and spells the training lexicon "
-            "(Debian and Ubuntu: apt-get install flite)"
-        ) from error
-    except subprocess.CalledProcessError as error:
-        raise VoicegraftError(f"flite failed on {text[:60]!r}: {error.stderr.strip()[:200]}") from error
-    return done.stdout
-
-
-def place_words(
-    text: str, lexicon: Lexicon, segments: Sequence[tuple[str, float]]
-) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
-    """Timed flite segments ``(phone or pau, end_sec)`` -> (units, end of each unit in seconds).
-
-    Flite prints no word boundaries, and changes words in context ("a" is ey alone and ax in a phrase), so its phones are
-    matched to the lexicon's by edit distance. None when they differ by more than a third, which means other words.
-    """
-    words = words_of(text)
-    expected: list[tuple[str, int]] = []
-    for i, word in enumerate(words):
-        if word.key not in lexicon:
-            return None
-        expected += [(p, i) for p in lexicon.entries[word.key]]
-    phones = [(p, end) for p, end in segments if p != "pau"]
-    owners = _match([p for p, _ in phones], expected)
-    if owners is None:
-        return None
-    pause_end = {}  # end of the pause that follows phone number n (-1: before the first)
-    n = -1
-    for phone, end in segments:
-        if phone == "pau":
-            pause_end[n] = end
-        else:
-            n += 1
-    units, ends = [START], [pause_end.get(-1, 0.0)]
-    for n, (phone, end) in enumerate(phones):
-        units.append(phone)
-        ends.append(end)
-        if n + 1 == len(phones) or owners[n + 1] != owners[n]:
-            units.append(words[owners[n]].boundary)
-            ends.append(pause_end.get(n, end))
-    if len(set(owners)) != len(words):
-        return None  # a word without a phone of its own
-    return tuple(units), tuple(ends)
-
-
-def _match(actual: Sequence[str], expected: Sequence[tuple[str, int]]) -> list[int] | None:
-    """Owner word of each actual phone along the cheapest edit path (non-decreasing), or None when too far apart."""
-    rows, columns = len(actual) + 1, len(expected) + 1
-    cost = [[0] * columns for _ in range(rows)]
-    for j in range(columns):
-        cost[0][j] = j
-    for i in range(1, rows):
-        cost[i][0] = i
-        for j in range(1, columns):
-            same = actual[i - 1] == expected[j - 1][0]
-            cost[i][j] = min(cost[i - 1][j - 1] + (not same), cost[i - 1][j] + 1, cost[i][j - 1] + 1)
-    if not expected or cost[-1][-1] > len(expected) / 3:
-        return None
-    owners = [0] * len(actual)
-    i, j = len(actual), len(expected)
-    while i > 0:
-        same = j > 0 and actual[i - 1] == expected[j - 1][0]
-        if j > 0 and cost[i][j] == cost[i - 1][j - 1] + (not same):
-            owners[i - 1] = expected[j - 1][1]
-            i, j = i - 1, j - 1
-        elif cost[i][j] == cost[i - 1][j] + 1:
-            owners[i - 1] = expected[max(j - 1, 0)][1]
-            i -= 1
-        else:
-            j -= 1
-    return owners
 
 
 def refine_with_context(lexicon: Lexicon, utterances: Iterable[tuple[str, tuple[str, ...]]]) -> Lexicon:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud, refine_with_context
+from pocket.flite import SyntheticConfig, read_aloud, refine_with_context
 from voicegraft.audio.io import read_audio
 from voicegraft.audio.level import trim_silence
 from voicegraft.audio.mel import MelConfig
@@ -31,6 +31,7 @@ from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
 from voicegraft.data.recordings import add_features, write_speech
 from voicegraft.data.splits import Splits
 from voicegraft.recipes.command import recipe_config
+from voicegraft.teachers.flite import flite_lexicon
 from voicegraft.text.units import words_of
 
 

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from pocket import flite
-from pocket.flite import flite_lexicon, place_words, refine_with_context
+from pocket.flite import refine_with_context
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.lexicon import Lexicon
+from voicegraft.teachers import flite
+from voicegraft.teachers.flite import flite_lexicon, place_words
 from voicegraft.text.units import BOUNDARIES, PHONES, START, UNITS, words_of
 
 LEXICON = Lexicon(

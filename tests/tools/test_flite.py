@@ -3,8 +3,9 @@ import shutil
 import numpy as np
 import pytest
 
-from pocket.flite import SyntheticConfig, flite_lexicon, read_aloud
+from pocket.flite import SyntheticConfig, read_aloud
 from voicegraft.data.prepared import frame_counts
+from voicegraft.teachers.flite import flite_lexicon
 from voicegraft.text.units import PHONES, words_of
 
 pytestmark = pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")

@@ -42,9 +42,17 @@ def loud_frames(samples: np.ndarray, sample_rate: int, below_db: float = 38.0) -
 
 def trim_silence(samples: np.ndarray, sample_rate: int, keep_sec: float = 0.1, below_db: float = 38.0) -> np.ndarray:
     """Cuts the silence (see ``loud_frames``) at both ends of ``[T]`` down to ``keep_sec`` seconds."""
+    first, last = speech_span(samples, sample_rate, keep_sec, below_db)
+    return samples[first:last]
+
+
+def speech_span(
+    samples: np.ndarray, sample_rate: int, keep_sec: float = 0.1, below_db: float = 38.0
+) -> tuple[int, int]:
+    """First sample, and the one after the last, of what ``trim_silence`` keeps of ``[T]``."""
     frame = sample_rate // 50
     loud = np.flatnonzero(loud_frames(samples, sample_rate, below_db))
     if not len(loud):
-        return samples
+        return 0, len(samples)
     keep = round(keep_sec * sample_rate)
-    return samples[max(0, loud[0] * frame - keep) : (loud[-1] + 1) * frame + keep]
+    return max(0, int(loud[0]) * frame - keep), min(len(samples), (int(loud[-1]) + 1) * frame + keep)

@@ -75,3 +75,13 @@ def _recognizers(asked: str) -> tuple[dict[str, Any], dict[str, str]]:
     if asked in ("", "both"):
         judges[POCKETSPHINX], names["second recognizer"] = PocketSphinxRecognizer(), POCKETSPHINX
     return judges, names
+
+
+def load_recognizer(name: str) -> tuple[Recognizer, Callable[[str], str] | None]:
+    """A recogniser alone: whisper, pocketsphinx or whisper:MODEL.
+
+    Returns: it, and the form in which it wants texts compared; None is ``normalize_transcript``'s.
+    Raises VoicegraftError as `load_judges` does.
+    """
+    judges, _ = _recognizers(name or "none")
+    return judges["recognizer"], judges.get("normalize")
