@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pocket.flite import flite
 from voicegraft.audio.io import read_audio
 from voicegraft.data.corpora import words_key
 from voicegraft.data.questions import ANSWERS, Question
 from voicegraft.evaluation.judges.base import ChoiceRecognizer
 from voicegraft.evaluation.metrics.rates import bootstrap_mean
+from voicegraft.teachers.flite import flite
 
 Sound = tuple[np.ndarray, int]  # samples [T], rate in Hz
 _CEILING_RATE = 16_000  # Hz, flite's own

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -19,7 +19,7 @@ MAX_DEATHS = 3  # in a row, with nothing done between them
 _work: Callable[[str], None] | None = None  # of a worker process
 
 
-def in_processes(work: Callable[[str], None], names: Sequence[str], num_workers: int) -> Iterator[str]:
+def in_processes(work: Callable[[str], None], names: Sequence[str], num_workers: int) -> Generator[str, None, None]:
     """Calls ``work`` once per name, in processes that each have a copy of it; yields a name when it is done.
 
     A name whose process was killed is given to another one, so doing a name twice must do no harm.
