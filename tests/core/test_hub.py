@@ -1,6 +1,7 @@
 """Names on the Hub, against a server on this machine that answers as the Hub does."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -54,6 +55,14 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """What the Hub keeps of files: a digest of the large ones."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        data = (self.repositories / "good" / "llama" / "model.safetensors").read_bytes()
+        large = {"size": len(data), "oid": hashlib.sha256(data).hexdigest(), "pointerSize": 1}
+        file = {"type": "file", "oid": "b" * 40, "size": 1}
+        self.give([{**file, "path": "model.safetensors", "lfs": large}, {**file, "path": "config.json"}])
+
     def give(self, value: object) -> None:
         self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
@@ -65,7 +74,7 @@ class Hub(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data)
 
     def log_message(self, *args: object) -> None:
@@ -116,6 +125,16 @@ print(json.dumps([type(backbone).__name__, len(tokenizer), codec.spec.fingerprin
 """
 
 
+FETCH = """
+import json, sys
+from pathlib import Path
+from voicegraft.core.hub import fetch, hub_digests
+paths = ["model.safetensors", "config.json"]
+folder = fetch("good/llama", "v1", paths, Path(json.load(sys.stdin)[0]))
+print(json.dumps([sorted(p.name for p in folder.iterdir() if p.is_file()), hub_digests("good/llama", "v1", paths)]))
+"""
+
+
 def elsewhere(script: str, endpoint: str, home: Path, names: list[str] | None = None, offline: bool = False) -> object:
     """In a process of its own: the Hub's client reads its environment once."""
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -156,6 +175,13 @@ def test_names_are_fetched_once_and_every_failure_says_what_to_do(endpoint: str,
         again = elsewhere(RESOLVE, "http://127.0.0.1:9", tmp_path, ["good/llama", "good/other"], offline)
         assert isinstance(again, dict) and Path(again["good/llama"]) == folder
         assert f"{why} and the cache does not hold all of it; connect once" in again["good/other"]
+
+
+def test_files_are_fetched_into_a_folder_with_the_digests_that_the_hub_keeps(endpoint: str, tmp_path: Path) -> None:
+    target = tmp_path / "part"
+    files, digests = elsewhere(FETCH, endpoint, tmp_path / "home", [str(target)])  # type: ignore[misc]
+    assert files == ["config.json", "model.safetensors"]
+    assert digests == {"model.safetensors": hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()}
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import is_hub_name, opened
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.evaluation.reports.document import need_matplotlib
 from voicegraft.evaluation.reports.plots import figures
@@ -121,11 +122,12 @@ def _check(config: EvaluateForgettingConfig) -> None:
 
 
 def _backbone_folder(config: EvaluateForgettingConfig) -> Path:
-    """Where the untouched backbone is."""
+    """Where the untouched backbone is, here or in the copy of what the pack names."""
     if config.backbone is not None:
         return config.backbone
     pack = config.pack or DEFAULT_PACK
-    return pack / read_header(pack).backbone
+    named = read_header(pack).backbone
+    return opened(named) if is_hub_name(named) else pack / named
 
 
 def _load_fused(config: EvaluateForgettingConfig, backbone: Path) -> SpeechLM:
