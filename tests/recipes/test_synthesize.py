@@ -202,6 +202,7 @@ def test_mixtures_speak_and_can_be_made_again(texts: Path, here: None, monkeypat
     kept = rows(config.out / "manifest.jsonl")
     assert {row["speaker"] for row in kept} == {*mixtures}
     assert all(row["mixture"] == mixtures[row["speaker"]] for row in kept)
+    assert " mixtures.count=3 " in (config.out / "README.md").read_text()
     again = replace(config, out=texts.parent / "again", mixtures=MixtureConfig(file=config.out / "mixtures.json"))
     synthesize(again, lambda name, folder, mixtures: made_up(name, None, mixtures))
     assert corpus(again.out) == corpus(config.out)

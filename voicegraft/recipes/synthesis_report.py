@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ def counts_of(rejected: Sequence[Row]) -> list[str]:
 def in_short(kept: Sequence[Row], rejected: Sequence[Row]) -> str:
     voices = len({row["speaker"] for row in kept})
     left_out = f"; rejected {len(rejected)} ({', '.join(counts_of(rejected))})" if rejected else ""
-    return f"{len(kept)} clips, {hours_of(kept):.2f} hours, {voices} voices{left_out}"
+    hours = hours_of(kept)
+    length = f"{hours:.2f} hours" if hours >= 0.1 else f"{hours * 3600:.0f} s"
+    return f"{len(kept)} clips, {length}, {voices} voices{left_out}"
 
 
 def show_plan(maker: ClipMaker, hours: float, workers: int) -> None:
@@ -120,11 +122,17 @@ def write_card(
 
 def command_of(config: Any, verb: str) -> str:
     """The command line that means a config: what differs from its defaults."""
-    given = []
+    return " ".join([verb, *map(shlex.quote, _given(config))])
+
+
+def _given(config: Any, prefix: str = "") -> Iterator[str]:
     for field in fields(config):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if (value := getattr(config, field.name)) != default:
+        value = getattr(config, field.name)
+        if value == default:
+            continue
+        if is_dataclass(value):
+            yield from _given(value, f"{prefix}{field.name}.")
+        else:
             plain = to_dict(value)
-            text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-            given.append(shlex.quote(f"{field.name}={text}"))
-    return " ".join([verb, *given])
+            yield f"{prefix}{field.name}={plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)}"
