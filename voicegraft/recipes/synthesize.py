@@ -103,7 +103,8 @@ def synthesize(config: SynthesizeConfig, opener: Opener = open_teacher) -> None:
         raise VoicegraftError(f"{config.texts} holds nothing to say: expected one utterance a line{all_reserved}")
     mixtures = _mixtures(config)
     open_it = partial(opener, config.teacher, config.part, mixtures)
-    voices = _voices(config, open_it(), tuple(mixtures))
+    teacher = open_it()
+    voices = _voices(config, teacher, tuple(mixtures))
     if not config.allow_test_voices:
         _refuse_test_voices(voices, mixtures)
     maker = ClipMaker(
@@ -122,7 +123,7 @@ def synthesize(config: SynthesizeConfig, opener: Opener = open_teacher) -> None:
     if config.plan:
         show_plan(maker, config.hours, config.workers)
         return
-    _begin(config, maker)
+    _begin(config, maker, teacher.name)
     (config.out / "audio").mkdir(parents=True, exist_ok=True)
     rows = _make(maker, config)
     _publish(config, maker, [*rows, *({"text": text, "reason": "reserved"} for text in lines if text in unused)])
@@ -167,12 +168,12 @@ def _refuse_test_voices(voices: tuple[str, ...], mixtures: Mapping[str, Mixture]
         )
 
 
-def _begin(config: SynthesizeConfig, maker: ClipMaker) -> None:
+def _begin(config: SynthesizeConfig, maker: ClipMaker, teacher: str) -> None:
     """Notes what is about to be done; refuses a folder that holds another corpus, or something else."""
     job: dict[str, Any] = {
         "format": FORMAT,
         "texts": hashlib.sha256("\n".join(sorted(maker.texts)).encode()).hexdigest()[:16],
-        "teacher": config.teacher,
+        "teacher": teacher,
         "voices": list(maker.voices),
         "mixtures": to_dict(maker.mixtures),
         "speeds": list(maker.speeds),

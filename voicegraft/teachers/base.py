@@ -27,7 +27,8 @@ class Teacher(Protocol):
     """Opening one is cheap, as its voices are asked for before anything is said; ``say`` loads what it needs."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Whose speech it is; clips of two names are not mixed in a folder."""
 
     @property
     def licence(self) -> str:

@@ -22,7 +22,7 @@ class PackTeacher:
             folder: of the pack; None: the one that ships.
         """
         self._speaker = Speaker.load(folder, num_threads=1)  # processes share the cores
-        self.name = f"voicegraft pack {self._speaker.pack.header.name}"
+        self.name = f"voicegraft pack {self._speaker.pack.header.name} ({self._speaker.fingerprint})"
         self.voices = tuple(self._speaker.voices)
         self.sample_rate = self._speaker.sample_rate
 
