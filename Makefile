@@ -76,5 +76,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests."
-	@$(PIP) -e '.[dev,evaluate,harness,datasets,ray,quantization,gguf]'
+	@$(PIP) -e '.[dev,evaluate,whisper,harness,datasets,ray,quantization,gguf]'
 	@touch $@

@@ -107,6 +107,16 @@ def test_without_the_part_pocketsphinx_leads_and_what_is_missing_is_said(
         load.load_judges("both")
 
 
+def test_a_part_that_is_damaged_does_not_judge(light: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VOICEGRAFT_PARTS", str(tmp_path))
+    (tmp_path / parts.JUDGE).mkdir()
+    for name, known in parts.part_named(parts.JUDGE).files.items():
+        with (tmp_path / parts.JUDGE / name).open("wb") as file:
+            file.truncate(known.size if known else 0)  # the right size, and nothing in it
+    with pytest.raises(VoicegraftError, match=r"damaged \(another SHA-256\); run: voicegraft parts get"):
+        load.load_judges("whisper")
+
+
 def test_both_columns_are_reported(judges: Judges, tmp_path: Path) -> None:
     two = Judges(
         Says("it is $20"), judges.mos, judges.speaker, None, Says("it was twenty dollars"), whisper.english_normalizer(),

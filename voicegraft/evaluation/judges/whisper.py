@@ -15,7 +15,7 @@ import numpy as np
 
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.parts import JUDGE, find_part
+from voicegraft.core.parts import JUDGE, find_part, known_parts
 from voicegraft.evaluation.judges.base import judge_samples, silent
 
 MODEL = "model.bin"  # the weights, by CTranslate2's name
@@ -27,11 +27,14 @@ def judge_folder() -> Path:
     """The folder of the part that judges.
 
     Raises:
-        VoicegraftError: the part or the packages are missing; says how to get them.
+        VoicegraftError: the part or the packages are missing, or the part is damaged; says how to get them.
     """
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise VoicegraftError(f"the recogniser Whisper needs {' and '.join(missing)}: pip install voicegraft[whisper]")
-    return find_part(JUDGE)
+    folder, known = find_part(JUDGE), known_parts()[JUDGE].files[MODEL]
+    if known and file_digest(folder / MODEL) != known.sha256:
+        raise VoicegraftError(f"{folder / MODEL} is damaged (another SHA-256); run: voicegraft parts get {JUDGE}")
+    return folder
 
 
 class FasterWhisperRecognizer:
