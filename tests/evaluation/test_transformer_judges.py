@@ -131,7 +131,8 @@ def test_utmos_rates_sixteen_bit_samples(utmos):
 def test_names_tell_weights_apart_and_keep_the_place_secret(whisper, wavlm, utmos):
     names = judges.load_judges(f"whisper:{whisper}", f"utmos:{utmos}", f"wavlm-sv:{wavlm}", "none").names
     assert [names[role].split()[0] for role in ("recognizer", "mos", "speaker")] == ["whisper", "utmos", "wavlm-sv"]
-    assert all("/" not in name and len(name.split()[-1]) == 16 for name in names.values())
+    weights = {role: name for role, name in names.items() if role != "texts"}
+    assert all("/" not in name and len(name.split()[-1]) == 16 for name in weights.values())
     from transformers import WavLMForXVector
 
     model = WavLMForXVector.from_pretrained(wavlm)
@@ -177,7 +178,7 @@ def test_files_that_are_no_utmos_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"recognizer": "sphinx"}, "no recognizer judge 'sphinx'; choose pocketsphinx or whisper:MODEL"),
+        ({"recognizer": "sphinx"}, "no recognizer judge 'sphinx'; choose whisper, pocketsphinx, both or whisper:MODEL"),
         ({"recognizer": "whisper:"}, "whisper:MODEL"),
         ({"mos": "utmos"}, "dnsmos or utmos:MODEL"),
         ({"speaker": "whisper:x"}, "resemblyzer or wavlm-sv:MODEL"),
