@@ -8,6 +8,7 @@ import soundfile
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.ingest import survey
 from voicegraft.data.sources.detect import open_source
+from voicegraft.data.splits import Splits
 from voicegraft.evaluation.speech.recordings import find_recordings
 from voicegraft.evaluation.speech.test_sets import read_prompts
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech, main
@@ -57,7 +58,7 @@ def test_recordings_are_held_back_by_prepare_too(share, tmp_path):
     words = ("owl", "dog", "cat", "cow", "hen", "fox", "bear")
     rows = [{"audio": f"{n}.wav", "text": f"The {words[n % 7]} saw {words[n // 7 % 7]} {n}."} for n in range(400)]
     (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    prepared = survey(open_source(str(tmp_path)), share).splits
+    prepared = survey(open_source(str(tmp_path)), Splits(share)).splits
     (human,) = find_recordings([tmp_path], []).values()
     assert len(human.clips) == 20 and all(prepared(clip.text) == "val" for clip in human.clips)
 

@@ -95,7 +95,7 @@ def test_mistakes_show_before_anything_is_written(speaker: Speaker, tmp_path: Pa
         ("nothing was asked", lambda: speaker.ask("  ")),
         ("too long", lambda: speaker.ask("a" * 2000)),
         ("does not exist", lambda: speaker.ask(QUESTION).save(tmp_path / "none" / "a.wav")),
-        ("ending in .wav", lambda: speaker.ask(QUESTION).save(tmp_path / "a.aac")),
+        ("ends in .wav", lambda: speaker.ask(QUESTION).save(tmp_path / "a.aac")),
     ]
     with dictated(speaker.pack.lm):  # there is nothing to write: a single token would be an IndexError
         for message, mistake in mistakes:

@@ -87,7 +87,7 @@ def test_rates_have_wilsons_intervals() -> None:
 
 def test_the_old_name_says_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["evaluate", "trust", "--out", "x"]) == 2
-    assert "evaluate trust is now evaluate robustness" in capsys.readouterr().err
+    assert "evaluate trust is now: voicegraft evaluate robustness" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_an_error(pocket: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

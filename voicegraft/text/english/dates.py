@@ -25,12 +25,16 @@ _WEEKDAY = r"(?:Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)"
 _CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('date cues'))})\.?,?\ \(?$|\((?:mon|tue?|wed|thu?|fri|sat|sun)[a-z.]*,?\ $", re.VERBOSE
 )
+_CHAIN = re.compile(r"\d{1,2}/\d{1,2}(?:,\ |\ (?:to|and|through|or|until)\ |\s?[-–]\s?)$", re.VERBOSE)
 _TO = r"\s?(?:-|–|--)\s?"
 _HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|(?<=:\d\d)(?-i:[ap])\b(?!['.\w-]))"
 _BEFORE_TIME = re.compile(
-    rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m|:\d)|(?:at|from)\ \d)|\s?[-–/]\s?{_WEEKDAY}\b|:\s", re.VERBOSE
+    rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m|:\d)|(?:at|from)\ \d|\d\d?(?:\s?[-–]\s?|/)\d)"
+    rf"|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
+    re.VERBOSE,
 )
-_AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ and\ |\ to\ )$", re.VERBOSE)
+_OPEN_ON = re.compile(r"(?i)\b(?:open|closed|house|every|on|this|next|last)\ $", re.VERBOSE)
+_AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
 _ZONE = r"(?:[ECMP][SD]?T|GMT|UTC|BST|CET|CEST|IST|JST)"
 
 
@@ -130,7 +134,9 @@ def _say_numeric(match: Match) -> Said:
 
 def _say_short_date(match: Match) -> Said:
     """`on 12/25` names a month and a day."""
-    if not _CUE.search(before(match)) or re.match(r"\ of\b", after(match)):
+    ahead = before(match)
+    chained = _CHAIN.search(ahead)  # from 3/14 to 3/21
+    if not _CUE.search(ahead[: chained.start()] if chained else ahead) or re.match(r"\ of\b", after(match)):
         return None
     month, day = int(match["month"]), int(match["day"])
     if month > 12 >= day:
@@ -215,10 +221,21 @@ def _say_minutes(match: Match) -> Said:
 def _say_day_name(match: Match) -> Said:
     """`Mon` and `Sat` alone may be something else; `Tues` and `Thurs` are not."""
     if match["day"] not in ("Tue", "Tues", "Thu", "Thurs") and not (
-        _BEFORE_TIME.match(after(match)) or _AFTER_DAY.search(before(match))
+        _BEFORE_TIME.match(after(match))
+        or _AFTER_DAY.search(before(match))
+        or (match.group().endswith(".") and _OPEN_ON.search(before(match)))
     ):
         return None
     return next(name for name in _DAYS if name.lower().startswith(match["day"].lower()[:3]))
+
+
+def _say_class_days(match: Match) -> Said:
+    """`Tu/Th`, `M/W/F`: when classes meet."""
+    short = match.group().split("/")
+    if len(short[0]) > 1 or len(short) > 2 or set(short) <= {"M", "W", "F"}:
+        names = [next(name for name in _DAYS if name.startswith(day)) for day in short]
+        return f"{' '.join(names[:-1])} and {names[-1]}"
+    return None
 
 
 def _say_iso(match: Match) -> Said:
@@ -304,5 +321,6 @@ NAME_RULES: list[Rule] = [
         r"(?:Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?:\.(?=[\s,]|$))?(?![\w'])(?!-(?![A-Z]))|(?:Mar|Jun|Jul)\.(?=[\s,]|$)",
         _say_month,
     ),
+    rule(r"(?:Tu|Th|M|W|F|Sa|Su)(?:/(?:Tu|Th|W|F|Sa|Su)){1,5}(?![\w/])", _say_class_days),
     rule(rf"(?P<day>{_WEEKDAY})\b\.?(?!['\w])", _say_day_name),
 ]

@@ -23,7 +23,10 @@ from voicegraft.text.english.words import table, word_set
 _CODE_CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('code cues'))})(?:\ (?:number|no\.?|in|is|was|\#))?[ :]*(?:\#\s?)?$", re.VERBOSE
 )
-_PAIR_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('pair cues'))})(?:\.|\ (?:no\.?|number))?\ \#?$", re.VERBOSE)
+_PAIR_CUE = re.compile(
+    rf"(?i)\b(?:{one_of(word_set('pair cues'))})(?:\.|\ (?:no\.?|number))?(?:\ (?-i:[A-Z\d]{{2}}))?\ \#?$",
+    re.VERBOSE,
+)
 _OF_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('of cues'))})\.?\ \#?$", re.VERBOSE)
 _OUT_OF_CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('out of cues'))})(?:\ (?:it|this|them|her|him|me|us))?\ (?:an?\ |a\ solid\ |about\ )?$",
@@ -31,6 +34,16 @@ _OUT_OF_CUE = re.compile(
 )
 _DIAL_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to)?\ $", re.VERBOSE)
 _SCORE_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('score cues'))})\b", re.VERBOSE)
+# What a team has won and lost, not what a side scored: the Bears are 3-0.
+_RECORD_CUE = re.compile(
+    r"(?i)\b(?:record(?:\ (?:is|was|of|to|at))?|(?:are|were|go|goes|went|started|began|improved\ to|fell\ to)(?:\ now)?)"
+    r"\ (?:an?\ )?$",
+    re.VERBOSE,
+)
+_ENDS_RECORD = re.compile(
+    r"\s*(?:[.,;!?)]|$)"
+    r"|\ (?:for|on|in|this|last|since|during|with|at|against|to|and|but|as|before|after|overall|record|start)\b"
+)
 _YEAR_CUE = re.compile(r"(?i)\b(?:in|since|until|by|of|from|year|around|circa|ca\.|before|after|during|early|late)\ $")
 _AGE_CUE = re.compile(r"(?i)\b(?:in|under|over|about)\ $", re.VERBOSE)
 _TIME_CUE = re.compile(
@@ -75,6 +88,8 @@ def _say_bare(match: Match, whole: str) -> str:
         return number_name(whole)
     if len(whole) in (3, 4) and (_PAIR_CUE.search(ahead) or _HOUSE.match(behind)):
         return pairs(whole)
+    if re.fullmatch(r"7[0-8]7", whole) and not _COUNTED.match(behind):
+        return pairs(whole)  # an airliner
     if len(whole) == 4:
         return _four_digits(whole, ahead, behind)
     if len(whole) == 5 and re.search(r"\b[A-Z]{2},?\ $|(?:[A-Z][a-z]+),\ $", ahead):
@@ -90,6 +105,8 @@ def _is_sum(ahead: str, behind: str) -> bool:
 
 def _four_digits(whole: str, ahead: str, behind: str) -> str:
     value = int(whole)
+    if 1100 <= value < 2100 and re.search(r"[A-Z][a-z]+,? $", ahead) and not re.search(r"(?:^|[.?!] )\w+ $", ahead):
+        return year(value)  # the Human Rights Act 1998
     if _is_sum(ahead, behind) or (_COUNTED.match(behind) and not _YEAR_CUE.search(ahead) and value % 100):
         return cardinal(whole)
     if value < 1010 or 2000 <= value < 2010:
@@ -128,6 +145,12 @@ def _say_ordinal(match: Match) -> Said:
     if ending != right:
         return f"{cardinal(value)} {match['ending'].lower()}"
     return ordinal(value) + (match["of"] or "").replace("’", "'")
+
+
+def _say_people(match: Match) -> Said:
+    """`49ers`, `76ers`."""
+    number = cardinal(match["first"])
+    return f"{number.removesuffix('e')}ers"
 
 
 def _say_decade(match: Match) -> Said:
@@ -181,6 +204,13 @@ def _say_range(match: Match) -> Said:
     ahead, behind, dash = before(match), after(match), match["dash"]
     if first.whole and len(first.whole) > 1 and first.whole[0] == "0" and first.decimals is None:
         return None
+    if (
+        dash == "-"
+        and max(first.value, second.value) < 200
+        and _RECORD_CUE.search(ahead)
+        and _ENDS_RECORD.match(behind)
+    ):
+        return f"{first.say()} and {second.say() if second.value else 'oh'}"
     rises = (second.value, second.decimals or "") > (first.value, first.decimals or "")
     if is_difference(match["first"], match["second"], ahead, behind) if dash.strip() != dash else is_sum(ahead, behind):
         return None
@@ -261,6 +291,7 @@ RULES: list[Rule] = [
     rule(
         r"(?P<first>\d{1,3}(?:,\d{3})+|\d{1,9})-?(?P<ending>st|nd|rd|th|ST|ND|RD|TH)(?P<of>'s)?(?![\w])", _say_ordinal
     ),
+    rule(r"(?P<first>\d{1,3})ers\b", _say_people),
     rule(r"(?P<mark>'(?=\d0'?s))?(?P<first>\d{1,4})(?P<quote>')?s(?![\w'])", _say_decade),
     rule(
         r"(?<![/\d])(?:(?P<whole>\d{1,4})[ -])?(?P<over>\d{1,4}|\d\.\d)/(?P<under>\d{1,4})"

@@ -13,6 +13,7 @@ from voicegraft.text.units import WORD
 
 _MIXED = r"(?=[A-Z]*[a-z]+[A-Z])[A-Za-z]{2,64}(?![A-Za-z])"
 _PIECES = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+_SURNAME = re.compile(r"(?:Mc|Mac|Fitz|La|Le|De|Di|Da|Du|Van|Von)[A-Z][a-z]{2,}")  # McDonald, LaMar, DiCaprio
 _PAIR = re.compile(r"[B-DF-HJ-NP-TV-Z][aeiou]", re.IGNORECASE)
 _LONGER = r"(?=[A-Za-z]?[a-z]*([a-z])\1\1)(?!w{3}|[ivxlcdm]+\b)[A-Za-z][a-z]*(?![A-Za-z])"
 _REPEATED = re.compile(r"([a-z])\1{2,}(?=([a-z]?))")
@@ -101,7 +102,7 @@ def name_letters(spoken: str) -> str:
 def split_name(name: str) -> str:
     """`getName` is get name; `PhD` and `DVDs` stay together."""
     parts = _PIECES.findall(name)
-    if name.startswith("Mc"):
+    if _SURNAME.fullmatch(name):
         return name.capitalize()
     if len(name) <= 4 and all(len(part) <= 2 for part in parts) and not all(map(_PAIR.fullmatch, parts)):
         return name.upper()  # PhD, NaCl

@@ -20,7 +20,7 @@ AMOUNT = rf"(?:{SPACED}|{NUMBER})"
 TO = r"[ \u00a0]?(?:--?|–)[ \u00a0]?"
 PER = r"[ \u00a0]?/[ \u00a0]?(?P<per>[A-Za-zµΩ]{1,20})(?![\w/])"
 # What may be a unit; the table says whether it is one.
-_UNIT = r"(?:(?:sq|cu|fl)\.?[ ])?[A-Za-zµΩ]{1,6}"
+_UNIT = r"(?:mm[ ]Hg\b|(?:(?:sq|cu|fl)\.?[ ])?[A-Za-zµΩ]{1,6})"
 _POWER = r"(?:\^?[23](?!\d))"
 _MEASURE = rf"{_UNIT}{_POWER}?(?:[/·][A-Za-zµΩ]{{1,10}}{_POWER}?){{0,3}}"
 _MINUS = r"(?P<minus>-)?"
@@ -38,6 +38,9 @@ _INCHES = re.compile(
 _WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"))  # and words or names of their own
 # A noun after these is what they describe.
 _ADJECTIVES = frozenset(("W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ"))
+_HOT = re.compile(
+    r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
+)
 _ELECTRIC = re.compile(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\s?V|\d\s?W|watts?|charger|outlet)\b")
 
 
@@ -105,6 +108,8 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
         return is_spaced and bool(re.match(r"\.?\ (?!of\b)[a-z]{3,}", tail))
     if unit == "A":
         return bool(_ELECTRIC.search(text))
+    if unit == "K":
+        return is_spaced and bool(_HOT.search(text))
     if unit == "F":
         return False  # 98.6 F is no capacity
     if unit == "U":

@@ -13,6 +13,7 @@ _TITLES = table("titles")
 _STREETS = table("streets")
 _DIRECTIONS = table("directions")
 _STATES = table("states")
+_OLD_STATES = table("old states")
 _COUNTED = table("counted")
 _SHORT = table("short forms")
 _BOOKS = table("scripture")
@@ -20,10 +21,7 @@ _STREET_WORDS = one_of(word_set("street words"))
 _FULL_BOOKS = set(_BOOKS.values()) | word_set("books")
 _RANKS = frozenset(("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt", "Dr", "Rev"))
 _NO_STOP = frozenset(("Mr", "Mrs", "Ms", "Mx", "Messrs", "Dr"))
-# Words or letters of their own without a stop.
-_NEEDS_STOP = frozenset(
-    ["c", "v", "p", "pt", "art", "ex", "est", "sec", "ca", "fl", "no", "nos", "ch", "para", "op", "rt", "nr", "bk"]
-)
+_NEEDS_STOP = word_set("needs stop")
 _AFTER_NAME = re.compile(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]\.?|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
 _ADDRESS_GOES_ON = re.compile(
     r",?\ (?:Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|[NS][EW]|[NSEW]|North|South|East|West|\#|\d)\b|,?\ \#", re.VERBOSE
@@ -130,6 +128,11 @@ def _say_state(match: Match) -> Said:
     if zip_code or (re.search(r"\d.*[A-Z][a-z]+, $", ahead) and re.match(r"[.,;]|$|\ USA\b", tail)):
         return _STATES[match["state"]]
     return None
+
+
+def _say_old_state(match: Match) -> Said:
+    """`Phoenix, Ariz.`, `D-Calif.`"""
+    return _OLD_STATES[match.group()] if re.search(r"[a-z], $|\b[DRI]-$", before(match)) else None
 
 
 def _say_zip(match: Match) -> Said:
@@ -256,7 +259,7 @@ RULES: list[Rule] = [
         r"(?:\s?[-–]\s?(?P<until>\d{1,3})(?::(?P<untilverse>\d{1,3}))?)?(?![\w:]|\ ?[ap]\.?m)",
         _say_verse,
     ),
-    rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")]|$|\.(?:\s|$)|'s\b)", _say_short),
+    rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")+]|$|\.(?:\s|$)|'s\b)", _say_short),
     rule(r"(?P<half>[apAP])\.\s?[mM]\b\.?" + _HALF_END, _say_half),
     rule(
         rf"(?P<street>(?:{one_of(_STREETS)})|BLVD|AVE|RD|ST|LN|DR|CT|HWY|PKWY"
@@ -265,6 +268,8 @@ RULES: list[Rule] = [
     ),
     rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
     rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
+    rule(one_of(_OLD_STATES), _say_old_state),
+    rule(r"incl\.(?=[\s,;)]|$)", lambda m: "including" if re.match(r"\ \w", after(m)) else "included"),
     rule(rf"(?P<state>{one_of(_STATES)})\b\.?(?![\w'-])", _say_state),
     rule(
         rf"(?P<counted>(?i:{one_of(_COUNTED)}))(?P<stop>\.)?"

@@ -26,6 +26,7 @@ _PART = re.compile(
 _ALL_LETTERS = word_set("all numerals")
 _LIST = re.compile(r"^\W*$")
 _NAME = re.compile(r"\b([A-Z][a-z]+)[ -]$")
+_CAPITALS_HEAD = re.compile(r"^\W*[A-Z]{4,}\ $", re.VERBOSE)
 _RANGE = re.compile(rf"\b({ROMAN})\s?[-–]\s?$")
 _FIRST = re.compile(r"\b(?:the|a|an)\ $", re.VERBOSE)
 _NO_NUMERALS = word_set("no numerals")
@@ -85,6 +86,8 @@ def _say_roman(match: Match) -> Said:
         return number
     if len(numeral) == 1:
         return None
+    if _CAPITALS_HEAD.match(match.string[: match.start()]):
+        return number  # ADVENTURE IV
     name = _NAME.search(ahead)
     if (
         name
@@ -120,7 +123,7 @@ def _small(match: Match, ahead: str, behind: str, value: int) -> Said:
     in_brackets = re.search(r"(?:^|\s)\($", ahead) and behind.startswith(")")
     opens = _LIST.match(match.string[: match.start()]) and re.match(r"[.)]\s|[.)]$", behind)
     alone = match.string.strip() == numeral and set(numeral) <= set("ivx")
-    ranged = re.search(r"\b(?:page|pages|pp?\.)\ [ivxlc]+\s?[-–]\s?$", ahead)
+    ranged = re.search(r"\b(?i:page|pages|pp?\.)\ [ivxlc]+\s?[-–]\s?$", ahead)
     if set(numeral) <= set("ivxlc") and (
         (len(numeral) > 1 and (in_brackets or opens or alone))
         or (numeral in "iv" and in_brackets)

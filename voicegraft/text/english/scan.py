@@ -54,7 +54,7 @@ _TRIPLE = re.compile(r"([A-Za-z])\1\1")
 _TABLES = ("titles", "streets", "directions", "counted", "short forms", "scripture", "units")
 _LOOK = frozenset(
     word.lower().rstrip(".")
-    for words in (*map(table, _TABLES), table("scripture").values(), word_set("books"), dates.NAMES, ("Rs",))
+    for words in (*map(table, _TABLES), table("scripture").values(), word_set("books"), dates.NAMES, ("Rs", "incl"))
     for key in words
     for word in key.split()
 )

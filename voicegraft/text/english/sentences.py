@@ -145,6 +145,8 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     """Whether the stop that `match` found ends a sentence, given the word after it and what follows that."""
     if space == "\f":
         return True
+    if following == "&":
+        return False
     marks = match.group()
     stops = marks.rstrip("'\")]}")
     is_quoted = stops != marks and not marks.endswith(")")
@@ -160,7 +162,9 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     ahead = text[max(start, match.start() - _LOOKAHEAD) : match.start()]
     if key in _NEVER_LAST:
         return not lower and next_key in STARTERS and bool(_STREET.search(ahead))
-    if key in _BEFORE_NUMBER and (following[:1].isdigit() or re.fullmatch("[IVXLC]+", following)):
+    if key in _BEFORE_NUMBER and (
+        following[:1].isdigit() or following[:1] == "#" or re.fullmatch("[IVXLC]+", following)
+    ):
         return bool(_ANSWER.search(ahead))
     if key in _STREETS and not lower and following and _STREET.search(ahead):
         return not _ADDRESS.match(following)

@@ -47,6 +47,8 @@ def _say_dash(match: Match) -> Said:
         return "to"  # pages iv-xi
     left, right = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
     ahead, behind = before(match), after(match)
+    if re.search(r"\b(?:UTC|GMT)$", ahead) and right.isdigit():
+        return "minus"
     if len(run) == 1 and right and not right.isspace() and _OPENS_VALUE.search(ahead) and _VALUES.match(behind):
         operand = left.isspace() and _LEFT.search(ahead)
         is_value = (
@@ -124,6 +126,10 @@ def _say_power(match: Match) -> Said:
 def _say_slash(match: Match) -> Said:
     ahead, behind = before(match), after(match)
     unit = re.match(r"([A-Za-z]+)(?!\w)", behind)
+    if ahead.endswith(" ") and behind.startswith(" ") and re.search(r"\d|\)", ahead) and re.match(r" \(?[\d.]", behind):
+        return "divided by"  # 60 / 3 = 20
+    if ahead.endswith(")") and behind[:1].isdigit():
+        return "over"
     if re.search(r"(?i)\band$", ahead) and behind.startswith("or"):
         return []
     if re.search(r"(?<![\w/.])1$", ahead) and unit and len(unit[1]) == 1:
@@ -178,7 +184,9 @@ def _say_star(match: Match) -> Said:
 def _say_by(match: Match) -> Said:
     """`2x4`, `12' x 15'`, `3 × 4 m`; times before a power of ten or in an equation."""
     ahead, behind = before(match), after(match)
-    in_sum = re.match(r"\s?10\^|\s?[\d.,()]+\s?[=+×*/^÷-]|\s?[\d.,]+\s=", behind) or _EQUATION.search(ahead)
+    in_sum = re.match(r"\s?10\^|\s?[\d.,()]+\s?(?:[=+×*/^÷]|-(?![a-z]))|\s?[\d.,]+\s=", behind) or _EQUATION.search(
+        ahead
+    )
     number = re.search(r"(?:[\d'\"]|\d\s?(?:[mck]?m|in|ft|inches|feet|yd)\.?)\s?$", ahead) and re.match(
         r"\s?\.?\d", behind
     )
@@ -200,7 +208,7 @@ def _say_dollar(match: Match) -> Said:
     """The signs around a formula are silent: `$x^2$`."""
     text = match.string
     opens = re.match(r"[A-Za-z\\(][^$]{0,200}(?<=[\w)}])\$(?![\w$])", text[match.end() :])
-    closes = re.search(r"(?<![\w$])\$[A-Za-z\\(][^$]{0,200}[\w)}]$", text[: match.start()])
+    closes = re.search(r"(?<![\w$])\$[A-Za-z\\(](?:[^$]{0,200}[\w)}])?$", text[: match.start()])
     return [] if opens or closes else "dollar"
 
 
@@ -265,6 +273,7 @@ RULES: list[Rule] = [
         rf"\\(?P<name>{one_of(_COMMANDS)}|alpha|beta|gamma|delta|epsilon|theta|lambda|mu|pi|rho|sigma|phi|psi|omega)(?![A-Za-z])",
         _say_command,
     ),
+    rule(r"\#(?=\s+[a-z])", lambda m: "number"),  # my # is
     rule(r"\#(?=[A-Za-z])", lambda m: "hashtag"),
     rule(r"~+|_+|\|+|\^(?!\w)|\*+", lambda m: []),
     rule(rf"[{re.escape(''.join(NAMES))}]", _say_name),
