@@ -50,9 +50,11 @@ def words_of(text: str) -> list[Word]:
     words = []
     for match, following in zip(matches, [*matches[1:], None], strict=False):
         end = following.start() if following else len(text)
-        between = text[match.end() : end].replace("--", "—")
-        marks = [_MARK_OF[c] for c in between if c in _MARK_OF]
-        mark = max(marks, key=_WEIGHT.__getitem__, default="|")
+        between = text[match.end() : end]
+        mark = "|"
+        if between != " ":  # most words are followed by one, and this is asked for every word that is read
+            marks = [_MARK_OF[c] for c in between.replace("--", "—") if c in _MARK_OF]
+            mark = max(marks, key=_WEIGHT.__getitem__, default="|")
         if following is None and mark in "|,":
             mark = "."
         words.append(Word(text[match.start() : end].strip(), match.group(), mark))

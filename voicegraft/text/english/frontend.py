@@ -13,7 +13,7 @@ from voicegraft.text.english.sentences import iter_sentences, split_sentences
 from voicegraft.text.markup.annotations import read_annotations, take_pause
 from voicegraft.text.markup.reader import read_markup
 from voicegraft.text.spoken_form import SpokenForm, SpokenPart
-from voicegraft.text.units import words_of
+from voicegraft.text.units import WORD
 
 
 class EnglishFrontend:
@@ -26,7 +26,9 @@ class EnglishFrontend:
             # Numbers grow when they are spelt out: what is said may be too long for one sentence.
             parts = split_sentences(reading.text) if reading.text else []
             spans = iter(reading.spans)
-            cut = [SpokenPart(part, tuple(islice(spans, len(words_of(part)))), pronunciations(part)) for part in parts]
+            cut = [
+                SpokenPart(part, tuple(islice(spans, len(WORD.findall(part)))), pronunciations(part)) for part in parts
+            ]
             if cut:
                 cut[-1] = replace(cut[-1], pause_sec=pause_sec)
             yield SpokenForm(written, tuple(cut), left_out[0].runs)

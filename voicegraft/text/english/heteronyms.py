@@ -11,11 +11,13 @@ from configparser import ConfigParser
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
-import numpy as np
+from voicegraft.text.units import WORD, Word, words_of
 
-from voicegraft.text.units import Word, words_of
+if TYPE_CHECKING:
+    import numpy as np
 
 READINGS_FILE = Path(__file__).parent / "data" / "heteronyms.ini"
 WEIGHTS_FILE = READINGS_FILE.with_suffix(".npz")
@@ -66,8 +68,10 @@ class Heteronym:
 
 def pronunciations(text: str) -> dict[int, tuple[str, ...]]:
     """The phones of each heteronym of a spoken-form text, by the number of the word."""
-    words = words_of(text)
     known = heteronyms()
+    if known.keys().isdisjoint(WORD.findall(text.lower())):
+        return {}
+    words = words_of(text)
     return {
         number: known[word.key].phones[score(words, number) > 0]
         for number, word in enumerate(words)
@@ -106,6 +110,8 @@ def score(words: Sequence[Word], number: int) -> float:
 
 @cache
 def _weights() -> np.ndarray:
+    import numpy as np  # not for a text without heteronyms
+
     with np.load(WEIGHTS_FILE, allow_pickle=False) as file:
         return np.asarray(file["weights"] * file["scale"], np.float32)
 
