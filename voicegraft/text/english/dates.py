@@ -33,7 +33,8 @@ _BEFORE_TIME = re.compile(
     rf"|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
     re.VERBOSE,
 )
-_OPEN_ON = re.compile(r"(?i)\b(?:open|closed|house|every|on|this|next|last)\ $", re.VERBOSE)
+_OPEN_ON = re.compile(r"(?i)(?:\b(?:open|closed|house|every|on|this|next|last|and)|[,;&])\ $", re.VERBOSE)
+_ON = re.compile(r"\b(?:for|on|by|until|this|next|last|every)\ $", re.VERBOSE)
 _AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
 _ZONE = r"(?:[ECMP][SD]?T|GMT|UTC|BST|CET|CEST|IST|JST)"
 
@@ -223,17 +224,28 @@ def _say_day_name(match: Match) -> Said:
     if match["day"] not in ("Tue", "Tues", "Thu", "Thurs") and not (
         _BEFORE_TIME.match(after(match))
         or _AFTER_DAY.search(before(match))
-        or (match.group().endswith(".") and _OPEN_ON.search(before(match)))
+        or (match.group().endswith(".") and after(match) and _OPEN_ON.search(before(match)))
+        or (re.match(r"[,;!?)]|$", after(match)) and _ON.search(before(match)))
     ):
         return None
-    return next(name for name in _DAYS if name.lower().startswith(match["day"].lower()[:3]))
+    return _full_day(match["day"])
+
+
+def _full_day(short: str) -> str:
+    return next(name for name in _DAYS if name.lower().startswith(short.lower()[:3]))
+
+
+def _say_week_days(match: Match) -> Said:
+    """`M–F`: Monday to Friday."""
+    first, last = _full_day(match["day"]), _full_day(match["last"])
+    return f"{first} to {last}" if _DAYS.index(first) < _DAYS.index(last) else None
 
 
 def _say_class_days(match: Match) -> Said:
     """`Tu/Th`, `M/W/F`: when classes meet."""
     short = match.group().split("/")
     if len(short[0]) > 1 or len(short) > 2 or set(short) <= {"M", "W", "F"}:
-        names = [next(name for name in _DAYS if name.startswith(day)) for day in short]
+        names = [*map(_full_day, short)]
         return f"{' '.join(names[:-1])} and {names[-1]}"
     return None
 
@@ -321,6 +333,7 @@ NAME_RULES: list[Rule] = [
         r"(?:Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\b(?:\.(?=[\s,]|$))?(?![\w'])(?!-(?![A-Z]))|(?:Mar|Jun|Jul)\.(?=[\s,]|$)",
         _say_month,
     ),
+    rule(r"(?P<day>M|Tu|W|Th)[-–](?P<last>W|Th|F|Sa|Su)(?![\w'-])", _say_week_days),
     rule(r"(?:Tu|Th|M|W|F|Sa|Su)(?:/(?:Tu|Th|W|F|Sa|Su)){1,5}(?![\w/])", _say_class_days),
     rule(rf"(?P<day>{_WEEKDAY})\b\.?(?!['\w])", _say_day_name),
 ]

@@ -38,6 +38,8 @@ _INCHES = re.compile(
 _WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"))  # and words or names of their own
 # A noun after these is what they describe.
 _ADJECTIVES = frozenset(("W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ"))
+_PRICED = word_set("priced")
+_GEMS = re.compile(r"(?i)\b(?:gold|diamonds?|rings?|gems?|stones?|jewel\w*|rub(?:y|ies)|sapphires?)\b")
 _HOT = re.compile(
     r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
 )
@@ -49,6 +51,8 @@ def describes(match: Match, is_hyphened: bool = False) -> bool:
     noun = _NOUN.match(after(match))
     if noun is None or noun[1] in _NO_NOUNS or noun[1].endswith(("ly", "ed")):
         return False
+    if noun[1] in _PRICED and re.search(r"(?i)\b(?:an?|the|his|her|its|their)\b[^;!?]{0,30}$", before(match)):
+        return True
     determiner = _DETERMINER.search(before(match))
     return is_hyphened or bool(
         determiner and not re.search(r"(?i)\b(?:of|in|at|for|to|is|was|about)\ $", determiner[0])
@@ -135,6 +139,8 @@ def _say_measure(match: Match) -> Said:
         return None
     if unit == "pt" and re.match(r"\.?\ (?:font|type|text|size)", match.string[match.end("unit") :]):
         return f"{first.say()} point"
+    if unit == "ct" and not _GEMS.search(match.string):
+        return [Piece(first.say(), match.start(), number_end), Piece("count", match.start("unit"), match.end("unit"))]
     minus = "minus " if groups.get("minus") else ""
     is_one = last.is_one or bool(groups.get("hyphen")) or describes(match, unit in _ADJECTIVES)
     words = unit_words(unit, is_one) + say_per(groups.get("per"))
@@ -207,7 +213,7 @@ def _say_marks(match: Match) -> Said:
     if len(opened) > len(closed):
         return None
     name = "foot" if mark == "'" else "inch"
-    noun = _NOUN.match(after(match))
+    noun = re.match(r"[ -](?!-)([A-Za-z]{2,})\b", after(match))
     is_one = number.is_one or (noun is not None and noun[1] not in _NO_NOUNS)
     return f"{number.say()} {name if is_one else plural(name)}"
 
@@ -237,7 +243,8 @@ RULES: list[Rule] = [
         _say_feet,
     ),
     rule(
-        rf"{_MINUS}{_RANGE}(?P<big>\ {MAGNITUDE}\b)?[ \u00a0]?(?P<hyphen>-)?(?P<unit>{_MEASURE})\b{_STOP}(?:{PER})?"
+        rf"{_MINUS}{_RANGE}(?P<big>\ {MAGNITUDE}\b|[kKMB](?=[ ][a-z]))?[ \u00a0]?(?P<hyphen>-)?"
+        rf"(?P<unit>{_MEASURE})\b{_STOP}(?:{PER})?"
         r"(?!['&]\w|-\d|\.\w|[/^+=]|·)",
         _say_measure,
     ),

@@ -71,7 +71,8 @@ RULES: list[Rule] = [
     rule(
         rf"{_MINUS}(?P<sign>{_SIGN})\s?(?P<inner>-(?=[\d.]))?(?P<first>{AMOUNT})(?P<big>{_BIG})?"
         rf"(?:{TO}(?P<last_sign>{_SIGN})?(?P<second>{AMOUNT})(?P<last_big>{_BIG})?)?"
-        rf"(?:(?P<many>'?s\b)|[ ](?P<after>{_CODE})\b|(?P<noun>-(?:dollar|pound|euro)s?\b))?(?:{PER})?(?!\d)",
+        rf"(?:(?P<many>'?s\b)|[ ](?P<after>{_CODE})\b|(?P<noun>[- ](?:dollar|pound|euro)\b|-(?:dollar|pound|euro)s\b)"
+        rf"|[ ]dollars\b)?(?:{PER})?(?!\d)",
         _say_money,
     ),
     rule(

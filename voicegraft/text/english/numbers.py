@@ -145,5 +145,5 @@ def plural(words: str) -> str:
 
 _PLURALS = {
     "foot": "feet", "penny": "pence",
-    **dict.fromkeys(("CC", "yen", "won", "yuan", "baht", "rand", "horsepower")),
+    **dict.fromkeys(("CC", "dozen", "yen", "won", "yuan", "baht", "rand", "horsepower")),
 }  # fmt: skip

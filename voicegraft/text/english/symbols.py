@@ -130,6 +130,16 @@ def _say_slash(match: Match) -> Said:
         return "divided by"  # 60 / 3 = 20
     if ahead.endswith(")") and behind[:1].isdigit():
         return "over"
+    if ahead[-1:].isdigit() and behind[:1] == "$":
+        return "for"  # 2/$10
+    if (
+        re.search(r"\d [a-z]+s$", ahead)
+        and unit
+        and len(unit[1]) > 2
+        and unit[1].islower()
+        and not unit[1].endswith("s")
+    ):
+        return "per"  # 5 gallons/horse
     if re.search(r"(?i)\band$", ahead) and behind.startswith("or"):
         return []
     if re.search(r"(?<![\w/.])1$", ahead) and unit and len(unit[1]) == 1:
@@ -172,6 +182,8 @@ def _say_per_unit(match: Match) -> Said:
 
 def _say_star(match: Match) -> Said:
     ahead, behind = before(match), after(match)
+    if ahead.endswith(" ") and behind.startswith(" ") and "=" in match.string:
+        return "times"
     operand = re.search(r"(?:[\d)\]]|(?<![A-Za-z'*])[A-Za-z])\s?$", ahead)
     right = re.match(r"\s?-?(?:[\d(]|[A-Za-z](?![A-Za-z']))", behind)
     if match.group() == "**":
