@@ -225,6 +225,7 @@ def _say_day_name(match: Match) -> Said:
         _BEFORE_TIME.match(after(match))
         or _AFTER_DAY.search(before(match))
         or (match.group().endswith(".") and after(match) and _OPEN_ON.search(before(match)))
+        or (match.group().endswith(".") and re.match(r"\ [a-z]", after(match)))
         or (re.match(r"[,;!?)]|$", after(match)) and _ON.search(before(match)))
     ):
         return None

@@ -192,6 +192,8 @@ def _say_fraction(match: Match) -> Said:
         or (80 <= int(over) <= 220 and 40 <= int(under) <= 130 and not whole and under != "100")
     ):
         return f"{pairs(over) if len(over) == 3 else cardinal(over)} over {cardinal(under)}"
+    if re.match(r".{0,12}\b(?:yds?|yards|TDs?|rebounds)\b", behind):
+        return f"{cardinal(over)} for {cardinal(under)}"  # passes, throws
     if over == under and over in ("20", "50"):
         return f"{cardinal(over)} {cardinal(under)}"
     said = fraction_words(int(over), int(under), mixed=bool(whole))
@@ -307,7 +309,7 @@ RULES: list[Rule] = [
         r"(?![\w%°]|[:/]\d|-\w|,\d|\s?[-–]\s?\d)",
         _say_range,
     ),
-    rule(rf"(?P<first>{NUMBER})x(?![\w]|\s?[=+*/)^-])", _say_times),
+    rule(rf"(?P<first>{NUMBER})x(?![\w]|\s?[=+*)^-]|\s?/(?![a-z]{3}))", _say_times),
     rule(rf"(?P<first>{NUMBER})(?P<plus>\+)(?![\w+]|\s?\d)", _say_plus),
     rule(r"\#\s?(?=\d|[A-Z]{1,2}\d)", _say_hash),
     rule(r"~\s?(?=[$£€¥]?\.?\d)", _say_about),

@@ -40,6 +40,8 @@ _WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"
 _ADJECTIVES = frozenset(("W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ"))
 _PRICED = word_set("priced")
 _GEMS = re.compile(r"(?i)\b(?:gold|diamonds?|rings?|gems?|stones?|jewel\w*|rub(?:y|ies)|sapphires?)\b")
+_POINTS = re.compile(r"\b(?:rebs?|asts?|rebounds|assists|scored|points|TDs?|game|win|lead)\b")
+_PACKED = re.compile(r"\)\ (?:pkgs?|cans?|jars?|box(?:es)?|packages?|bottles?|bags?|containers?|packets?)\b")
 _HOT = re.compile(
     r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
 )
@@ -114,6 +116,8 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
         return bool(_ELECTRIC.search(text))
     if unit == "K":
         return is_spaced and bool(_HOT.search(text))
+    if unit in ("reb", "ast"):
+        return bool(re.search(r"\b(?:pts|points|reb|ast)\b.*\b(?:pts|points|reb|ast)\b", text))
     if unit == "F":
         return False  # 98.6 F is no capacity
     if unit == "U":
@@ -139,10 +143,16 @@ def _say_measure(match: Match) -> Said:
         return None
     if unit == "pt" and re.match(r"\.?\ (?:font|type|text|size)", match.string[match.end("unit") :]):
         return f"{first.say()} point"
+    if unit in ("pt", "pts") and _POINTS.search(match.string):
+        return [Piece(first.say(), match.start(), number_end), Piece("points", match.start("unit"), match.end("unit"))]
     if unit == "ct" and not _GEMS.search(match.string):
         return [Piece(first.say(), match.start(), number_end), Piece("count", match.start("unit"), match.end("unit"))]
     minus = "minus " if groups.get("minus") else ""
-    is_one = last.is_one or bool(groups.get("hyphen")) or describes(match, unit in _ADJECTIVES)
+    is_one = (
+        last.is_one
+        or bool(groups.get("hyphen") or _PACKED.match(after(match)))
+        or describes(match, unit in _ADJECTIVES)
+    )
     words = unit_words(unit, is_one) + say_per(groups.get("per"))
     if groups.get("first_unit"):
         return f"{minus}{first.say()} {unit_words(match['first_unit'], first.is_one)} to {last.say()} {words}"
@@ -213,7 +223,7 @@ def _say_marks(match: Match) -> Said:
     if len(opened) > len(closed):
         return None
     name = "foot" if mark == "'" else "inch"
-    noun = re.match(r"[ -](?!-)([A-Za-z]{2,})\b", after(match))
+    noun = re.match(r"(?:\s?[x×]\s?[\d.]+['\"])?[ -](?!-)([A-Za-z]{2,})\b", after(match))
     is_one = number.is_one or (noun is not None and noun[1] not in _NO_NOUNS)
     return f"{number.say()} {name if is_one else plural(name)}"
 

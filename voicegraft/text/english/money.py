@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from voicegraft.text.english.measures import AMOUNT, MAGNITUDE, PER, TO, describes, say_magnitude, say_per
 from voicegraft.text.english.numbers import Number, cardinal, parse, plural
-from voicegraft.text.english.tokens import Match, Rule, Said, one_of, rule
+from voicegraft.text.english.tokens import Match, Rule, Said, after, one_of, rule
 from voicegraft.text.english.words import table
 
 _CURRENCIES = {name: words.split(", ") for name, words in table("currencies").items()}
@@ -52,7 +52,8 @@ def _say_money(match: Match) -> Said:
         last = _say(parse(match["second"]), last_big, currency, is_one)
         # Of $1-2 billion and $20-30 the first has neither sign nor magnitude of its own.
         alone = not (groups.get("last_sign") or big or (first.decimals and not last_big))
-        said = f"{first.say() if alone else said} to {last}"
+        is_sum = groups.get("last_sign") and after(match).lstrip().startswith("=")
+        said = f"{first.say() if alone else said} {'minus' if is_sum else 'to'} {last}"
     return sign + said + say_per(groups.get("per"))
 
 

@@ -14,6 +14,7 @@ _STREETS = table("streets")
 _DIRECTIONS = table("directions")
 _STATES = table("states")
 _OLD_STATES = table("old states")
+_IN_STATE, _AVENUE = re.compile(r"[a-z], $|\b[DRI]-$"), re.compile(r" (?:Ave|Avenue|St|Street|Pike)\b")
 _COUNTED = table("counted")
 _SHORT = table("short forms")
 _BOOKS = table("scripture")
@@ -132,7 +133,7 @@ def _say_state(match: Match) -> Said:
 
 def _say_old_state(match: Match) -> Said:
     """`Phoenix, Ariz.`, `D-Calif.`"""
-    return _OLD_STATES[match.group()] if re.search(r"[a-z], $|\b[DRI]-$", before(match)) else None
+    return _OLD_STATES[match.group()] if _IN_STATE.search(before(match)) or _AVENUE.match(after(match)) else None
 
 
 def _say_zip(match: Match) -> Said:
@@ -151,6 +152,10 @@ def _say_counted(match: Match) -> Said:
         return None
     if key == "v" and re.search(r"[\w.]\ $", before(match)) and not re.match(r"\ ?\d+\.\d", tail):
         return None
+    if key in ("c", "ca") and not re.match(r"\s?\d", tail):
+        return None
+    if key == "no" and re.match(r"\ I\ [a-z]", tail):
+        return None  # No. I should like to
     words = _COUNTED[key]
     plural = key in ("pp", "figs", "nos", "chs", "secs", "eqs", "vols", "pgs", "chaps")
     if key == "p" and re.match(r"\s?\d+\s?[-–]\s?\d", tail) and not plural:
@@ -269,6 +274,8 @@ RULES: list[Rule] = [
     rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
     rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
     rule(one_of(_OLD_STATES), _say_old_state),
+    rule(r"(?<=\d(?:st|nd|rd|th)[ ])Fl\b\.?", lambda m: "Floor"),
+    rule(r"Pt\.(?=\ (?:is|was|has|had|reports|denies|presents|states|complains)\b)", lambda m: "Patient"),
     rule(r"incl\.(?=[\s,;)]|$)", lambda m: "including" if re.match(r"\ \w", after(m)) else "included"),
     rule(rf"(?P<state>{one_of(_STATES)})\b\.?(?![\w'-])", _say_state),
     rule(

@@ -44,7 +44,10 @@ def _say_roman(match: Match) -> Said:
     upper = numeral.upper()
     value = roman_value(numeral)
     number = year(value) if len(upper) >= 4 and 1000 <= value < 2100 else cardinal(value, " ")
-    if re.match(r"\ (?:century|centuries)\b", behind) and numeral.isupper():
+    if (
+        re.match(r"\ (?:century|centuries|Olympiad|Olympic|Army|Corps|Legion|Dynasty|dynasty)\b", behind)
+        and numeral.isupper()
+    ):
         return ordinal(value)
     part = _PART.search(ahead)
     if part:

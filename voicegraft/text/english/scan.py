@@ -51,7 +51,7 @@ _ENDINGS = re.compile(r"'(?:s|ll|re|ve|d|t|m)\b", re.IGNORECASE)
 _PLURAL = re.compile(r"([A-Za-z]+)\((e?s)\)")
 _TRIPLE = re.compile(r"([A-Za-z])\1\1")
 # Words that a rule may look at; all others are said as they stand.
-_TABLES = ("titles", "streets", "directions", "counted", "short forms", "scripture", "units")
+_TABLES = ("titles", "streets", "old states", "directions", "counted", "short forms", "scripture", "units")
 _LOOK = frozenset(
     word.lower().rstrip(".")
     for words in (*map(table, _TABLES), table("scripture").values(), word_set("books"), dates.NAMES, ("Rs", "incl"))

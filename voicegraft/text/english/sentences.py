@@ -162,9 +162,8 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     ahead = text[max(start, match.start() - _LOOKAHEAD) : match.start()]
     if key in _NEVER_LAST:
         return not lower and next_key in STARTERS and bool(_STREET.search(ahead))
-    if key in _BEFORE_NUMBER and (
-        following[:1].isdigit() or following[:1] == "#" or re.fullmatch("[IVXLC]+", following)
-    ):
+    is_numeral = re.fullmatch("[IVXLC]+", following) and (key, following) != ("no", "I")
+    if key in _BEFORE_NUMBER and (following[:1].isdigit() or following[:1] == "#" or is_numeral):
         return bool(_ANSWER.search(ahead))
     if key in _STREETS and not lower and following and _STREET.search(ahead):
         return not _ADDRESS.match(following)

@@ -49,6 +49,8 @@ def _say_dash(match: Match) -> Said:
     ahead, behind = before(match), after(match)
     if re.search(r"\b(?:UTC|GMT)$", ahead) and right.isdigit():
         return "minus"
+    if re.search(r"(?<![\w'])(?:X{0,3}[SL]|M)$", ahead) and re.match(r"(?:X{0,3}[SL]|M)(?![\w'])", behind):
+        return "to"  # sizes
     if len(run) == 1 and right and not right.isspace() and _OPENS_VALUE.search(ahead) and _VALUES.match(behind):
         operand = left.isspace() and _LEFT.search(ahead)
         is_value = (
@@ -130,6 +132,8 @@ def _say_slash(match: Match) -> Said:
         return "divided by"  # 60 / 3 = 20
     if ahead.endswith(")") and behind[:1].isdigit():
         return "over"
+    if re.search(r"\dx$", ahead) and unit and unit[1] in _PER:
+        return "per"  # 2x/day
     if ahead[-1:].isdigit() and behind[:1] == "$":
         return "for"  # 2/$10
     if (
