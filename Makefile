@@ -3,6 +3,7 @@
 #   make tutorial                            train a tiny voice end to end (docs/tutorial.md)
 #   make test JOBS=4                         in so many processes; by itself one a core, as far as memory allows
 #   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
+#   make processes                           the tests that train in several processes or work on a Ray cluster, which each start torch anew
 #   make gguf                                the tests that compare exports with llama.cpp, which is compiled (cmake, C++)
 #   make test PYTHON=python3.12              another Python (3.10 or later)
 #   make speak PIP_ARGS="--index-url URL"    another package index, e.g. PyTorch's own with CPU-only builds
@@ -17,12 +18,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak tutorial test browser gguf lint bench
+.PHONY: help speak tutorial test processes browser gguf lint bench
 
 help:
 	@echo "make speak     say TEXT into OUT (speech.wav)"
 	@echo "make tutorial  train a tiny voice end to end, in five minutes"
 	@echo "make test      run the tests, in JOBS processes"
+	@echo "make processes run the tests that train in several processes, or on Ray"
 	@echo "make browser   run the tests of pages in headless Chromium"
 	@echo "make gguf      compare exported GGUF files with llama.cpp"
 	@echo "make lint      ruff and mypy"
@@ -40,6 +42,9 @@ test: $(VENV)/.installed-dev
 
 tutorial: $(VENV)/.installed-dev
 	@bash runs/tiny_cpu.sh
+
+processes: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m processes
 
 browser: $(VENV)/.installed-dev
 	@$(PIP) -e '.[browser]'

@@ -70,6 +70,9 @@ TINY = {
 PLAIN = {"layout": "plain", "frames_per_step": 2, "num_runs": 4}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder per speaker, NAME.txt beside NAME.wav."""
@@ -355,7 +358,7 @@ def test_missing_judges_show_before_anything_is_done(
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_two_processes_walk_the_road_together(tmp_path: Path, recordings: Path, qwen: Path) -> None:
     loop = {**LOOP, "batches_per_step": 2}
     changes = {name: {"loop": loop} for name in ("monitor", "router")}

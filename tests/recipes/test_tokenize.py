@@ -32,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)  # Hz
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder with tokenizers, three shards that have mels, and one at each of other rates that have none."""
@@ -79,6 +82,7 @@ def test_several_processes_of_which_one_is_killed_make_the_same_shards(work: Pat
     assert token_files(work) == expected
 
 
+@pytest.mark.processes
 def test_ray_makes_the_same_shards_while_a_worker_is_killed(
     work: Path, expected: dict[str, bytes], ray: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +93,7 @@ def test_ray_makes_the_same_shards_while_a_worker_is_killed(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_users_mistake_comes_out_of_every_engine_as_it_is(ray: None) -> None:
     for results in (in_processes(working.fail, ["a"], 2), in_ray(working.fail, ["a"], 2, 0.0, "")):
         with pytest.raises(VoicegraftError, match=r"^a is not speech; drop it$"):
@@ -106,7 +111,7 @@ def test_a_shard_that_kills_every_process_is_given_up() -> None:
         list(in_processes(working.die, ["a", "b", "c"], 2))
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_shard_that_kills_every_actor_is_given_up(ray: None) -> None:
     with pytest.raises(VoicegraftError, match="3 workers were killed over a: memory may be short"):
         list(in_ray(working.die, ["a"], 1, 0.0, ""))

@@ -16,7 +16,7 @@ from voicegraft.train import deepspeed_engine
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.loop import run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="needs DeepSpeed: the extra `deepspeed`"
 )

@@ -17,7 +17,7 @@ from torch import Tensor
 from tests import tiny
 from tests.train.launched import train
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHED = Path(__file__).with_name("launched.py")
