@@ -259,11 +259,13 @@ def test_ctrl_c_leaves_nothing_half_made(corpus: Path, tmp_path: Path, monkeypat
     assert sorted(everything(tmp_path / "work")) == ["prepare/mine/000.jsonl", "prepare/mine/job.json"]
 
 
+@pytest.mark.processes
 def test_two_processes_make_the_same_shards(corpus: Path, whole: Path, tmp_path: Path) -> None:
     prepare(config_of(corpus, tmp_path / "work", num_workers=2))
     assert everything(tmp_path / "work") == everything(whole)
 
 
+@pytest.mark.processes
 def test_a_dead_worker_is_told(corpus: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(VoicegraftError, match=r"a worker process died.*--workers 1"),

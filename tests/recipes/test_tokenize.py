@@ -75,6 +75,7 @@ def token_files(work: Path) -> dict[str, bytes]:
     return {str(path.relative_to(work)): path.read_bytes() for path in files}
 
 
+@pytest.mark.processes
 def test_several_processes_of_which_one_is_killed_make_the_same_shards(work: Path, expected: dict[str, bytes]) -> None:
     (work / "mortal").touch()
     tokenize(TokenizeConfig(str(work), device="cpu", workers=2), tokenizing.mortal)
