@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from voicegraft.inference.report import SpeechReport, SpokenSentence, SpokenWord
     from voicegraft.inference.sampling import Sampling
     from voicegraft.inference.sentence import SpeakOptions
-    from voicegraft.inference.speaker import AnswerStream, Speaker, Speech, SpeechStream
+    from voicegraft.inference.speaker import Speaker
+    from voicegraft.inference.speech import AnswerStream, Speech, SpeechStream
     from voicegraft.inference.timestamps import TimestampWriter
     from voicegraft.inference.writer import Writing, WritingOptions
 
@@ -56,7 +57,8 @@ _HOMES = {
     "inference.report": "SpeechReport SpokenSentence SpokenWord",
     "inference.sampling": "Sampling",
     "inference.sentence": "SpeakOptions",
-    "inference.speaker": "AnswerStream Speaker Speech SpeechStream",
+    "inference.speaker": "Speaker",
+    "inference.speech": "AnswerStream Speech SpeechStream",
     "inference.timestamps": "TimestampWriter",
     "inference.writer": "Writing WritingOptions",
 }

@@ -27,7 +27,8 @@ from voicegraft.guard.monitor import Monitor
 from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.report import SpokenSentence
 from voicegraft.inference.sentence import SpeakOptions
-from voicegraft.inference.speaker import Speaker, Speech
+from voicegraft.inference.speaker import Speaker
+from voicegraft.inference.speech import Speech
 from voicegraft.text.frontend import spoken_text
 from voicegraft.text.units import words_of
 

@@ -18,7 +18,7 @@ from voicegraft.evaluation.metrics.prosody import measure_pauses, measure_pitch
 from voicegraft.text.english.normalize import Normalizer
 
 if TYPE_CHECKING:
-    from voicegraft.inference.speaker import Speech
+    from voicegraft.inference.speech import Speech
 
 _MOST_WORDS = 40  # that faults are listened for in: the judge's time grows with the cube of their number
 ROW_FORMAT = 3  # changes with the fields of a row: rows of two formats are not mixed
