@@ -89,11 +89,14 @@ def fold(written: str, leave_out: Callable[[str], None]) -> Folded:
         places.extend(range(end, match.start()))
         raised, fraction, run = match.groups()
         if raised:
-            put(_power(same[max(0, match.start() - 4) : match.start()], raised, leave_out), match.start())
+            around = same[max(0, match.start() - 4) : match.start()], same[match.end() : match.end() + 3]
+            put(_power(*around, raised, leave_out), match.start())
         elif fraction:
             follows_digit = same[match.start() - 1 : match.start()].isdigit()
             said = unicodedata.normalize("NFKC", fraction).replace("⁄", "/")
             put(f"{' ' * follows_digit}{said} ", match.start())
+        elif run == "★" and re.search(r"\d\s?$", same[max(0, match.start() - 2) : match.start()]):
+            put(" stars ", match.start())
         else:
             for said, offset in _fold_run(run, same[match.end() : match.end() + 3], leave_out):
                 put(said, match.start() + offset)
@@ -114,12 +117,14 @@ def _without_lookalikes(match: re.Match[str]) -> str:
     return word
 
 
-def _power(before: str, raised: str, leave_out: Callable[[str], None]) -> str:
+def _power(before: str, after: str, raised: str, leave_out: Callable[[str], None]) -> str:
     digits = unicodedata.normalize("NFKC", raised).replace("\u2212", "-")
     if digits[-1] in "+-" and _ION.search(before):
         return f" {digits[:-1]} {'plus' if digits[-1] == '+' else 'minus'} "
-    if digits != "1" and _BASE.search(before):
+    if digits != "1" and (_BASE.search(before) or (digits[0] == "-" and before[-1:].isalpha())):
         return f"^{digits}"
+    if digits.isdigit() and not before[-1:].isalnum() and re.match(r"[A-Z][a-z]?(?![A-Za-z])", after):
+        return f" {digits} "  # the mass of an isotope
     leave_out(raised)
     return " "
 

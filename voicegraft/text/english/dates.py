@@ -1,10 +1,12 @@
-"""Dates and times of day."""
+"""Dates and days."""
 
 from __future__ import annotations
 
 import re
 
-from voicegraft.text.english.numbers import DIGITS, cardinal, digits, ordinal, year
+from voicegraft.text.english import clock
+from voicegraft.text.english.clock import TO, clock_words
+from voicegraft.text.english.numbers import DIGITS, cardinal, ordinal, year
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
 from voicegraft.text.english.words import word_set
 
@@ -26,17 +28,14 @@ _CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('date cues'))})\.?,?\ \(?$|\((?:mon|tue?|wed|thu?|fri|sat|sun)[a-z.]*,?\ $", re.VERBOSE
 )
 _CHAIN = re.compile(r"\d{1,2}/\d{1,2}(?:,\ |\ (?:to|and|through|or|until)\ |\s?[-–]\s?)$", re.VERBOSE)
-_TO = r"\s?(?:-|–|--)\s?"
-_HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|(?<=:\d\d)(?-i:[ap])\b(?!['.\w-]))"
 _BEFORE_TIME = re.compile(
-    rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m|:\d)|(?:at|from)\ \d|\d\d?(?:\s?[-–]\s?|/)\d)"
-    rf"|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
+    rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m?\b|:\d)|(?:at|from)\ \d|\d\d?(?:\s?[-–]\s?|/)\d)"
+    rf"|,\ \d{{1,2}}\ {_MONTH}|\ (?:'?til|till|until)\b|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
     re.VERBOSE,
 )
 _OPEN_ON = re.compile(r"(?i)(?:\b(?:open|closed|house|every|on|this|next|last|and)|[,;&])\ $", re.VERBOSE)
 _ON = re.compile(r"\b(?:for|on|by|until|this|next|last|every)\ $", re.VERBOSE)
 _AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
-_ZONE = r"(?:[ECMP][SD]?T|GMT|UTC|BST|CET|CEST|IST|JST)"
 
 
 def month_name(written: str) -> str:
@@ -124,6 +123,9 @@ def _say_numeric(match: Match) -> Said:
         month, day, years = int(match["m1"]), int(match["d1"]), match["y1"]
     else:
         month, day, years = int(match["m2"]), int(match["d2"]), match["y2"]
+        is_short = match["s2"] == "." and len(years) == 2 and len(match.group()) < 8
+        if is_short and not _CUE.search(before(match)):
+            return None  # version 1.10.26
     british = month > 12 >= day
     if british:
         month, day = day, month
@@ -145,80 +147,6 @@ def _say_short_date(match: Match) -> Said:
     return f"{MONTHS[month - 1]} {ordinal(day)}" if 1 <= month <= 12 and 1 <= day <= 31 else None
 
 
-def say_half(written: str | None) -> str:
-    """`p.m.` is PM."""
-    return f" {written[0].upper()}M" if written else ""
-
-
-def _clock(hour: int, minute: str | None, has_half: bool) -> str:
-    if minute is None or minute == "00":
-        if has_half:
-            return cardinal(hour)
-        return f"{cardinal(hour)} o'clock" if 0 < hour < 13 else f"{cardinal(hour)} hundred"
-    return f"{cardinal(hour)} {f'O {DIGITS[int(minute)]}' if minute[0] == '0' else cardinal(minute)}"
-
-
-def _say_time(match: Match) -> Said:
-    """`5:30pm`, `14:00`, `10:30-11:45 p.m.`, `3-4 p.m.`"""
-    groups = match.groupdict()
-    hour, minute, half = int(match["hour"]), match["minute"], match["half"]
-    hour2, half2, zone = groups.get("hour2"), groups.get("half2"), groups.get("zone")
-    if hour > 24 or (hour2 and int(hour2) > 24):
-        return None
-    last = half2 or half or re.match(r"\ (?:noon|midnight)\b", after(match))
-    first = Piece(
-        _clock(hour, minute, bool(last)) + say_half(half),
-        match.start("hour"),
-        match.end("half") if half else match.end("minute") if minute else match.end("hour"),
-    )
-    if not hour2:
-        said = [first]
-    else:
-        words = f"to {_clock(int(hour2), match['minute2'], bool(last))}"
-        end = match.end("minute2") if match["minute2"] else match.end("hour2")
-        if half or half2 is None or not match.string[end : match.start("half2")]:
-            said = [first, Piece(words + say_half(half2), match.start("to"), match.end("half2") if half2 else end)]
-        else:
-            said = [
-                Piece(f"{first.words} {words}", match.start(), end),
-                Piece(say_half(half2).strip(), match.start("half2"), match.end("half2")),
-            ]
-    if zone:
-        said.append(Piece(zone.replace(".", "").upper(), match.start("zone"), match.end("zone")))
-    return said
-
-
-def _say_duration(match: Match) -> Said:
-    """`14:10:30` is fourteen hours ten minutes and thirty seconds."""
-    if int(match["minute"]) > 59 or int(match["second"][:2]) > 59:
-        return None
-    names = []
-    for group, unit in (("hour", "hour"), ("minute", "minute"), ("second", "second")):
-        whole, _, rest = match[group].partition(".")
-        number = cardinal(int(whole)) + (f" point {digits(rest)}" if rest else "")
-        names.append(f"{number} {unit if number == 'one' else unit + 's'}")
-    zone = (match["zone"] or "").replace(".", "").upper()
-    return f"{names[0]} {names[1]} and {names[2]}{say_half(match['half'])} {zone}".rstrip()
-
-
-def _say_hours(match: Match) -> Said:
-    """`1h 30m`, `5m 20s`."""
-    names = []
-    for group in ("hour", "minute", "second"):
-        if match[group]:
-            names.append(f"{cardinal(int(match[group]))} {group if int(match[group]) == 1 else group + 's'}")
-    return " ".join(names) if len(names) > 1 else None
-
-
-def _say_minutes(match: Match) -> Said:
-    """`45:12`: more than a day has hours."""
-    return (
-        f"{cardinal(match['hour'])} {_clock(0, match['minute'], False).removeprefix('zero ')}"
-        if match["minute"] != "00"
-        else f"{cardinal(match['hour'])} hundred"
-    )
-
-
 def _say_day_name(match: Match) -> Said:
     """`Mon` and `Sat` alone may be something else; `Tues` and `Thurs` are not."""
     if match["day"] not in ("Tue", "Tues", "Thu", "Thurs") and not (
@@ -226,6 +154,7 @@ def _say_day_name(match: Match) -> Said:
         or _AFTER_DAY.search(before(match))
         or (match.group().endswith(".") and after(match) and _OPEN_ON.search(before(match)))
         or (match.group().endswith(".") and re.match(r"\ [a-z]", after(match)))
+        or re.search(r"(?i)\b(?:closed|open)\ $", before(match))
         or (re.match(r"[,;!?)]|$", after(match)) and _ON.search(before(match)))
     ):
         return None
@@ -259,14 +188,13 @@ def _say_iso(match: Match) -> Said:
     return [
         date,
         Piece(
-            f"{_clock(int(match['hour']), match['minute'], False)}{' UTC' if match['zulu'] else ''}",
+            f"{clock_words(int(match['hour']), match['minute'], False)}{' UTC' if match['zulu'] else ''}",
             match.start("hour"),
             match.end(),
         ),
     ]
 
 
-_CLOCK = r"(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))"
 NUMERIC_RULES: list[Rule] = [
     rule(
         r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[T ]"
@@ -279,48 +207,19 @@ NUMERIC_RULES: list[Rule] = [
         _say_numeric,
     ),
     rule(
-        rf"(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?(?:(?P<to>{_TO})(?P<until>{_DAY})(?:st|nd|rd|th)?)?"
+        rf"(?P<day>{_DAY})(?P<ending>st|nd|rd|th)?(?:(?P<to>{TO})(?P<until>{_DAY})(?:st|nd|rd|th)?)?"
         rf"(?:\ (?P<of>of)\ |[ -])(?P<month>{_MONTH})"
         rf"(?:(?P<comma>,)?[ -](?P<year>{_YEAR}?\d\d\b|{_YEAR}\b)(?!\d|,\d|:))?(?!\w|\.\w)",
         _say_day_month,
         re.IGNORECASE,
     ),
     rule(r"(?P<month>0?[1-9]|1[0-2]|[12]\d|3[01])/(?P<day>\d{1,2})(?![\w/]|\.\d)", _say_short_date),
-    rule(
-        rf"(?P<hour>\d{{1,3}}):(?P<minute>\d\d):(?P<second>\d\d(?:\.\d{{1,3}})?)(?:\s?(?P<half>{_HALF}))?(?:\s?(?P<zone>{_ZONE}|[ecmp]\.?[sd]\.?t)\b\.?)?(?![\w:])",
-        _say_duration,
-    ),
-    rule(
-        rf"{_CLOCK}(?:\s?(?P<half>{_HALF}))?(?P<to>{_TO})(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?(?:\s?(?P<half2>{_HALF}))?(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
-        _say_time,
-        re.IGNORECASE,
-    ),
-    rule(
-        rf"(?P<hour>\d{{1,2}})(?P<minute>(?!))?(?:\s?(?P<half>{_HALF}))?(?P<to>{_TO})(?P<hour2>\d{{1,2}})(?::(?P<minute2>[0-5]\d))?\s?(?P<half2>{_HALF})(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
-        _say_time,
-        re.IGNORECASE,
-    ),
-    rule(
-        rf"{_CLOCK}(?:\s?(?P<half>{_HALF}))?(?:\s?(?P<zone>{_ZONE}|[ecmp]\.?[sd]\.?t)\b\.?)?(?![\w:])",
-        _say_time,
-        re.IGNORECASE,
-    ),
-    rule(
-        rf"(?P<hour>\d{{1,2}})(?:\.(?P<minute>[0-5]\d))?\s?(?P<half>{_HALF})(?:\s?(?P<zone>{_ZONE})\b)?(?![\w:])",
-        _say_time,
-        re.IGNORECASE,
-    ),
-    rule(r"(?P<hour>\d{2,3}):(?P<minute>[0-5]\d)(?![\w:])", _say_minutes),
-    rule(
-        r"(?:(?P<hour>\d{1,3})\ ?h(?:rs?)?\ ?(?=\d))?(?:(?P<minute>\d{1,2})\ ?m(?:in)?\b\ ?)?"
-        r"(?:(?P<second>\d{1,2})\ ?s(?:ec)?\b)?(?!\w)",
-        _say_hours,
-    ),
+    *clock.RULES,
 ]
 NAME_RULES: list[Rule] = [
     rule(
         rf"(?P<month>{_MONTH})[ -](?P<day>{_DAY})(?P<ending>st|nd|rd|th)?\b"
-        rf"(?:(?P<to>{_TO})(?P<until>{_DAY})(?P<untilend>st|nd|rd|th)?\b(?!/))?"
+        rf"(?:(?P<to>{TO})(?P<until>{_DAY})(?P<untilend>st|nd|rd|th)?\b(?!/))?"
         rf"(?:(?P<comma>,)?\ (?P<year>(?:1\d|20)\d\d|'\d\d)\b(?!,\d|:|\.\d))?(?![\w/]|[.,:]\d|\ ?%)",
         _say_month_day,
         re.IGNORECASE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from voicegraft.text.english.clock import is_ratio
 from voicegraft.text.english.numbers import (
     DIGITS,
     NUMBER,
@@ -32,7 +33,7 @@ _OUT_OF_CUE = re.compile(
     rf"(?i)\b(?:{one_of(word_set('out of cues'))})(?:\ (?:it|this|them|her|him|me|us))?\ (?:an?\ |a\ solid\ |about\ )?$",
     re.VERBOSE,
 )
-_DIAL_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to)?\ $", re.VERBOSE)
+_DIAL_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to|:)?\ $", re.VERBOSE)
 _SCORE_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('score cues'))})\b", re.VERBOSE)
 # What a team has won and lost, not what a side scored: the Bears are 3-0.
 _RECORD_CUE = re.compile(
@@ -60,6 +61,10 @@ _HOUSE = re.compile(rf"\ (?:{_STREET}|(?:[NSEW]\.?\ )?\d{{1,3}}(?:st|nd|rd|th)\ 
 _COUNTED = re.compile(
     r"\ (?!is\b|was\b|has\b|as\b|this\b|its\b)(?:[a-z]+\ )?(?:[a-z]{2,}s|people|men|women|children|feet|troops|square|cubic)\b"
 )
+_PAGES_CUE = re.compile(
+    r"(?i)\b(?:pp?\.|pages?|pgs?\.?|nos?\.|numbers|lines?|ll\.|vv?\.|verses)\ [\d\s,;–-]*$", re.VERBOSE
+)
+_SHARP = ("15", "20", "25", "30", "40", "50", "60", "70", "80", "100", "200", "400")  # what eyes see at 20 feet
 _IN_SUM = re.compile(r"[=+×*÷^<>]\s?-?$|[\d)a-z]\s[-–]\s$|\b(?:plus|minus|times|by|equals)\ $")
 _SUM_AFTER = re.compile(r"\s?[=+×*÷^<>]|\s[-–−]\s\d[\d.,]*\s?(?:[=+]|is\b|equals\b)")
 _ENDS_FIGURE = r"(?![\w%°]|[.,:]\d|/\d|-\d|\s?\^)"
@@ -92,7 +97,7 @@ def _say_bare(match: Match, whole: str) -> str:
         return pairs(whole)  # an airliner
     if len(whole) == 4:
         return _four_digits(whole, ahead, behind)
-    if len(whole) == 5 and re.search(r"\b[A-Z]{2},?\ $|(?:[A-Z][a-z]+),\ $", ahead):
+    if len(whole) == 5 and re.search(r"\b[A-Z]{2},?\ $|D\.C\.,?\ $|(?:[A-Z][a-z]+),\ $", ahead):
         return digits(whole)  # after a state
     if len(whole) >= 5 and not whole.endswith("00") and not _COUNTED.match(behind):
         return cardinal(whole) if _is_sum(ahead, behind) else digits(whole)
@@ -183,7 +188,9 @@ def _say_fraction(match: Match) -> Said:
     if not whole and _OF_CUE.search(ahead):
         return f"{cardinal(over)} of {cardinal(under)}"
     if not whole and (
-        _OUT_OF_CUE.search(ahead) or re.match(r"\ (?:stars?|points|on\ the\ (?:test|exam|quiz))\b", behind)
+        _OUT_OF_CUE.search(ahead)
+        or re.search(r"(?i)\b(?:strength|reflexes|power|apgar)\b[^.;]{0,12}$", ahead)
+        or re.match(r"\ (?:stars?|points|on\ the\ (?:test|exam|quiz))\b", behind)
     ):
         return f"{cardinal(over)} out of {cardinal(under)}"
     if (
@@ -194,10 +201,20 @@ def _say_fraction(match: Match) -> Said:
         return f"{pairs(over) if len(over) == 3 else cardinal(over)} over {cardinal(under)}"
     if re.match(r".{0,12}\b(?:yds?|yards|TDs?|rebounds)\b", behind):
         return f"{cardinal(over)} for {cardinal(under)}"  # passes, throws
+    if (
+        over == "20"
+        and under in _SHARP
+        and re.search(r"(?i)\b(?:vision|acuity|eyes?|sight\w*|OD|OS)\b", ahead + behind)
+    ):
+        return f"twenty {cardinal(under)}"
+    if over == under and over in ("5", "10", "100") and not whole:
+        return f"{cardinal(over)} out of {cardinal(under)}"
     if over == under and over in ("20", "50"):
         return f"{cardinal(over)} {cardinal(under)}"
     said = fraction_words(int(over), int(under), mixed=bool(whole))
     said = f"{cardinal(whole)} and {said}" if whole else said
+    if match["inch"] and re.sub(r'\d ?"', "", match.string[: match.start()]).count('"') % 2:
+        return said  # a closing quotation mark
     return said + (" inch" if match["inch"] and not whole else " inches" if match["inch"] else "")
 
 
@@ -227,6 +244,8 @@ def _say_range(match: Match) -> Said:
     )
     if first == second and dash == "-" and not _SCORE_CUE.search(ahead + behind):
         return f"{first.say()} {second.say()}"  # fifty fifty
+    shortened = len(second.whole) < len(first.whole) and second.value > first.value % 10 ** len(second.whole)
+    rises = rises or (shortened and (dash == "–" or bool(_PAGES_CUE.search(ahead))))  # pp. 114-17
     if not (years or rises or first.value < 100 or " " in dash or _SCORE_CUE.search(ahead + behind)):
         return None
     if max(len(first.whole), len(second.whole)) > 4 and not (first.is_grouped and second.is_grouped):
@@ -240,10 +259,11 @@ def _say_range(match: Match) -> Said:
 
 def _say_dotted(match: Match) -> Said:
     """`192.168.0.1` is an address, `2.0.1` a version."""
-    parts = match.group().lower().removeprefix("v").split(".")
+    address, _, port = match.group().lower().removeprefix("v").partition(":")
+    parts = address.split(".")
     head = "version " if match.group()[0] in "vV" else ""
     if len(parts) == 4 and all(int(part) < 256 for part in parts):
-        return head + " dot ".join(map(digits, parts))
+        return head + " dot ".join(map(digits, parts)) + (f" colon {digits(port)}" if port else "")
     if len(parts) == 2:
         return f"{head}{cardinal(parts[0])} point {digits(parts[1]) if parts[1][0] == '0' else cardinal(parts[1])}"
     return head + " point ".join(cardinal(part) for part in parts)
@@ -264,6 +284,8 @@ def _say_times(match: Match) -> Said:
 
 def _say_ratio(match: Match) -> Said:
     first, second = match["first"], match["second"]
+    if len(second) == 2 and not is_ratio(match):
+        return None
     return f"{cardinal(first)} to {cardinal(second)}"
 
 
@@ -287,7 +309,7 @@ def _say_scaled(match: Match) -> Said:
 
 _AMOUNT = rf"(?:{SPACED}|{NUMBER})"
 RULES: list[Rule] = [
-    rule(r"[vV]?\d{1,3}(?:\.\d{1,3}){2,4}(?![\w.]*\w|[/-]\d)", _say_dotted),
+    rule(r"[vV]?\d{1,3}(?:\.\d{1,3}){2,4}(?::\d{2,5})?(?![\w.]*\w|[/-]\d)", _say_dotted),
     rule(r"[vV]\d{1,3}\.\d{1,3}(?![\w]|\.\d)", _say_dotted),
     rule(rf"(?P<first>{NUMBER})[eE](?P<exponent>[+-]?\d{{1,3}})(?![\w.])", _say_power),
     rule(
@@ -297,11 +319,11 @@ RULES: list[Rule] = [
     rule(r"(?P<mark>'(?=\d0'?s))?(?P<first>\d{1,4})(?P<quote>')?s(?![\w'])", _say_decade),
     rule(
         r"(?<![/\d])(?:(?P<whole>\d{1,4})[ -])?(?P<over>\d{1,4}|\d\.\d)/(?P<under>\d{1,4})"
-        r"(?:th|TH|rd|nds?|ths|rds)?(?P<inch>\"(?!\w))?(?![\w]|/\d|[.,]\d)",
+        r"(?:th|TH|rd|nds?|ths|rds)?(?P<inch>\ ?\"(?!\w))?(?![\w]|/\d|[.,]\d)",
         _say_fraction,
     ),
     rule(
-        r"(?P<first>\d{1,3}):(?P<second>\d|\d{3,4}|\d\d(?=\ (?:ratio|scale|odds|mixture|mix|dilution|split)))(?![\d:]|\.\d)",
+        r"(?P<first>\d{1,3}):(?P<second>\d{1,4})(?![\d:]|\.\d)",
         _say_ratio,
     ),
     rule(

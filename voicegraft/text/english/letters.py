@@ -6,7 +6,7 @@ import re
 
 from voicegraft.text.english.capitals import is_word
 from voicegraft.text.english.figures import number_name
-from voicegraft.text.english.numbers import DIGITS, digits
+from voicegraft.text.english.numbers import DIGITS, cardinal, digits
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, rule
 from voicegraft.text.english.words import word_set
 from voicegraft.text.units import WORD
@@ -27,6 +27,7 @@ _VOWELS = frozenset("aeiouyAEIOUY")
 _BETWEEN = word_set("letter pairs")
 _SUMS = word_set("sums")
 _CUES = word_set("letter cues")
+_NUMBERS = frozenset(map(cardinal, (*range(20), *range(20, 100, 10))))
 _GLUED_A = (
     r"a(?=[<>=+*/^)\]]|\s+(?:is\ not\ equal\ to|at\ most|at\ least)\ )"
     r"|(?<=[<>=+*/^])a(?![\w'.])|(?<=[(\[])a(?=[,;])|(?<=\d)a(?![\w.'])"
@@ -71,6 +72,12 @@ def _say_mixed(match: Match) -> Said:
     return split_name(match.group())
 
 
+def _say_starred(match: Match) -> Said:
+    """`M*A*S*H`."""
+    letters = match.group().replace("*", "")
+    return letters.capitalize() if is_word(letters.lower()) else letters
+
+
 def _say_long(match: Match) -> Said:
     return _REPEATED.sub(_sober, match.group())
 
@@ -79,6 +86,7 @@ RULES: list[Rule] = [
     rule(_UUID, lambda m: ", ".join(map(_spell, m.group().split("-")))),
     rule(r"(?=\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9]{8,64}=*(?![\w-])", _say_code),
     rule(r"[A-Za-z]{1,24}\d[A-Za-z0-9]{0,60}(?![A-Za-z0-9]|[.,]\d)", _say_letters_digits),
+    rule(r"[A-Z](?:\*[A-Z]){2,8}(?!\w)", _say_starred),
     rule(_MIXED, _say_mixed),
     rule(_LONGER, _say_long),
     rule(_GLUED_A, lambda m: NAME_OF_A, re.IGNORECASE),
@@ -161,4 +169,5 @@ def _is_letter_a(words: list[re.Match[str]], index: int, after: str) -> bool:
         return True
     if (following in _BETWEEN and is_letter(two_after, 2)) or (before in _BETWEEN and is_letter(two_before, -2)):
         return True
-    return following in _SUMS or before == "letter" or (word == "A" and before.lower() in _CUES)
+    is_article = before.lower() in _NUMBERS and following[:1].isupper()  # 33 A London Cab Horse
+    return following in _SUMS or before == "letter" or (word == "A" and before.lower() in _CUES and not is_article)

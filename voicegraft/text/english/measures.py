@@ -20,7 +20,7 @@ AMOUNT = rf"(?:{SPACED}|{NUMBER})"
 TO = r"[ \u00a0]?(?:--?|–)[ \u00a0]?"
 PER = r"[ \u00a0]?/[ \u00a0]?(?P<per>[A-Za-zµΩ]{1,20})(?![\w/])"
 # What may be a unit; the table says whether it is one.
-_UNIT = r"(?:mm[ ]Hg\b|(?:(?:sq|cu|fl)\.?[ ])?[A-Za-zµΩ]{1,6})"
+_UNIT = r"(?:mm[ ]Hg\b|(?:ft|in)-lbs?\b|(?:(?:sq|cu|fl)\.?[ ])?[A-Za-zµΩ]{1,6})"
 _POWER = r"(?:\^?[23](?!\d))"
 _MEASURE = rf"{_UNIT}{_POWER}?(?:[/·][A-Za-zµΩ]{{1,10}}{_POWER}?){{0,3}}"
 _MINUS = r"(?P<minus>-)?"
@@ -37,11 +37,20 @@ _INCHES = re.compile(
 )
 _WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"))  # and words or names of their own
 # A noun after these is what they describe.
-_ADJECTIVES = frozenset(("W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ"))
+_ADJECTIVES = frozenset(
+    ("bit", "pk", "ft-lb", "W", "V", "A", "mAh", "Hz", "kHz", "MHz", "GHz", "MP", "px", "dpi", "hp", "kW", "Ω", "kΩ")
+)
+_SIDES = {"W": "wide", "D": "deep", "H": "high", "L": "long"}
 _PRICED = word_set("priced")
 _GEMS = re.compile(r"(?i)\b(?:gold|diamonds?|rings?|gems?|stones?|jewel\w*|rub(?:y|ies)|sapphires?)\b")
 _POINTS = re.compile(r"\b(?:rebs?|asts?|rebounds|assists|scored|points|TDs?|game|win|lead)\b")
 _PACKED = re.compile(r"\)\ (?:pkgs?|cans?|jars?|box(?:es)?|packages?|bottles?|bags?|containers?|packets?)\b")
+_MILLIONS = re.compile(
+    r"(?i)\b(?:populations?|people|users|votes|voters|viewers|copies|followers|subscribers|jobs|visitors|sales|households"
+    r"|passengers|downloads|customers|patients|barrels)\b"
+)
+_DURATION = re.compile(r"(?i)\b(?:prep|cook|bake|chill|total|active|duration|runtime|eta|read)\b|\d\ ?(?:h|hrs?)\b")
+_OVEN = re.compile(r"(?i)\b(?:ovens?|fan|gas|bake|roast|preheat\w*|grill|temp\w*|fever|highs?|lows?|degrees)\b")
 _HOT = re.compile(
     r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
 )
@@ -51,6 +60,8 @@ _ELECTRIC = re.compile(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\
 def describes(match: Match, is_hyphened: bool = False) -> bool:
     """Whether a quantity describes the noun that follows, and is said of one: a five dollar bill."""
     noun = _NOUN.match(after(match))
+    if noun and noun[1] in ("bill", "bills", "note", "notes"):
+        return True  # two $10 bills
     if noun is None or noun[1] in _NO_NOUNS or noun[1].endswith(("ly", "ed")):
         return False
     if noun[1] in _PRICED and re.search(r"(?i)\b(?:an?|the|his|her|its|their)\b[^;!?]{0,30}$", before(match)):
@@ -118,6 +129,8 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
         return is_spaced and bool(_HOT.search(text))
     if unit in ("reb", "ast"):
         return bool(re.search(r"\b(?:pts|points|reb|ast)\b.*\b(?:pts|points|reb|ast)\b", text))
+    if unit in ("tab", "tabs", "caps"):
+        return bool(re.match(r"\.|\ (?:q|po|PO|by mouth|daily|every)\b", tail))
     if unit == "F":
         return False  # 98.6 F is no capacity
     if unit == "U":
@@ -129,6 +142,13 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
     if unit == "ms":
         return not re.match(r"\.?\ [A-Z]", tail)
     return not (unit == "min" and re.match(r"\.?\ (?:and )?max\b", tail))
+
+
+def is_millions(match: Match) -> bool:
+    """Whether `1.2m` counts people or copies."""
+    if re.match(r"\ (?:tall|wide|long|high|deep|away|from|above|below)\b", after(match)):
+        return False
+    return bool(_MILLIONS.search(match.string) or re.match(r"\ to\ \d{1,3},\d{3}", after(match)))
 
 
 def _say_measure(match: Match) -> Said:
@@ -147,16 +167,25 @@ def _say_measure(match: Match) -> Said:
         return [Piece(first.say(), match.start(), number_end), Piece("points", match.start("unit"), match.end("unit"))]
     if unit == "ct" and not _GEMS.search(match.string):
         return [Piece(first.say(), match.start(), number_end), Piece("count", match.start("unit"), match.end("unit"))]
+    glued = match.start("unit") == number_end
+    if unit == "pt" and glued and first.value > 5:
+        return f"{first.say()} point"  # 12pt type
+    if unit == "m" and glued and is_millions(match):
+        return None
     minus = "minus " if groups.get("minus") else ""
     is_one = (
         last.is_one
         or bool(groups.get("hyphen") or _PACKED.match(after(match)))
         or describes(match, unit in _ADJECTIVES)
     )
+    if unit == "m" and glued and _DURATION.search(match.string):
+        unit = "min"
     words = unit_words(unit, is_one) + say_per(groups.get("per"))
     if groups.get("first_unit"):
         return f"{minus}{first.say()} {unit_words(match['first_unit'], first.is_one)} to {last.say()} {words}"
-    number = minus + first.say() + (f" to {last.say()}" if groups.get("second") else "")
+    falls = last.value < first.value - 99 and "+" in match.string
+    link = "minus" if falls else "to"  # 9279-647 kJ
+    number = minus + first.say() + (f" {link} {last.say()}" if groups.get("second") else "")
     if groups.get("big"):
         number += f" {say_magnitude(groups['big'])}"
         number_end = match.end("big")
@@ -197,6 +226,7 @@ def _say_degrees(match: Match) -> Said:
     if second:
         words += f" to {'minus ' if match['last_minus'] else ''}{parse(second).say()}"
     is_one = (parse(second) if second else first).is_one and not minus
+    is_one = is_one or (not (match["scale"] or match["arc_minute"]) and describes(match))
     words += f" {'degree' if is_one else 'degrees'}"
     words += {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}.get(match["scale"] or "", "")
     for unit, group in (("minute", "arc_minute"), ("second", "arc_second")):
@@ -207,12 +237,30 @@ def _say_degrees(match: Match) -> Said:
     return words + pole
 
 
+def _say_oven(match: Match) -> Said:
+    """`180C fan`, `highs of 45 F`."""
+    if not _OVEN.search(match.string):
+        return None
+    words = f"{'minus ' if match['minus'] else ''}{parse(match['first']).say()}"
+    words += f" to {parse(match['second']).say()}" if match["second"] else ""
+    return f"{words} degrees {'Celsius' if match['scale'] == 'C' else 'Fahrenheit'}"
+
+
 def _say_feet(match: Match) -> Said:
     """`6'2"`, `6ft2`, `5 ft 2 in`, `5' 7 1/2"`: six foot two."""
     words = f"{parse(match['feet']).say()} foot {parse(match['inches']).say()}"
     if match["over"]:
         words += f" and {fraction_words(int(match['over']), int(match['under']), mixed=True)}"
     return words + (" inches" if (match["word"] or "").startswith("in") else "")
+
+
+def _is_minute(match: Match) -> bool:
+    """Of a match: `(Kane 12', 90+3')`."""
+    ahead = match.string[: match.start()]
+    return bool(
+        re.search(r"\([^()]*[A-Z][a-z]+[^()]*$", ahead)
+        and re.search(r"\d\s?[-–]\s?\d|\b(?:pen|og|goals?)\b", match.string)
+    ) or bool(re.match(r"\ (?:minute|[Gg]oal|GOAL)\b", after(match)) or re.search(r"\b(?:45|90)\+$", before(match)))
 
 
 def _say_marks(match: Match) -> Said:
@@ -223,6 +271,10 @@ def _say_marks(match: Match) -> Said:
     if len(opened) > len(closed):
         return None
     name = "foot" if mark == "'" else "inch"
+    if match["side"]:
+        return f"{number.say()} {name if number.is_one else plural(name)} {_SIDES[match['side']]}"
+    if mark == "'" and _is_minute(match):
+        return number.say()
     noun = re.match(r"(?:\s?[x×]\s?[\d.]+['\"])?[ -](?!-)([A-Za-z]{2,})\b", after(match))
     is_one = number.is_one or (noun is not None and noun[1] not in _NO_NOUNS)
     return f"{number.say()} {name if is_one else plural(name)}"
@@ -236,7 +288,9 @@ def _say_versus(match: Match) -> Said:
 def _say_big(match: Match) -> Said:
     """`5M users`, `10k`, `2-3 million`; 10K alone is a race and 4B a flat."""
     big = match["big"]
-    if big in ("m", "mm", "MM", "b", "t") or (
+    if big == "m" and not is_millions(match):
+        return None
+    if big in ("mm", "MM", "b", "t") or (
         big in ("K", "T", "B", "M") and not re.match(r" [a-z]+s\b| people\b", after(match))
     ):
         return None
@@ -266,12 +320,16 @@ RULES: list[Rule] = [
     rule(rf"{_MINUS}(?P<first>{AMOUNT})[ ]?%?(?:{TO}(?P<second>{AMOUNT}))?[ \u00a0]?(?P<unit>[%‰])", _say_percent),
     rule(
         rf"{_MINUS}(?P<first>{AMOUNT})(?:°\s?[CF]?)?(?:\s?(?:–|-|to)\s?(?P<last_minus>-)?(?P<second>{AMOUNT}))?[ \u00a0]?°"
-        r"[ \u00a0]?(?P<scale>[CFK]\b)?(?:\s?(?P<arc_minute>\d{1,2}(?:\.\d+)?)')?"
+        r"(?:[ \u00a0]?(?P<scale>[CFK]\b))?(?:\s?(?P<arc_minute>\d{1,2}(?:\.\d+)?)')?"
         r"(?:\s?(?P<arc_second>\d{1,2}(?:\.\d+)?)(?:\"|''))?"
         r"(?:\s?(?P<pole>[NSEW])\b)?",
         _say_degrees,
     ),
-    rule(r"(?P<first>\d{1,4}(?:\.\d{1,3})?)(?P<mark>'|\")(?![\w'\"])", _say_marks),
+    rule(
+        rf"{_MINUS}(?P<first>\d{{2,3}}(?:\.\d)?)(?:{TO}(?P<second>\d{{2,3}}(?:\.\d)?))?[ ]?(?P<scale>[CF])(?![\w'])",
+        _say_oven,
+    ),
+    rule(r"(?P<first>\d{1,4}(?:\.\d{1,3})?)(?P<mark>'|\")(?P<side>[WDHL](?!\w))?(?![\w'\"])", _say_marks),
     rule(r"(?P<first>\d{1,3})[ ]?(?P<v>v|vs)\.?[ ]?(?P<second>\d{1,3})(?!\w)", _say_versus),
     rule(rf"{_MINUS}{_RANGE}(?P<big>[ -]{MAGNITUDE}\b|(?:[kKmMbBtT]|MM|mm|mn|mln|bn|Bn|tn)(?![\w$]))", _say_big),
 ]

@@ -57,6 +57,20 @@ def _say_money(match: Match) -> Said:
     return sign + said + say_per(groups.get("per"))
 
 
+def _say_old_money(match: Match) -> Said:
+    """`£4 10s. 6d.`, `3s. 6d.`, as it was until 1971."""
+    words = []
+    for group, one, several in (
+        ("pounds", "pound", "pounds"),
+        ("shillings", "shilling", "shillings"),
+        ("pence", "penny", "pence"),
+    ):
+        if match[group]:
+            number = parse(match[group])
+            words.append(f"{number.say()} {one if number.is_one else several}")
+    return " ".join(words)
+
+
 def _say_euro(match: Match) -> Said:
     number = match["first"].replace(".", "").replace(",", ".")
     return _say(parse(number), "", match["sign"], False)
@@ -69,6 +83,10 @@ def _say_cents(match: Match) -> Said:
 
 RULES: list[Rule] = [
     rule(rf"(?P<sign>€)\ ?(?P<first>{_EURO})", _say_euro),
+    rule(
+        rf"£(?P<pounds>{AMOUNT})(?:,?\ (?:and\ )?)?(?P<shillings>\d{{1,2}})s\b\.?(?:,?\ ?(?P<pence>\d{{1,2}})d\b\.?)?",
+        _say_old_money,
+    ),
     rule(
         rf"{_MINUS}(?P<sign>{_SIGN})\s?(?P<inner>-(?=[\d.]))?(?P<first>{AMOUNT})(?P<big>{_BIG})?"
         rf"(?:{TO}(?P<last_sign>{_SIGN})?(?P<second>{AMOUNT})(?P<last_big>{_BIG})?)?"
@@ -84,6 +102,11 @@ RULES: list[Rule] = [
 ]
 # The sign or the code stands behind.
 AFTER_RULES: list[Rule] = [
+    rule(r"(?P<pounds>(?!))?(?P<shillings>\d{1,2})s\.?,?\ ?(?P<pence>\d{1,2})d\b\.?", _say_old_money),
+    rule(
+        r"(?P<pounds>(?!))?(?P<shillings>\d{1,2})s\.(?P<pence>(?!))?(?=\ (?:per|each|an?\ (?:day|week|year|month))\b)",
+        _say_old_money,
+    ),
     rule(rf"(?P<first>{_EURO})[ \u00a0]?(?P<sign>€)", _say_euro),
     rule(
         rf"{_MINUS}(?P<first>{AMOUNT})(?:{TO}(?P<second>{AMOUNT}))?(?P<last_big>[ ]?{MAGNITUDE}|(?:[kKmMbB]|bn)(?=[ ]?[€£$]))?"

@@ -32,6 +32,7 @@ _STREET_AHEAD = re.compile(
 )
 _NUMBERED_STREET = re.compile(rf"\ \d{{1,3}}(?:st|nd|rd|th)\ (?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE)
 _STREET_BEHIND = re.compile(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?,?\ $", re.VERBOSE)
+_CROSSES = re.compile(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?\ (?:&|and|at)\ $", re.VERBOSE)
 _WIND = re.compile(r"\ (?:at )?\d+ ?(?:mph|kts?|knots|km/h)|\ winds?\b")
 _NEXT_NAME = re.compile(r"\ [A-Z]")
 _HOUSE_BEFORE = re.compile(r"\b\d{1,5}[A-Z]?\ (?:[NSEW]{1,2}\.?\ )?(?:[A-Z][\w'.-]*\ ){1,3}$", re.VERBOSE)
@@ -117,7 +118,8 @@ def _say_direction(match: Match) -> Said:
     leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]? $", ahead) and _STREET_AHEAD.match(tail)
     if leads or _NUMBERED_STREET.match(tail) or (_STREET_BEHIND.search(ahead) and re.match(r"[.,\s]|$", tail)):
         return _DIRECTIONS[match["direction"]]
-    return _DIRECTIONS[match["direction"]] if _WIND.match(tail) else None
+    crosses = re.match(r"[NSEW]\.?\ [A-Z][a-z]+", match.group() + tail) and _CROSSES.search(ahead)
+    return _DIRECTIONS[match["direction"]] if crosses or _WIND.match(tail) else None
 
 
 def _say_state(match: Match) -> Said:
@@ -246,7 +248,7 @@ PHONE_RULES: list[Rule] = [
     rule(rf"(?:\+?1[ .-])?\d{{3}}([.-])\d{{3}}\1\d{{4}}(?:-\d{{1,4}})?{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
     rule(rf"(?:\+?1[ .-])?\d{{3}}\ \d{{3}}[ -]\d{{4}}{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
     rule(r"1-\d{3}-(?=[\dA-Z-]*[A-Z])[\dA-Z]{1,10}(?:-[\dA-Z]{1,8}){0,3}(?!\w)", _say_phone),
-    rule(r"\+(?!1\b)\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
+    rule(r"\+(?!1\b)(?=(?:\D{0,2}\d){7})\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
     rule(r"\+?\d{1,3}\ \(0?\d{2,4}\)\ \d{3,4}[ -]\d{3,4}(?!\w)", _say_phone),
     rule(r"(?<!\d[ ])\d{3}-\d{4}(?![\w-])", _say_card),
     rule(r"\d{4}(?:[ -]\d{4}){3}(?![\w-])", _say_card),
@@ -257,14 +259,19 @@ PHONE_RULES: list[Rule] = [
     rule(r"(?P<zip>\d{5}-\d{4})(?![\w-])", _say_zip),
 ]
 _HALF_END = r"(?!\.?\w)"
-RULES: list[Rule] = [
+FIRST_RULES: list[Rule] = [
     rule(
         rf"(?:(?P<which>[123]|I{{1,3}})\ )?(?P<book>{one_of(_BOOKS)}|{one_of(_FULL_BOOKS)})\.?\ "
         r"(?P<chapter>\d{1,3}):(?P<verse>\d{1,3})"
         r"(?:\s?[-–]\s?(?P<until>\d{1,3})(?::(?P<untilverse>\d{1,3}))?)?(?![\w:]|\ ?[ap]\.?m)",
         _say_verse,
     ),
-    rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")+]|$|\.(?:\s|$)|'s\b)", _say_short),
+    rule(
+        r"c/o(?=\s)", lambda m: "complains of" if re.search(r"(?i)\b(?:pt\.?|patient|s?he|who)\ $", before(m)) else None
+    ),
+    rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")+/]|$|\.(?:\s|$)|'s\b)", _say_short),
+]
+RULES: list[Rule] = [
     rule(r"(?P<half>[apAP])\.\s?[mM]\b\.?" + _HALF_END, _say_half),
     rule(
         rf"(?P<street>(?:{one_of(_STREETS)})|BLVD|AVE|RD|ST|LN|DR|CT|HWY|PKWY"
@@ -274,8 +281,20 @@ RULES: list[Rule] = [
     rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
     rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
     rule(one_of(_OLD_STATES), _say_old_state),
-    rule(r"(?<=\d(?:st|nd|rd|th)[ ])Fl\b\.?", lambda m: "Floor"),
-    rule(r"Pt\.(?=\ (?:is|was|has|had|reports|denies|presents|states|complains)\b)", lambda m: "Patient"),
+    rule(r"(?<=\d(?:st|nd|rd|th)[ ])Fl\b\.?", lambda m: "Floor", re.IGNORECASE),
+    rule(r"(?<=\d(?:st|nd|rd|th)[ ])c\.(?=\s|,|$)", lambda m: "century"),
+    rule(
+        r"(?:Pt\.|pt\.?|[Pp]ts\.?)(?=\ (?:is|was|are|were|has|had|reports?|den(?:y|ies)|presents?|states|complains?|c/o)\b)",
+        lambda m: "patients" if "s" in m.group() else "patient",
+    ),
+    rule(r"pen\.?(?=[),;])", lambda m: "penalty" if re.search(r"\d'\ \(?$", before(m)) else None),
+    rule(r"Ret\.(?=\)|,)", lambda m: "Retired"),
+    rule(r"(?:d|def)\.(?=\ [A-Z][\w'. -]*\ \d{1,2}[-–]\d)", lambda m: "defeated"),
+    rule(r"Rd\.?(?=\ \d{1,2}(?:[,:;]|\ of\b|$))", lambda m: None if _AFTER_NAME.search(before(m)) else "Round"),
+    rule(
+        r"[Mm]ed\.?(?=\ (?:heat|high|low|flame|onions?|eggs?|bowl|speed|size)\b|-(?:high|low|size)|/)",
+        lambda m: "medium",
+    ),
     rule(r"incl\.(?=[\s,;)]|$)", lambda m: "including" if re.match(r"\ \w", after(m)) else "included"),
     rule(rf"(?P<state>{one_of(_STATES)})\b\.?(?![\w'-])", _say_state),
     rule(

@@ -14,7 +14,8 @@ _MOST_MARKS = 3  # in a long token that is no address: more are the rest of one,
 _TURNS = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=\d)(?=[A-Za-z])|(?<=[A-Z])(?=\d)")
 _TURNS_PER_CHAR = 0.2  # from here on, changes between capitals, small letters and digits mean that nobody wrote it
 _EMOTICON = re.compile(
-    r"(?<!\S)(?:[:;]['-]?[DPpOosS()\[\]|/\\*]+|=[D)(]|[xX]D+|(?<!\b[a-z0-9] )<3+|\^_+\^|-_+-|o_O|O_o|T_T|\\_\( \)_/)(?![\w/])"
+    r"(?<!\S)(?:[:;]['-]?[DPpOosS()\[\]|/\\*]+|=[D)(]|[xX]D+|(?<!\b[a-z0-9] )<3+(?!%|[.,]\d)"
+    r"|\^_+\^|-_+-|o_O|O_o|T_T|\\_\( \)_/)(?![\w/])"
 )
 
 

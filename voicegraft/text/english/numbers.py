@@ -144,6 +144,6 @@ def plural(words: str) -> str:
 
 
 _PLURALS = {
-    "foot": "feet", "penny": "pence",
-    **dict.fromkeys(("CC", "dozen", "yen", "won", "yuan", "baht", "rand", "horsepower")),
+    "foot": "feet", "penny": "pence", "krone": "kroner",
+    **dict.fromkeys(("CC", "dozen", "each", "yen", "won", "yuan", "baht", "rand", "horsepower")),
 }  # fmt: skip

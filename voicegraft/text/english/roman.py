@@ -6,7 +6,7 @@ import re
 
 from voicegraft.text.english.numbers import cardinal, ordinal, year
 from voicegraft.text.english.sentences import STARTERS
-from voicegraft.text.english.tokens import Match, Rule, Said, after, before, one_of, rule
+from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, rule
 from voicegraft.text.english.words import table, word_set
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
@@ -85,7 +85,7 @@ def _say_roman(match: Match) -> Said:
     if _alone(match, upper, ahead, behind):
         return number
     ranged = _RANGE.search(ahead)
-    if ranged and len(ranged[1]) > 1 and len(numeral) > 1:
+    if ranged and len(ranged[1] + numeral) > 2:
         return number
     if len(numeral) == 1:
         return None
@@ -142,6 +142,17 @@ def _say_war(match: Match) -> Said:
 
 
 RULES: list[Rule] = [
+    rule(
+        r"(?!ID|X[CD])(?P<numeral>(?=[IVX])X{0,2}(?:IX|IV|V?I{0,3}))(?P<letter>[A-E])(?!\w)",
+        lambda m: (
+            [
+                Piece(cardinal(roman_value(m["numeral"])), m.start(), m.end("numeral")),
+                Piece(m["letter"].replace("A", "Ay"), m.start("letter"), m.end()),
+            ]
+            if _PART.search(before(m))
+            else None
+        ),
+    ),
     rule(r"WW[ -]?(?P<numeral>I{1,3}|IV)(?P<of>'s)?(?![\w])", _say_war),
     rule(
         rf"(?P<numeral>{ROMAN})(?:st|nd|rd|th)\b",

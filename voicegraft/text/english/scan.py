@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from voicegraft.text.english import dates, figures, letters, measures, money, names, roman, symbols
+from voicegraft.text.english import dates, figures, formulas, letters, measures, money, names, roman, symbols
 from voicegraft.text.english.capitals import CAPITALS, loud_places, read_capitals
 from voicegraft.text.english.electronic import addresses, read_address
 from voicegraft.text.english.numbers import digits
@@ -15,10 +15,10 @@ from voicegraft.text.english.words import table, word_set
 _CURRENCIES = "$£€¥₩₹₽₺₴₦₫₱₪฿₿"
 _NUMERIC: list[Rule] = [
     *names.PHONE_RULES,
-    *names.RULES[:2],
+    *names.FIRST_RULES,
     *dates.NUMERIC_RULES,
     *letters.RULES[:2],
-    *symbols.NUMBER_RULES,
+    *formulas.NUMBER_RULES,
     *money.AFTER_RULES,
     *measures.RULES,
     *figures.RULES,
@@ -34,12 +34,13 @@ _SIGNED: list[Rule] = [
 _LETTERS: list[Rule] = [
     *letters.RULES[:2],
     *money.RULES,
+    *formulas.LETTER_RULES,
     *symbols.LETTER_RULES,
     *dates.NAME_RULES,
-    *names.RULES[:2],
+    *names.FIRST_RULES,
     *measures.UNIT_RULES,
     *roman.RULES,
-    *names.RULES[2:],
+    *names.RULES,
     *figures.RULES[:2],
     *letters.RULES[2:],
 ]
@@ -51,10 +52,16 @@ _ENDINGS = re.compile(r"'(?:s|ll|re|ve|d|t|m)\b", re.IGNORECASE)
 _PLURAL = re.compile(r"([A-Za-z]+)\((e?s)\)")
 _TRIPLE = re.compile(r"([A-Za-z])\1\1")
 # Words that a rule may look at; all others are said as they stand.
-_TABLES = ("titles", "streets", "old states", "directions", "counted", "short forms", "scripture", "units")
+_TABLES = ("titles", "streets", "old states", "directions", "counted", "short forms", "scripture", "units", "functions")
 _LOOK = frozenset(
     word.lower().rstrip(".")
-    for words in (*map(table, _TABLES), table("scripture").values(), word_set("books"), dates.NAMES, ("Rs", "incl"))
+    for words in (
+        *map(table, _TABLES),
+        table("scripture").values(),
+        word_set("books"),
+        dates.NAMES,
+        ("Rs", "incl", "med", "def", "ret", "pen"),
+    )
     for key in words
     for word in key.split()
 )

@@ -11,7 +11,7 @@ from voicegraft.text.markup.annotations import whole_until
 DEFAULT_MAX_CHARS = 220  # characters of one piece; about 15 seconds of speech
 _NEVER_LAST = word_set("never last")
 _BEFORE_NUMBER = word_set("before number") | {book.lower() for book in table("scripture")} | {"rs"}
-_EITHER = word_set("either")
+_EITHER = word_set("either") | {key[:-1].lower() for key in table("short forms") if key.endswith(".")} - {"etc"}
 _VOWELS = frozenset("aeiouy")
 _CLOCK = frozenset(("a.m", "p.m"))
 _AFTER_CLOCK = word_set("after clock")
@@ -151,18 +151,20 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     stops = marks.rstrip("'\")]}")
     is_quoted = stops != marks and not marks.endswith(")")
     lower = following[:1].islower()
-    if "!" in stops or "?" in stops:
-        return not (lower and is_quoted)
     before = _LAST_WORD.search(text[max(start, match.start() - _LOOKAHEAD) : match.start()])
     word = before.group(1) if before else ""
+    if "!" in stops or "?" in stops:
+        return not (lower and (is_quoted or word in ("k", "m", "n", "x")))  # a factorial
     if stops != ".":  # an ellipsis
         return not lower and bool(following)
     key = word.lower()
     next_key = following.lower()
+    if next_key in _STREETS or (re.fullmatch(r"\d+s", key) and re.fullmatch(r"\d+d", next_key)):
+        return False  # 12 Mass. Ave., 3s. 6d.
     ahead = text[max(start, match.start() - _LOOKAHEAD) : match.start()]
     if key in _NEVER_LAST:
         return not lower and next_key in STARTERS and bool(_STREET.search(ahead))
-    is_numeral = re.fullmatch("[IVXLC]+", following) and (key, following) != ("no", "I")
+    is_numeral = re.fullmatch("[IVXLC–-]+|[ivxlc–-]+", following) and (key, following) != ("no", "I")
     if key in _BEFORE_NUMBER and (following[:1].isdigit() or following[:1] == "#" or is_numeral):
         return bool(_ANSWER.search(ahead))
     if key in _STREETS and not lower and following and _STREET.search(ahead):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from voicegraft.text.english import formulas
 from voicegraft.text.english.figures import is_difference
-from voicegraft.text.english.numbers import NUMBER, cardinal, parse
+from voicegraft.text.english.numbers import NUMBER, cardinal
 from voicegraft.text.english.tokens import Match, Rule, Said, after, before, one_of, rule
-from voicegraft.text.english.words import table
+from voicegraft.text.english.words import table, word_set
 
 _COMMANDS = table("commands")
 _PER = table("per") | table("units")
@@ -29,15 +30,17 @@ _RESULT = re.compile(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b
 _NAMED = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)[a-z]*\.?"
 _NAMED_LEFT = re.compile(
     rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$"
+    r"|\b(?:BCE?|AD|CE)\s?$"
     r"|'\d\d\s?$|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{4}\s?$",
     re.VERBOSE,
 )
-_NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
+_NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|(?:AD\ )?'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
 _NUMERAL_LEFT = re.compile(
     r"(?i)\b(?:pages|pp|chapters|volumes|vols|books|parts|acts|articles|sections)\.?\ [ivxlc]+\ ?$"
 )
 _NUMERAL_RIGHT = re.compile(r"(?i)\ ?[ivxlc]+\b")
 _VALUES = re.compile(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
+_OPTION_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('option cues'))})\ ['\"]?$", re.VERBOSE)
 _OPENS_VALUE = re.compile(r"(?:^|[\s(\[{=<>^*/×+,.:;?!%°$£€&@\"'|])$")
 
 
@@ -47,6 +50,9 @@ def _say_dash(match: Match) -> Said:
         return "to"  # pages iv-xi
     left, right = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
     ahead, behind = before(match), after(match)
+    first, last = re.search(r"(?<!\w)([IVX]+)\ ?$", ahead), re.match(r"\ ?([IVX]+)(?!\w)", behind)
+    if first and last and len(first[1] + last[1]) > 2:
+        return "to"  # V-VII
     if re.search(r"\b(?:UTC|GMT)$", ahead) and right.isdigit():
         return "minus"
     if re.search(r"(?<![\w'])(?:X{0,3}[SL]|M)$", ahead) and re.match(r"(?:X{0,3}[SL]|M)(?![\w'])", behind):
@@ -128,8 +134,9 @@ def _say_power(match: Match) -> Said:
 def _say_slash(match: Match) -> Said:
     ahead, behind = before(match), after(match)
     unit = re.match(r"([A-Za-z]+)(?!\w)", behind)
-    if ahead.endswith(" ") and behind.startswith(" ") and re.search(r"\d|\)", ahead) and re.match(r" \(?[\d.]", behind):
-        return "divided by"  # 60 / 3 = 20
+    if ahead.endswith(" ") and behind.startswith(" ") and re.match(r" \(?[\d.$]", behind):
+        is_sum = re.search(r"[\d)]\ $|(?<![\w'])[a-z]\ $", ahead) or "=" in behind
+        return "divided by" if is_sum and not re.match(r"\ [\d.,]+\ ?(?:[AP]M\b|[ap]\.?m\b|[CF°])", behind) else ","
     if ahead.endswith(")") and behind[:1].isdigit():
         return "over"
     if re.search(r"\dx$", ahead) and unit and unit[1] in _PER:
@@ -203,7 +210,7 @@ def _say_by(match: Match) -> Said:
     in_sum = re.match(r"\s?10\^|\s?[\d.,()]+\s?(?:[=+×*/^÷]|-(?![a-z]))|\s?[\d.,]+\s=", behind) or _EQUATION.search(
         ahead
     )
-    number = re.search(r"(?:[\d'\"]|\d\s?(?:[mck]?m|in|ft|inches|feet|yd)\.?)\s?$", ahead) and re.match(
+    number = re.search(r"(?:[\d'\"]|[\"'][WDHL]|\d\s?(?:[mck]?m|in|ft|inches|feet|yd)\.?)\s?$", ahead) and re.match(
         r"\s?\.?\d", behind
     )
     if match.group() == "×":
@@ -218,6 +225,17 @@ def _say_compare(match: Match) -> Said:
     if sign == ">" and re.search(r"\b[A-Z][\w-]*\ $", ahead) and re.match(r"\ [A-Z]", behind):
         return "to"
     return NAMES[sign]
+
+
+def _say_long_option(match: Match) -> Said:
+    """`--emit`; no dash that another one answers."""
+    opens = re.search(r"\s[\"'(\[]?$", before(match)) or re.match(r"\w+[-=]\w", after(match))
+    return "dash dash" if opens and not re.search(r"\w--|--\s", after(match)) else None
+
+
+def _say_option(match: Match) -> Said:
+    """`use -v`; no bullet and no minus."""
+    return "dash" if _OPTION_CUE.search(before(match)) else None
 
 
 def _say_dollar(match: Match) -> Said:
@@ -238,15 +256,6 @@ def _say_brace(match: Match) -> Said:
     return None
 
 
-def _say_function(match: Match) -> Said:
-    return f"{match['name']}{' prime' * len(match['prime'])} of {match['value']}"
-
-
-def _say_factorial(match: Match) -> Said:
-    first = match["first"]
-    return f"{parse(first).say() if first.isdigit() else first} factorial"
-
-
 def _say_command(match: Match) -> Said:
     name = match["name"]
     return _COMMANDS.get(name, name)
@@ -257,6 +266,15 @@ def _say_name(match: Match) -> Said:
 
 
 RULES: list[Rule] = [
+    *formulas.SIGN_RULES,
+    rule(
+        r"\*(?=\d{2,3}(?:[\s,.;\#)]|$))",
+        lambda m: "star" if re.search(r"(?i)\b(?:dial|press|enter|code|call)\ $", before(m)) else None,
+    ),
+    rule(r"&c\b\.?", lambda m: "etcetera"),
+    rule(r"\+/-", lambda m: "plus or minus"),
+    rule(r"--(?=[a-z][a-z0-9]+(?:[-=][\w-]+)*)", _say_long_option),
+    rule(r"-(?=[A-Za-z](?![\w'-]))", _say_option),
     rule(r"<[-=]{1,2}>", lambda m: "to"),
     rule(r"(?:<?[-=~–]{1,3}>)(?=\s|$)(?<!<->)|(?<=\s)(?:[-=~–]{1,3}>)", lambda m: "to"),
     rule(r"<-+(?=\s)", lambda m: "from" if before(m).endswith(" ") else None),
@@ -277,7 +295,7 @@ RULES: list[Rule] = [
     rule(r"[×]|x(?![A-Za-z])", _say_by),
     rule(r"\*{1,2}", _say_star),
     rule(
-        r"/(?P<unit>[a-z]{1,3})(?![\w])",
+        r"/(?P<unit>[a-z]{1,3}|m?[lL])(?![\w])",
         lambda m: _say_per_unit(m) if m["unit"] in _PER and re.search(r"\d$", before(m)) else None,
     ),
     rule(r"/", _say_slash),
@@ -289,17 +307,16 @@ RULES: list[Rule] = [
         rf"\\(?P<name>{one_of(_COMMANDS)}|alpha|beta|gamma|delta|epsilon|theta|lambda|mu|pi|rho|sigma|phi|psi|omega)(?![A-Za-z])",
         _say_command,
     ),
+    rule(
+        r"\#(?!\w)",
+        lambda m: "pound" if re.search(r"(?i)\b(?:press|hit|dial)(?:\ the)?\ $|\*\d+$", before(m)) else None,
+    ),
     rule(r"\#(?=\s+[a-z])", lambda m: "number"),  # my # is
     rule(r"\#(?=[A-Za-z])", lambda m: "hashtag"),
     rule(r"~+|_+|\|+|\^(?!\w)|\*+", lambda m: []),
     rule(rf"[{re.escape(''.join(NAMES))}]", _say_name),
 ]
-NUMBER_RULES: list[Rule] = [
-    rule(r"(?P<first>\d{1,3})!(?=\s?[-+=*/×)÷])", _say_factorial),
-]
 LETTER_RULES: list[Rule] = [
-    rule(r"(?P<name>[fghFGHPp])(?P<prime>'{0,2})\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_function),
     rule(r"x(?=\s?\d)", _say_by),
-    rule(r"(?P<first>[kmnx])!(?=\s?[-+=*/×)÷]|\s(?:is|=))", _say_factorial),
     rule(r"v\b\.?(?=\ [A-Z\d])", lambda m: "versus" if re.search(r"[\w.)]\ $", before(m)) else None),
 ]
