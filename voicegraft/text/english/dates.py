@@ -135,6 +135,17 @@ def _say_numeric(match: Match) -> Said:
     return f"{name} {say_year(years)}"
 
 
+def _say_dates(match: Match) -> Said:
+    """`11/24-11/27`; 1/2-3/4 are fractions."""
+    days = (int(match["day"]), int(match["until"]))
+    if not _CUE.search(before(match)) and any(day in (2, 3, 4, 5, 6, 8, 10, 12, 16) for day in days):
+        return None
+    first, last = (
+        f"{MONTHS[int(match[month]) - 1]} {ordinal(day)}" for month, day in zip(("month", "month2"), days, strict=True)
+    )
+    return f"{first} to {last}"
+
+
 def _say_short_date(match: Match) -> Said:
     """`on 12/25` names a month and a day."""
     ahead = before(match)
@@ -180,6 +191,10 @@ def _say_class_days(match: Match) -> Said:
     return None
 
 
+def _offset(match: Match) -> str:
+    return f" {'minus' if match['sign'] == '-' else 'plus'} {cardinal(int(match['offset']))}" if match["sign"] else ""
+
+
 def _say_iso(match: Match) -> Said:
     month, day = int(match["month"]), int(match["day"])
     if not (1 <= month <= 12 and 1 <= day <= 31):
@@ -188,7 +203,7 @@ def _say_iso(match: Match) -> Said:
     return [
         date,
         Piece(
-            f"{clock_words(int(match['hour']), match['minute'], False)}{' UTC' if match['zulu'] else ''}",
+            f"{clock_words(int(match['hour']), match['minute'], False)}{' UTC' if match['zulu'] else _offset(match)}",
             match.start("hour"),
             match.end(),
         ),
@@ -198,7 +213,7 @@ def _say_iso(match: Match) -> Said:
 NUMERIC_RULES: list[Rule] = [
     rule(
         r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)[T ]"
-        r"(?P<hour>\d\d):(?P<minute>\d\d)(?::\d\d(?:\.\d{1,6})?)?(?P<zulu>Z)?(?![\w:])",
+        r"(?P<hour>\d\d):(?P<minute>\d\d)(?::\d\d(?:\.\d{1,6})?)?(?:(?P<zulu>Z)|(?P<sign>[-+])(?P<offset>\d\d):?\d\d)?(?![\w:])",
         _say_iso,
     ),
     rule(
@@ -212,6 +227,11 @@ NUMERIC_RULES: list[Rule] = [
         rf"(?:(?P<comma>,)?[ -](?P<year>{_YEAR}?\d\d\b|{_YEAR}\b)(?!\d|,\d|:))?(?!\w|\.\w)",
         _say_day_month,
         re.IGNORECASE,
+    ),
+    rule(
+        rf"(?P<month>0?[1-9]|1[0-2])/(?P<day>{_DAY}){TO}"
+        rf"(?P<month2>0?[1-9]|1[0-2])/(?P<until>{_DAY})(?![\w/]|\.\d|\ ?(?:of|cup|inch))",
+        _say_dates,
     ),
     rule(r"(?P<month>0?[1-9]|1[0-2]|[12]\d|3[01])/(?P<day>\d{1,2})(?![\w/]|\.\d)", _say_short_date),
     *clock.RULES,

@@ -65,6 +65,7 @@ _PAGES_CUE = re.compile(
     r"(?i)\b(?:pp?\.|pages?|pgs?\.?|nos?\.|numbers|lines?|ll\.|vv?\.|verses)\ [\d\s,;–-]*$", re.VERBOSE
 )
 _SHARP = ("15", "20", "25", "30", "40", "50", "60", "70", "80", "100", "200", "400")  # what eyes see at 20 feet
+_VARIABLE = re.compile(r"\dx\)|[-+=] ?\d*x\b|\bx ?[-+=^]")
 _IN_SUM = re.compile(r"[=+×*÷^<>]\s?-?$|[\d)a-z]\s[-–]\s$|\b(?:plus|minus|times|by|equals)\ $")
 _SUM_AFTER = re.compile(r"\s?[=+×*÷^<>]|\s[-–−]\s\d[\d.,]*\s?(?:[=+]|is\b|equals\b)")
 _ENDS_FIGURE = r"(?![\w%°]|[.,:]\d|/\d|-\d|\s?\^)"
@@ -132,7 +133,7 @@ def number_name(written: str) -> str:
 
 def is_sum(ahead: str, behind: str) -> bool:
     """Whether a dash between two numbers is a minus for sure: in an equation."""
-    return bool(re.match(r"\s?[=×*÷]|\s(?:equals)\b", behind) or _MATHS.search(ahead))
+    return bool(re.match(r"\s?[=×*÷]|\s?\+\s?\d|\s(?:equals)\b", behind) or _MATHS.search(ahead))
 
 
 def is_difference(first: str, second: str, ahead: str, behind: str) -> bool:
@@ -183,12 +184,12 @@ def _say_fraction(match: Match) -> Said:
     ahead, behind = before(match), after(match)
     if "." in over:
         return f"{parse(over).say()} out of {cardinal(under)}"
-    if re.match(r"\s?=", behind) and int(over) > int(under):
+    if re.match(r"\s?=", behind) and (int(over) > int(under) or int(under) > 999):
         return f"{cardinal(over)} divided by {cardinal(under)}"
     if not whole and _OF_CUE.search(ahead):
         return f"{cardinal(over)} of {cardinal(under)}"
     if not whole and (
-        _OUT_OF_CUE.search(ahead)
+        (_OUT_OF_CUE.search(ahead) and not re.match(r"\ (?:of|times|as)\b", behind))
         or re.search(r"(?i)\b(?:strength|reflexes|power|apgar)\b[^.;]{0,12}$", ahead)
         or re.match(r"\ (?:stars?|points|on\ the\ (?:test|exam|quiz))\b", behind)
     ):
@@ -207,6 +208,10 @@ def _say_fraction(match: Match) -> Said:
         and re.search(r"(?i)\b(?:vision|acuity|eyes?|sight\w*|OD|OS)\b", ahead + behind)
     ):
         return f"twenty {cardinal(under)}"
+    if int(over) + int(under) == 100 and int(over) % 5 == 0 and int(over) >= 50 and not whole:
+        return f"{cardinal(over)} {cardinal(under)}"  # 80/20
+    if (over, under) in (("18", "10"), ("18", "8")) and re.match(r"\ (?:stainless|steel)", behind):
+        return f"{cardinal(over)} {cardinal(under)}"
     if over == under and over in ("5", "10", "100") and not whole:
         return f"{cardinal(over)} out of {cardinal(under)}"
     if over == under and over in ("20", "50"):
@@ -277,7 +282,7 @@ def _say_power(match: Match) -> Said:
 
 
 def _say_times(match: Match) -> Said:
-    if "." in match["first"] or _IN_SUM.search(before(match)):
+    if "." in match["first"] or _IN_SUM.search(before(match)) or _VARIABLE.search(match.string):
         return None
     return f"{parse(match['first']).say()} times"
 
@@ -315,17 +320,19 @@ RULES: list[Rule] = [
     rule(
         r"(?P<first>\d{1,3}(?:,\d{3})+|\d{1,9})-?(?P<ending>st|nd|rd|th|ST|ND|RD|TH)(?P<of>'s)?(?![\w])", _say_ordinal
     ),
+    rule(r"(?<=')0(?P<first>\d)(?![\w'])", lambda m: f"oh {DIGITS[int(m['first'])]}"),
     rule(r"(?P<first>\d{1,3})ers\b", _say_people),
     rule(r"(?P<mark>'(?=\d0'?s))?(?P<first>\d{1,4})(?P<quote>')?s(?![\w'])", _say_decade),
     rule(
         r"(?<![/\d])(?:(?P<whole>\d{1,4})[ -])?(?P<over>\d{1,4}|\d\.\d)/(?P<under>\d{1,4})"
-        r"(?:th|TH|rd|nds?|ths|rds)?(?P<inch>\ ?\"(?!\w))?(?![\w]|/\d|[.,]\d)",
+        r"(?:th|TH|rd|nds?|ths|rds|'s)?(?P<inch>\ ?\"(?!\w))?(?![\w]|/\d|[.,]\d)",
         _say_fraction,
     ),
     rule(
         r"(?P<first>\d{1,3}):(?P<second>\d{1,4})(?![\d:]|\.\d)",
         _say_ratio,
     ),
+    rule(r"\d{1,3}(?::\d{1,3}){2,4}(?![\w:]|\.\d)", lambda m: " to ".join(map(cardinal, m.group().split(":")))),
     rule(
         rf"(?<![-/\w])(?P<first>{NUMBER})(?P<dash>[ \u00a0]?(?:-|–|--)[ \u00a0]?)(?P<second>{NUMBER})(?P<tens>(?<=0)s)?"
         r"(?![\w%°]|[:/]\d|-\w|,\d|\s?[-–]\s?\d)",

@@ -10,11 +10,15 @@ from voicegraft.text.english.words import table, word_set
 
 _UNITS = table("per") | table("units")
 _ELEMENTS = rf"(?:{one_of(word_set('elements'))})"
+_COUNT = r"(?:_\{\d{1,2}\}|_?\d{1,2})"  # how many: CO_{2}
 _FUNCTIONS = table("functions")
 _SIGNS = re.compile(r"[=+^*<>×]|\b(?:at most|at least|is not equal to|union|intersection)\b")
-_TERM = r"-?(?:\d+(?:\.\d+)?[a-z]?|[A-Za-z])(?:\^-?\w)?"
+_TERM = r"-?(?:\d+(?:\.\d+)?[a-z]?|[A-Za-z]{1,2})(?:\^-?\w)?"
 _SUM = rf"{_TERM}(?:\ *(?:[-+*/|,]|\bunion\b|\bintersection\b|\bin\b)\ *{_TERM})*"
 _VARIABLE = re.compile(r"(?<![A-Za-z'])[a-z]\^|(?<![A-Za-z'])[xyn]\ ?[-+=]|[-+=]\ ?\d*[xyn](?![A-Za-z])")
+_COUNTS = re.compile(
+    r"(?<!\band)(?<!\bor)(?<!\bof)(?<!\bis)(?<!\bby)(?<!\blet)(?<!\bfor)(?<=[a-zA-Z]{2})\ $", re.VERBOSE
+)
 _EVERY = {"h": "hour", "hr": "hour", "hrs": "hour", "d": "day", "min": "minute", "wk": "week"}
 
 
@@ -63,10 +67,15 @@ def _say_ion(match: Match) -> Said:
     is_ion = re.search(r"[a-z\d]|OH|CN|NO|HS", formula) or re.match(r"\]|\ (?:ions?|channels?|pumps?)\b", after(match))
     if not is_ion or re.fullmatch("AB|[A-F]", formula):
         return None
-    words = [cardinal(part) if part.isdigit() else part.upper() for part in re.findall(r"\d+|[A-Za-z]", formula)]
-    if charge[:-1]:
-        words.append(cardinal(charge[:-1].strip()))
-    return f"{' '.join(words)} {'plus' if charge.endswith('+') else 'minus'}"
+    number = f" {cardinal(charge[:-1].strip())}" if charge[:-1] else ""
+    return f"{_spell(formula)}{number} {'plus' if charge.endswith('+') else 'minus'}"
+
+
+def _spell(formula: str) -> str:
+    """Letters that stand together stay together; brackets and braces are silent."""
+    return " ".join(
+        cardinal(part) if part.isdigit() else part.upper() for part in re.findall(r"\d+|[A-Za-z]+", formula)
+    )
 
 
 def _say_blood(match: Match) -> Said:
@@ -113,7 +122,13 @@ LETTER_RULES: list[Rule] = [
         _say_named,
     ),
     rule(r"(?P<first>[kmnx])!(?=\s?[-+=*/×)÷]|\s[a-z]{2,})", _say_factorial),
-    rule(rf"(?P<formula>(?:{_ELEMENTS}\d?){{1,5}}?)(?P<charge>(?:\ ?\d)?[-+])(?=[\s\]),.;]|$)", _say_ion),
+    rule(rf"(?P<formula>(?:{_ELEMENTS}\d?){{1,5}}?)(?P<charge>(?:\ ?\d)?[-+])(?=[\s\](),.;]|$)", _say_ion),
+    rule(rf"(?=\w*[a-z])(?=\w*\d)(?:{_ELEMENTS}\d{{0,2}}){{2,8}}(?!\w)", lambda m: _spell(m.group())),
+    rule(
+        rf"(?=[\w()]*_\{{?\d)(?:{_ELEMENTS}{_COUNT}?|\((?={_ELEMENTS})|\){_COUNT}){{1,16}}(?!\w)",
+        lambda m: _spell(m.group()),
+    ),
+    rule(r"(?P<name>[fgh])(?P<prime>'{0,2})\((?=[fgh]'{0,2}\()", _say_function),
     rule(r"(?P<type>AB|[ABO])(?P<sign>[-+])(?=[\s.,;)]|$)", _say_blood),
     rule(r"(?P<unit>[A-Za-zµ]{1,4})\^-(?P<power>[123])(?!\d)", _say_below),
     rule(
@@ -121,6 +136,7 @@ LETTER_RULES: list[Rule] = [
         _say_every,
         re.IGNORECASE,
     ),
+    rule(r"x(?P<number>\d{1,2})(?=[,.;)]|$)", lambda m: _say_for(m) if _COUNTS.search(before(m)) else None),
     rule(r"x\ ?(?P<number>\d{1,3})(?=\ (?:days?|weeks?|months?|hours?|hrs?|doses|sets|reps)\b)", _say_for),
 ]
 SIGN_RULES: list[Rule] = [

@@ -51,6 +51,9 @@ _MILLIONS = re.compile(
 )
 _DURATION = re.compile(r"(?i)\b(?:prep|cook|bake|chill|total|active|duration|runtime|eta|read)\b|\d\ ?(?:h|hrs?)\b")
 _OVEN = re.compile(r"(?i)\b(?:ovens?|fan|gas|bake|roast|preheat\w*|grill|temp\w*|fever|highs?|lows?|degrees)\b")
+_NAMED = re.compile(
+    r"(?i)\b(?:sizes?|sz\.?|routes?|rte\.?|hwy\.?|highway|bus|gate|seat|row|unit|apt\.?|exit|room)\ $", re.VERBOSE
+)
 _HOT = re.compile(
     r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
 )
@@ -117,6 +120,8 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
     tail = text[end : end + 40]
     if len(unit) == 1 and unit.isupper() and re.match(r"\.\ ?[A-Z\d]|\ [A-Z][a-z]|\ \d+(?:st|nd|rd|th)", tail):
         return False  # 742 N. Oak Rd.
+    if len(unit) == 1 and unit.isupper() and _NAMED.search(before(match)):
+        return False  # Route 9W
     if unit == "in":
         follows_feet = re.search(r"(?:ft\.?|feet|foot|')\ ?$", before(match))
         is_end = re.match(r"\s*$", tail) and is_spaced and not follows_feet
@@ -129,12 +134,14 @@ def _fits(match: Match, unit: str, is_spaced: bool) -> bool:
         return is_spaced and bool(_HOT.search(text))
     if unit in ("reb", "ast"):
         return bool(re.search(r"\b(?:pts|points|reb|ast)\b.*\b(?:pts|points|reb|ast)\b", text))
+    if unit == "pm":
+        return parse(match["first"]).value > 24
     if unit in ("tab", "tabs", "caps"):
-        return bool(re.match(r"\.|\ (?:q|po|PO|by mouth|daily|every)\b", tail))
+        return bool(re.match(r"\.|\ (?:once|twice|q|po|PO|by mouth|daily|every)\b", tail))
     if unit == "F":
         return False  # 98.6 F is no capacity
     if unit == "U":
-        return bool(re.match(r"\s+of\b|/", tail))
+        return bool(re.match(r"\s+(?:of|SC|SQ|IV|IM|at|daily)\b|/", tail))
     if unit == "s":
         return is_spaced or "." in match["first"]  # 7s are sevens
     if unit == "us":
@@ -198,6 +205,8 @@ def _say_measure(match: Match) -> Said:
 def _say_unit_alone(match: Match) -> Said:
     """After a fraction, a power or a percent sign: `1/4 tsp`, `10^8 m/s`."""
     ahead = before(match)
+    if ahead.endswith("(") and after(match).startswith(")") and "/" in match["unit"] and is_unit(match["unit"]):
+        return unit_words(match["unit"], False)  # a speed (km/h)
     fraction = re.search(r"(?:(\d)\ )?(\d{1,3})/(\d{1,3})\s*-?$", ahead)
     if re.search(r"\b(?:per|a)\ $|[a-z]/$|^/$", ahead) and len(match["unit"]) > 1 and ahead.rstrip(" /")[-2:] != " a":
         return unit_words(match["unit"], True) if is_unit(match["unit"]) and match["unit"] not in _WORDS else None
@@ -214,7 +223,8 @@ def _say_unit_alone(match: Match) -> Said:
 def _say_percent(match: Match) -> Said:
     words = ("minus " if match["minus"] else "") + parse(match["first"]).say()
     if match["second"]:
-        words += f" to {parse(match['second']).say()}"
+        falls = match["inner"] and parse(match["second"]).value < parse(match["first"]).value
+        words += f" {'percent minus' if falls else 'to'} {parse(match['second']).say()}"
     return f"{words} {'percent' if match['unit'] == '%' else 'per mille'}"
 
 
@@ -301,15 +311,16 @@ def _say_big(match: Match) -> Said:
 
 
 RULES: list[Rule] = [
+    rule(r"(?P<first>\d{1,3})[- ]?y/?o\b\.?(?!\w)", lambda m: f"{parse(m['first']).say()} year old"),
     rule(
         r"(?P<feet>\d{1,3})\s?(?:'|-?ft\.?|feet)\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:[ -]?(?P<over>[1357])/(?P<under>2|4|8|16))?"
         r"\s?(?P<word>\"|''|in\b\.?(?=\s?(?:$|[\w)(,;])|$)|inch(?:es)?\b)?(?![\w'/])(?!,\d|\.\d)",
         _say_feet,
     ),
     rule(
-        rf"{_MINUS}{_RANGE}(?P<big>\ {MAGNITUDE}\b|[kKMB](?=[ ][a-z]))?[ \u00a0]?(?P<hyphen>-)?"
+        rf"{_MINUS}{_RANGE}(?P<big>\ {MAGNITUDE}\b|\ ?[bm]n(?=\ )|[kKMB](?=[ ][a-z]))?[ \u00a0]?(?P<hyphen>-)?"
         rf"(?P<unit>{_MEASURE})\b{_STOP}(?:{PER})?"
-        r"(?!['&]\w|-\d|\.\w|[/^+=]|·)",
+        r"(?!['&]\w|-\d|\.\w|/(?!\$)|[\^+=]|·)",
         _say_measure,
     ),
     rule(
@@ -317,7 +328,10 @@ RULES: list[Rule] = [
         rf"(?P<unit>{_MEASURE})\b(?![/^+=])",
         _say_measure,
     ),
-    rule(rf"{_MINUS}(?P<first>{AMOUNT})[ ]?%?(?:{TO}(?P<second>{AMOUNT}))?[ \u00a0]?(?P<unit>[%‰])", _say_percent),
+    rule(
+        rf"{_MINUS}(?P<first>{AMOUNT})[ ]?(?P<inner>%)?(?:{TO}(?P<second>{AMOUNT}))?[ \u00a0]?(?P<unit>[%‰])",
+        _say_percent,
+    ),
     rule(
         rf"{_MINUS}(?P<first>{AMOUNT})(?:°\s?[CF]?)?(?:\s?(?:–|-|to)\s?(?P<last_minus>-)?(?P<second>{AMOUNT}))?[ \u00a0]?°"
         r"(?:[ \u00a0]?(?P<scale>[CFK]\b))?(?:\s?(?P<arc_minute>\d{1,2}(?:\.\d+)?)')?"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from voicegraft.text.english.measures import AMOUNT, MAGNITUDE, PER, TO, describes, say_magnitude, say_per
 from voicegraft.text.english.numbers import Number, cardinal, parse, plural
 from voicegraft.text.english.tokens import Match, Rule, Said, after, one_of, rule
@@ -40,6 +42,9 @@ def _say_money(match: Match) -> Said:
     currency = groups.get("sign") or match["code"]
     if currency == "$" and groups.get("after"):
         currency = match["after"]  # $500 CAD
+    is_behind = "code" not in groups and currency == "$" and match.end("sign") > match.end("first")
+    if is_behind and re.search(r"\$[\\A-Za-z({\[][^$]*$", match.string[: match.start()]):
+        return None  # the end of a formula
     first = parse(match["first"])
     big, last_big = (say_magnitude(groups.get(name)) for name in ("big", "last_big"))
     sign = {"-": "minus ", "+": "plus "}.get(groups.get("minus") or groups.get("inner") or "", "")

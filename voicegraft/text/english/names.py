@@ -115,7 +115,10 @@ def _say_street(match: Match) -> Said:
 def _say_direction(match: Match) -> Said:
     """`742 N. Oak Rd.`, `E 42nd St`, `Elm St NW`, `NW 15 mph`."""
     ahead, tail = before(match), after(match)
-    leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]? $", ahead) and _STREET_AHEAD.match(tail)
+    leads = re.search(r"(?:^|\s)\d{1,5}[A-Z]? $", ahead) and (
+        _STREET_AHEAD.match(tail) or re.match(r" (?:Broadway|Main|Market|Center)\b", tail)
+    )
+    leads = leads or re.search(r"\b(?:Hwy|Highway|Route|Rte|Interstate|US)\.? \d{1,3} $|\bI-\d{1,3} $", ahead)
     if leads or _NUMBERED_STREET.match(tail) or (_STREET_BEHIND.search(ahead) and re.match(r"[.,\s]|$", tail)):
         return _DIRECTIONS[match["direction"]]
     crosses = re.match(r"[NSEW]\.?\ [A-Z][a-z]+", match.group() + tail) and _CROSSES.search(ahead)
@@ -190,7 +193,7 @@ def _say_initial(match: Match) -> Said:
 
 def _say_pair(match: Match) -> Said:
     """`AT&T`."""
-    return f"{match[1]} and {match[2]}"
+    return f"{match[1]} and {match[2]}" + ("'s" if match[3] else "")
 
 
 def _say_verse(match: Match) -> Said:
@@ -248,12 +251,12 @@ PHONE_RULES: list[Rule] = [
     rule(rf"(?:\+?1[ .-])?\d{{3}}([.-])\d{{3}}\1\d{{4}}(?:-\d{{1,4}})?{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
     rule(rf"(?:\+?1[ .-])?\d{{3}}\ \d{{3}}[ -]\d{{4}}{_EXTENSION}(?!\w|[.-]\d)", _say_phone),
     rule(r"1-\d{3}-(?=[\dA-Z-]*[A-Z])[\dA-Z]{1,10}(?:-[\dA-Z]{1,8}){0,3}(?!\w)", _say_phone),
-    rule(r"\+(?!1\b)(?=(?:\D{0,2}\d){7})\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
+    rule(r"\+(?!1\b)(?=(?:[ ().-]{0,2}\d){7})\d{1,3}(?:[ .-]?\(?\d{1,5}\)?){2,5}(?!\w)", _say_phone),
     rule(r"\+?\d{1,3}\ \(0?\d{2,4}\)\ \d{3,4}[ -]\d{3,4}(?!\w)", _say_phone),
     rule(r"(?<!\d[ ])\d{3}-\d{4}(?![\w-])", _say_card),
     rule(r"\d{4}(?:[ -]\d{4}){3}(?![\w-])", _say_card),
     rule(r"\d{3}-\d{2}-\d{4}(?![\w-])", _say_card),
-    rule(r"\d{1,7}(?:-\d{1,7}){3,6}(?![\w-])", _say_card),
+    rule(r"\d{1,7}(?:-\d{1,7}){3,6}(?![\w-]|\s?=)", _say_card),
     rule(r"0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}(?![\w-])", _say_card),
     rule(r"(?P<one>9)-(?P<two>1)-(?P<three>1)(?![\w-])", lambda m: digits(m.group())),
     rule(r"(?P<zip>\d{5}-\d{4})(?![\w-])", _say_zip),
@@ -267,7 +270,12 @@ FIRST_RULES: list[Rule] = [
         _say_verse,
     ),
     rule(
-        r"c/o(?=\s)", lambda m: "complains of" if re.search(r"(?i)\b(?:pt\.?|patient|s?he|who)\ $", before(m)) else None
+        r"c/o(?=\s)",
+        lambda m: (
+            "complains of"
+            if re.search(r"(?i)\b(?:pt\.?|patient|s?he|who|(?:fe)?male|man|woman)\ $", before(m))
+            else None
+        ),
     ),
     rule(rf"(?P<short>{one_of(_SHORT)})(?=[\s,;:?!\")+/]|$|\.(?:\s|$)|'s\b)", _say_short),
 ]
@@ -279,15 +287,19 @@ RULES: list[Rule] = [
         _say_street,
     ),
     rule(r"(?P<title>[A-Z][A-Za-z]{1,5})\b(?P<stop>\.)?(?![\w'-])", _say_title),
-    rule(r"(?P<direction>[NS][EW]|[NSEW])\b\.?(?![\w'-])", _say_direction),
+    rule(r"(?P<direction>[NS][EW]|[NSEW])\b(?!\.[A-Z])\.?(?![\w'-])", _say_direction),
     rule(one_of(_OLD_STATES), _say_old_state),
     rule(r"(?<=\d(?:st|nd|rd|th)[ ])Fl\b\.?", lambda m: "Floor", re.IGNORECASE),
     rule(r"(?<=\d(?:st|nd|rd|th)[ ])c\.(?=\s|,|$)", lambda m: "century"),
     rule(
-        r"(?:Pt\.|pt\.?|[Pp]ts\.?)(?=\ (?:is|was|are|were|has|had|reports?|den(?:y|ies)|presents?|states|complains?|c/o)\b)",
+        r"(?:[Pp]ts?\.?)(?=\ (?:is|was|are|were|has|had|reports?|den(?:y|ies)|presents?|states|complains?|c/o)\b)",
         lambda m: "patients" if "s" in m.group() else "patient",
     ),
     rule(r"pen\.?(?=[),;])", lambda m: "penalty" if re.search(r"\d'\ \(?$", before(m)) else None),
+    rule(
+        r"(?P<life>[bdm])\.(?=\ (?:c\.\ ?|in\ )?(?:\d{4}|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z.]*\ \d))",
+        lambda m: {"b": "born", "d": "died", "m": "married"}[m["life"]],
+    ),
     rule(r"Ret\.(?=\)|,)", lambda m: "Retired"),
     rule(r"(?:d|def)\.(?=\ [A-Z][\w'. -]*\ \d{1,2}[-–]\d)", lambda m: "defeated"),
     rule(r"Rd\.?(?=\ \d{1,2}(?:[,:;]|\ of\b|$))", lambda m: None if _AFTER_NAME.search(before(m)) else "Round"),
@@ -302,8 +314,8 @@ RULES: list[Rule] = [
         r"(?=\s?\#?\d|\ ?[A-Z]?\d|\ [IVXLC]+\b|\ [ivxlc]+\b|\ [A-Z]\b|[IVXLC]+\b(?<=\.))",
         _say_counted,
     ),
-    rule(r"(?:[A-Z]\.){2,}(?:[A-Z]\b(?!'))?(?![a-z])", _say_initials),
+    rule(r"(?:[A-Z]\.){2,}(?:[A-Z]\b(?!'))?(?![a-z])|(?:[A-Z]\.)+[A-Z]\b(?![.'])", _say_initials),
     rule(r"(?:[a-z]\.){2,}(?!\w)", _say_initials),
     rule(r"(?P<letter>[A-Z])\.(?=\ [A-Z])", _say_initial),
-    rule(r"([A-Z]{1,3})\s?&\s?([A-Z]{1,3})\b(?!\w)", _say_pair),
+    rule(r"([A-Z]{1,3})\s?&\s?([A-Z]{1,3})(s)?\b(?!\w)", _say_pair),
 ]

@@ -49,7 +49,7 @@ _PLAIN = re.compile(r" ?([A-Z]?[a-z]+(?:'[a-z]+)?)(?=[ ,;:!?\")\]]|\.(?: |$)|$|-
 _MARK = re.compile(r"([,;:?!]|\.(?!\S)|\.\.\.)(?=[\s\"')]|$)|\"")  # and quotation marks, which are silent
 _WORD = re.compile(r"'(?:tis|twas|em|til|cause|bout|round|n)\b|[A-Za-z]+(?:'[A-Za-z]+)*", re.IGNORECASE)
 _ENDINGS = re.compile(r"'(?:s|ll|re|ve|d|t|m)\b", re.IGNORECASE)
-_PLURAL = re.compile(r"([A-Za-z]+)\((e?s)\)")
+_PLURAL = re.compile(r"([A-Za-z]{3,})\((e?s)\)")
 _TRIPLE = re.compile(r"([A-Za-z])\1\1")
 # Words that a rule may look at; all others are said as they stand.
 _TABLES = ("titles", "streets", "old states", "directions", "counted", "short forms", "scripture", "units", "functions")

@@ -19,8 +19,8 @@ STARTERS = word_set("starters")
 # Paragraphs arrive as form feeds, see _canonical.
 _CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[.)]) |\|)|(?<=\|)\n")
 _HEADING = re.compile(r"#{1,6} [^\n\f]*\n")
-_NEXT_WORD = re.compile(r"[ \n\f]['\"(\[{]*([^ \n\f'\")\]},.!?;:]*)(.?)", re.DOTALL)
-_LAST_WORD = re.compile(r"(?:^|[ \n\f('\"\[{–-])([^ \n\f('\"\[{–-]*)$")
+_NEXT_WORD = re.compile(r"[ \n\f]['\"“‘(\[{]*([^ \n\f'\"”’)\]},.!?;:]*)(.?)", re.DOTALL)
+_LAST_WORD = re.compile(r"(?:^|[ \n\f('\"“‘\[{–—-])([^ \n\f('\"“‘\[{–—-]*)$")
 _SPACE = re.compile(r"\s+")
 _THIN_SPACES = frozenset("\u00a0\u2007\u2009\u202f")
 _STREETS = frozenset(["ave", "blvd", "rd", "ln", "ct", "pl", "sq", "pkwy", "hwy"])
@@ -145,7 +145,7 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     """Whether the stop that `match` found ends a sentence, given the word after it and what follows that."""
     if space == "\f":
         return True
-    if following == "&":
+    if following in ("&", "=", "+", "×"):
         return False
     marks = match.group()
     stops = marks.rstrip("'\")]}")
@@ -162,7 +162,7 @@ def _is_end(text: str, start: int, match: re.Match[str], following: str, after: 
     if next_key in _STREETS or (re.fullmatch(r"\d+s", key) and re.fullmatch(r"\d+d", next_key)):
         return False  # 12 Mass. Ave., 3s. 6d.
     ahead = text[max(start, match.start() - _LOOKAHEAD) : match.start()]
-    if key in _NEVER_LAST:
+    if key in _NEVER_LAST and (len(word) > 1 or word.islower()):
         return not lower and next_key in STARTERS and bool(_STREET.search(ahead))
     is_numeral = re.fullmatch("[IVXLC–-]+|[ivxlc–-]+", following) and (key, following) != ("no", "I")
     if key in _BEFORE_NUMBER and (following[:1].isdigit() or following[:1] == "#" or is_numeral):

@@ -53,6 +53,8 @@ def _say_dash(match: Match) -> Said:
     first, last = re.search(r"(?<!\w)([IVX]+)\ ?$", ahead), re.match(r"\ ?([IVX]+)(?!\w)", behind)
     if first and last and len(first[1] + last[1]) > 2:
         return "to"  # V-VII
+    if re.search(r"\d/\d{1,2}\ ?$", ahead) and re.match(r"\ ?(?:\d\ )?\d{1,2}/\d", behind) and "=" not in text:
+        return "to"  # 1/2-3/4 cup
     if re.search(r"\b(?:UTC|GMT)$", ahead) and right.isdigit():
         return "minus"
     if re.search(r"(?<![\w'])(?:X{0,3}[SL]|M)$", ahead) and re.match(r"(?:X{0,3}[SL]|M)(?![\w'])", behind):
@@ -106,11 +108,16 @@ def _is_minus(ahead: str, behind: str, left_char: str) -> bool:
         letters = [part[-1] if part[-1].isalpha() else part[0] for part in (left["letter"], right["letter"]) if part]
         if spaced:
             return all(letter.islower() for letter in letters) or bool(_EQUATION.search(ahead) or _RESULT.match(behind))
+        is_grouped = re.search(r"[({]\d*[a-z]?$", ahead) and re.match(r"[\da-z]+[)}]", behind)
+        if is_grouped and not spaced and formulas.looks_like_maths(ahead + behind):
+            return True  # (x-p)(x-q) = 0
+        if left["letter"] and re.fullmatch(r"\d+[nxyzkmij]", left["letter"]) and right["number"]:
+            return True  # 4x-13
         lower_first = bool(left["letter"]) and left["letter"][-1].islower() and not left["letter"][:-1]
         return bool(
             _EQUATION.search(ahead)
             or re.match(r"\s?[\w.]+\s?=", behind)
-            or (lower_first and right["number"] and len(right["number"]) < 3 and left["letter"] in "nxyzkmij")
+            or (lower_first and right["number"] and len(right["number"]) < 2 and left["letter"] in "nxyzkmij")
         )
     if left["number"] and right["number"]:
         return spaced or bool(
@@ -139,12 +146,22 @@ def _say_slash(match: Match) -> Said:
         return "divided by" if is_sum and not re.match(r"\ [\d.,]+\ ?(?:[AP]M\b|[ap]\.?m\b|[CF°])", behind) else ","
     if ahead.endswith(")") and behind[:1].isdigit():
         return "over"
+    if re.search(r"(?<![\w'])[nxyz]$", ahead) and behind[:1].isdigit():
+        return "over"
+    if re.search(r"\^\d$", ahead) and unit and len(unit[1]) == 1 and "=" in match.string:
+        return "over"
+    if (re.search(r"\d,\d{3}$", ahead) and behind[:1].isdigit()) or (
+        re.search(r"\d$", ahead) and re.match(r"[\d,.]+\s?=", behind)
+    ):
+        return "divided by"
     if re.search(r"\dx$", ahead) and unit and unit[1] in _PER:
         return "per"  # 2x/day
-    if ahead[-1:].isdigit() and behind[:1] == "$":
+    if ahead[-1:].isalnum() and behind[:1] == "$":
         return "for"  # 2/$10
+    if re.search(r"\d$", ahead) and unit and len(unit[1]) > 3 and unit[1].islower():
+        return "per"  # 4/customer
     if (
-        re.search(r"\d [a-z]+s$", ahead)
+        re.search(r"\d[\w ,.]{0,20} [a-z]{2,}(?:s|feet)$", ahead)
         and unit
         and len(unit[1]) > 2
         and unit[1].islower()
@@ -195,8 +212,10 @@ def _say_star(match: Match) -> Said:
     ahead, behind = before(match), after(match)
     if ahead.endswith(" ") and behind.startswith(" ") and "=" in match.string:
         return "times"
+    if re.search(r"[a-z]$", ahead) and re.match(r"\d", behind):
+        return "times"  # 7 days*2
     operand = re.search(r"(?:[\d)\]]|(?<![A-Za-z'*])[A-Za-z])\s?$", ahead)
-    right = re.match(r"\s?-?(?:[\d(]|[A-Za-z](?![A-Za-z']))", behind)
+    right = re.match(r"\s?-?(?:[$£€]?\.?\d|\(|[A-Za-z](?![A-Za-z']))", behind)
     if match.group() == "**":
         return None
     if operand and right and ahead.endswith(" ") == behind.startswith(" "):
@@ -215,7 +234,8 @@ def _say_by(match: Match) -> Said:
     )
     if match.group() == "×":
         return "by" if number and not in_sum else "times"
-    if not number or ahead.endswith(" ") != behind.startswith(" ") or re.search(r"\b0$", ahead):
+    is_even = ahead.endswith(" ") == behind.startswith(" ") or re.search(r"\d $", ahead)
+    if not number or not is_even or re.search(r"\b0$", ahead):
         return None
     return "times" if in_sum else "by"
 
@@ -229,7 +249,7 @@ def _say_compare(match: Match) -> Said:
 
 def _say_long_option(match: Match) -> Said:
     """`--emit`; no dash that another one answers."""
-    opens = re.search(r"\s[\"'(\[]?$", before(match)) or re.match(r"\w+[-=]\w", after(match))
+    opens = re.search(r"\s[\"'(\[]?$", before(match)) or (not before(match) and re.match(r"\w+[-=]\w", after(match)))
     return "dash dash" if opens and not re.search(r"\w--|--\s", after(match)) else None
 
 
@@ -249,6 +269,8 @@ def _say_dollar(match: Match) -> Said:
 def _say_brace(match: Match) -> Said:
     """The braces of a fraction: `\\frac{1}{2}`."""
     ahead = before(match)
+    if ahead.endswith("_") or re.search(r"_\{[^{}]*$", ahead):
+        return []  # of an index
     if match.group() == "}{" and re.search(r"\\frac\{[^{}]*$", ahead):
         return "over"
     if ahead.endswith((r"\frac", r"\sqrt")) or re.search(r"\\(?:frac\{[^{}]*\}|sqrt)\{[^{}]*$", ahead):
@@ -311,8 +333,10 @@ RULES: list[Rule] = [
         r"\#(?!\w)",
         lambda m: "pound" if re.search(r"(?i)\b(?:press|hit|dial)(?:\ the)?\ $|\*\d+$", before(m)) else None,
     ),
-    rule(r"\#(?=\s+[a-z])", lambda m: "number"),  # my # is
+    rule(r"\#(?=\s+[a-z]|\s*:)", lambda m: "number"),  # my # is
     rule(r"\#(?=[A-Za-z])", lambda m: "hashtag"),
+    rule(r"~(?=[A-Z(])", lambda m: "not" if re.search(r"\b(?:implies|or|and)\b|·|≡", m.string) else None),
+    rule(r"°\ ?(?P<scale>[CF])\b", lambda m: f"degrees {'Celsius' if m['scale'] == 'C' else 'Fahrenheit'}"),
     rule(r"~+|_+|\|+|\^(?!\w)|\*+", lambda m: []),
     rule(rf"[{re.escape(''.join(NAMES))}]", _say_name),
 ]
