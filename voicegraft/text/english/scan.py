@@ -63,8 +63,10 @@ _LOOK = frozenset(
         ("Rs", "incl", "med", "def", "ret", "pen"),
     )
     for key in words
-    for word in key.split()
+    for word in key.split()[:1]
 )
+# Words of these tables that are nothing else between two plain words.
+_IDLE = re.compile(r"(?<=[a-z]) (?:a|in|no|may|did)(?= (?!is |at )[a-z]{2,}[ ,.])")
 _ROMAN_LETTERS = re.compile(r"[ivxlcdm]+", re.IGNORECASE)
 MARKS = frozenset(",.?!;:")
 
@@ -80,7 +82,8 @@ def scan(text: str) -> list[Piece]:
         character = text[place]
         plain = None if has_triples else _PLAIN.match(text, place)
         ending = _ENDINGS.match(text, place) if character == "'" else None
-        if plain and plain.start(1) not in found and not _is_looked_at(plain[1]):
+        is_plain = plain and (not _is_looked_at(plain[1]) or _IDLE.match(text, place))
+        if plain and is_plain and plain.start(1) not in found:
             pieces.append(Piece(plain[1], plain.start(1), plain.end()))
             place = plain.end()
         elif character.isspace():
