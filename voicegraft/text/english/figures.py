@@ -340,7 +340,7 @@ RULES: list[Rule] = [
     ),
     rule(rf"(?P<first>{NUMBER})x(?![\w]|\s?[=+*)^-]|\s?/(?![a-z]{3}))", _say_times),
     rule(rf"(?P<first>{NUMBER})(?P<plus>\+)(?![\w+]|\s?\d)", _say_plus),
-    rule(r"\#\s?(?=\d|[A-Z]{1,2}\d)", _say_hash),
+    rule(r"\#\s?(?=\d|[A-Z]{1,2}-?\d)", _say_hash),
     rule(r"~\s?(?=[$£€¥]?\.?\d)", _say_about),
     rule(rf"(?P<first>{SPACED})(?=\ (?!and\b|or\b|to\b)[a-z]{{3,}}|-[a-z]|\.?$|[,;)])", say_figure),
     rule(rf"(?P<first>{NUMBER})", say_figure),

@@ -162,6 +162,8 @@ def _say_counted(match: Match) -> Said:
     if key == "no" and re.match(r"\ I\ [a-z]", tail):
         return None  # No. I should like to
     words = _COUNTED[key]
+    if key == "v" and re.search(r"(?i)\bch(?:ap(?:ter)?)?s?\.? \d+,? $", before(match)):
+        words = "verse"
     plural = key in ("pp", "figs", "nos", "chs", "secs", "eqs", "vols", "pgs", "chaps")
     if key == "p" and re.match(r"\s?\d+\s?[-–]\s?\d", tail) and not plural:
         words = "pages"

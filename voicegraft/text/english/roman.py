@@ -40,6 +40,8 @@ def roman_value(numeral: str) -> int:
 
 def _say_roman(match: Match) -> Said:
     numeral, tail = match["numeral"], match["of"] or ""
+    if not (numeral.isupper() or numeral.islower()):
+        return None
     ahead, behind = before(match), after(match)
     upper = numeral.upper()
     value = roman_value(numeral)
