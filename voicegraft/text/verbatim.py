@@ -7,21 +7,22 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
+from voicegraft.text.patterns import lazy
 from voicegraft.text.spoken_form import WIDE, SpokenForm, SpokenPart, is_wide
 
 MAX_WIDTH = 220  # of one sentence: letters, of which a wide one counts as WIDE
 _CLOSERS = r"[\"'”’»›)\]}」』】）》〉]"
 # A stop that needs no space after it, one that does, or an empty line; what follows must be there to be sure.
-_END = re.compile(
+_END = lazy(
     rf"[。！？｡．]+{_CLOSERS}*\s*(?=[^\s。！？｡．\"'”’»›)\]}}」』】）》〉])"
     rf"|[.!?…।॥؟۔።։]+{_CLOSERS}*\s+(?=\S)"
     r"|\n[^\S\n]*\n\s*(?=\S)"
 )
 # After these a full stop ends nothing: an initial, or a number that may be an ordinal.
-_OPEN = re.compile(r"(?:^|\W)(?:[^\W\d_]|\d+)\.\s+$")
+_OPEN = lazy(r"(?:^|\W)(?:[^\W\d_]|\d+)\.\s+$")
 # Where a sentence without an end is cut, best first.
-_CUTS = (re.compile(r".*(?:[;:,—–](?=\s)|[、，；：،؛])", re.DOTALL), re.compile(r".*\S(?=\s)", re.DOTALL))
-_SPACE = re.compile(r"\s*")
+_CUTS = (lazy(r".*(?:[;:,—–](?=\s)|[、，；：،؛])", re.DOTALL), lazy(r".*\S(?=\s)", re.DOTALL))
+_SPACE = lazy(r"\s*")
 _JOINERS = "\u200c\u200d"  # format characters that change how letters are read
 _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Cn")
 

@@ -26,6 +26,7 @@ CAPITALS = re.compile(r"(?:[A-Z]+(?:'[A-Z]+)+|[A-Z]{2,})(?![A-Za-z0-9])")
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
 _FIRM_BEFORE = re.compile(r"[A-Z]\s?&\s?$|\b[B-HJ-Z] (?:and|AND) $")
 _FIRM_AFTER = re.compile(r"\s?&\s?[A-Z]{1,3}\b| (?:and|AND) [B-HJ-Z]\b")
+_SEVERAL = re.compile("[A-Z]'?[A-Z]")
 _LONGER = re.compile(r"([A-Z])\1{2,}")
 _CRIES = frozenset(("ah", "oh", "ooh", "uh", "eh", "um"))  # these may begin with a long letter
 
@@ -50,6 +51,8 @@ def is_word(letters: str) -> bool:
 def loud_places(sentence: str) -> frozenset[int]:
     """Where the words begin that stand among other words in capitals."""
     loud: list[int] = []
+    if not _SEVERAL.search(sentence):
+        return frozenset()
     for run in _runs(sentence):
         words = [match.group().partition("'")[0].lower() for match in run]
         num_words = sum(map(is_word, words))

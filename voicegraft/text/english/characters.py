@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from voicegraft.text.english.words import table
+from voicegraft.text.patterns import lazy
 
 # Characters whose meaning is a spelling that compatibility normalisation would lose or not give.
 _SPELLINGS = {char: json.loads(said) for chars, said in table("characters").items() for char in chars} | {
@@ -23,19 +24,20 @@ _SPELLINGS = {char: json.loads(said) for chars, said in table("characters").item
 _LOOKALIKES = dict(zip("аеорсухіјѕһԁԛԝАВЕКМНОРСТУХІЈЅ", "aeopcyxijshdqwABEKMHOPCTYXIJS", strict=True)) | dict(
     zip("οανικρυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "oavikpuABEZHIKMNOPTYX", strict=True)
 )
-_MIXED_WORD = re.compile(r"[^\W\d_]*[Ͱ-Ͽа-ԯА-Яѐ-џ][^\W\d_]*")
+_FOREIGN = re.compile("[Ͱ-Ͽа-ԯА-Яѐ-џ]")
+_MIXED_WORD = lazy(r"[^\W\d_]*[Ͱ-Ͽа-ԯА-Яѐ-џ][^\W\d_]*")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FRACTIONS = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
 # Before a power; what stands after other words and marks is the number of a note.
-_BASE = re.compile(r"(?:(?<![A-Za-z])(?:[A-Za-z]{1,2}|sin|cos|tan|log|sec)|[\d)\]|]|[Ͱ-Ͽ])$")
-_ION = re.compile(r"[A-Za-z)\d₀-₉]$")
+_BASE = lazy(r"(?:(?<![A-Za-z])(?:[A-Za-z]{1,2}|sin|cos|tan|log|sec)|[\d)\]|]|[Ͱ-Ͽ])$")
+_ION = lazy(r"[A-Za-z)\d₀-₉]$")
 _SPECIAL = re.compile(rf"([{_RAISED}]+)|([{_FRACTIONS}])|([^\x00-\x7f{_RAISED}{_FRACTIONS}]+|[\x00-\x1f\x7f`]+)")
-_MICRO = re.compile(r"[µμ](?=(?:[gmslLFAVWMTH]|mol|Hz|Sv|Pa)(?![A-Za-z]))")
-_LATIN_NAME = re.compile(
+_MICRO = lazy(r"[µμ](?=(?:[gmslLFAVWMTH]|mol|Hz|Sv|Pa)(?![A-Za-z]))")
+_LATIN_NAME = lazy(
     r"(?:NEGATIVE (?:SQUARED|CIRCLED) )?LATIN (SMALL |CAPITAL )?LETTER (?:SMALL CAPITAL )?([A-Z]{1,2})\b"
 )
-_GREEK_NAME = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?([A-Z]+)")
+_GREEK_NAME = lazy(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?([A-Z]+)")
 _MAX_RUN = 40  # characters of one unspeakable run that are reported
 _MAX_RUNS = 100  # different runs that are reported
 
@@ -75,7 +77,9 @@ def fold(written: str, leave_out: Callable[[str], None]) -> Folded:
     Accents go, and so do emoji and the letters of other alphabets, which `leave_out` is told; a single Greek letter is
     named, and letters that look like Latin ones become so in a word that has both. Powers become `^2`.
     """
-    same = _MIXED_WORD.sub(_without_lookalikes, _SURROGATE.sub("\ufffd", written))
+    same = _SURROGATE.sub("\ufffd", written)
+    if _FOREIGN.search(same):
+        same = _MIXED_WORD.sub(_without_lookalikes, same)
     text: list[str] = []
     places: list[int] = []
     end = 0

@@ -6,19 +6,20 @@ import re
 
 from voicegraft.text.english.numbers import DIGITS, cardinal, digits
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, rule
+from voicegraft.text.patterns import lazy
 
 TO = r"\s?(?:-|–|--)\s?"
-_AFTER_DATE = re.compile(r"\b(?:19|20)\d\d,?\ (?:at\ )?$", re.VERBOSE)
-_RATIO = re.compile(r"(?i)\b(?:ratios?|odds|proportions?)\b[^.;:\d]{0,25}$")
-_AFTER_RATIO = re.compile(r"\ (?:ratio|scale|odds|mixture|mix|dilution|split)\b")
-_TO_TOWN = re.compile(r"\ (?:to|from|for)\ [A-Z]")
-_TRAINS = re.compile(r"(?i)\b(?:trains?|stations?|express|platform|railway|down|up)\b")
+_AFTER_DATE = lazy(r"\b(?:19|20)\d\d,?\ (?:at\ )?$", re.VERBOSE)
+_RATIO = lazy(r"(?i)\b(?:ratios?|odds|proportions?)\b[^.;:\d]{0,25}$")
+_AFTER_RATIO = lazy(r"\ (?:ratio|scale|odds|mixture|mix|dilution|split)\b")
+_TO_TOWN = lazy(r"\ (?:to|from|for)\ [A-Z]")
+_TRAINS = lazy(r"(?i)\b(?:trains?|stations?|express|platform|railway|down|up)\b")
 _SINGLE = r"(?:(?<=\d)(?-i:[ap])\b(?!['\w-]|\.\w))"  # 9a-5p
 _OFFSET = r"(?:\ (?P<offset>[-+]\d{4})\b)"
 _HALF = r"(?:[ap]\.\s?m\b\.?|[ap]m\b|(?<=:\d\d)(?-i:[ap])\b(?!['.\w-]))"
 _ZONE = r"(?:[ECMP][SD]?T|GMT|UTC|BST|CET|CEST|IST|JST)"
 _DAYTIME = r"(?:[01]\d|2[0-3])[0-5]\d"
-_BY_CLOCK = re.compile(
+_BY_CLOCK = lazy(
     r"\ (?:in\ the\ (?:morning|afternoon|evening)|o'clock|this\ (?:morning|evening)|train|express|down|up)\b",
     re.VERBOSE,
 )

@@ -9,6 +9,7 @@ from voicegraft.text.english.clock import TO, clock_words
 from voicegraft.text.english.numbers import DIGITS, cardinal, ordinal, year
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
 from voicegraft.text.english.words import word_set
+from voicegraft.text.patterns import lazy
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
@@ -24,18 +25,18 @@ _MONTH = rf"(?:(?:{'|'.join(MONTHS)})\b|(?:{_SHORT_MONTH})\b\.?)"
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _YEAR = r"(?:1\d{3}|20\d\d|[3-9]\d\d|')"
 _WEEKDAY = r"(?:Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)"
-_CUE = re.compile(
+_CUE = lazy(
     rf"(?i)\b(?:{one_of(word_set('date cues'))})\.?,?\ \(?$|\((?:mon|tue?|wed|thu?|fri|sat|sun)[a-z.]*,?\ $", re.VERBOSE
 )
-_CHAIN = re.compile(r"\d{1,2}/\d{1,2}(?:,\ |\ (?:to|and|through|or|until)\ |\s?[-–]\s?)$", re.VERBOSE)
-_BEFORE_TIME = re.compile(
+_CHAIN = lazy(r"\d{1,2}/\d{1,2}(?:,\ |\ (?:to|and|through|or|until)\ |\s?[-–]\s?)$", re.VERBOSE)
+_BEFORE_TIME = lazy(
     rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m?\b|:\d)|(?:at|from)\ \d|\d\d?(?:\s?[-–]\s?|/)\d)"
     rf"|,\ \d{{1,2}}\ {_MONTH}|\ (?:'?til|till|until)\b|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
     re.VERBOSE,
 )
-_OPEN_ON = re.compile(r"(?i)(?:\b(?:open|closed|house|every|on|this|next|last|and)|[,;&])\ $", re.VERBOSE)
-_ON = re.compile(r"\b(?:for|on|by|until|this|next|last|every)\ $", re.VERBOSE)
-_AFTER_DAY = re.compile(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
+_OPEN_ON = lazy(r"(?i)(?:\b(?:open|closed|house|every|on|this|next|last|and)|[,;&])\ $", re.VERBOSE)
+_ON = lazy(r"\b(?:for|on|by|until|this|next|last|every)\ $", re.VERBOSE)
+_AFTER_DAY = lazy(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
 
 
 def month_name(written: str) -> str:

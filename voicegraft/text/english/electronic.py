@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from voicegraft.text.english.capitals import is_word
 from voicegraft.text.english.numbers import DIGITS
+from voicegraft.text.patterns import lazy
 
 _SYMBOLS = {
     ".": "dot", "@": "at", "/": "slash", "\\": "backslash", "-": "dash", "_": "underscore", "?": "question mark",
@@ -22,7 +23,7 @@ _DOMAINS = (
 _FILES = "txt|md|py|pdf|docx?|xlsx?|csv|json|html?|jpe?g|png|gif|svg|mp3|mp4|wav|flac|zip|exe|js|css|xml|ya?ml|cpp"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
 _TAIL = r"(?:[/?#:](?:[^\s<>\"'()]{0,400}[A-Za-z0-9/=_-])?)?"
-_ADDRESS = re.compile(
+_ADDRESS = lazy(
     rf"""(?<![\w@.])(?:
         (?:https?|ftp|file)://[^\s<>"'()]{{0,400}}[A-Za-z0-9/=_-]
       | [A-Za-z0-9](?:[\w.+&%-]{{0,62}}[\w+-])?@{_NAME}(?:\.{_NAME}){{1,6}}{_TAIL}
@@ -36,7 +37,7 @@ _ADDRESS = re.compile(
     )""",
     re.VERBOSE,
 )
-_PARTS = re.compile(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
+_PARTS = lazy(r"[A-Za-z]+|\d|[^\sA-Za-z\d]")
 _CHEAP = re.compile(r"[@/\\]|[A-Za-z0-9_]\.[A-Za-z]")  # no address lacks these
 
 

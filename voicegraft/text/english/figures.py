@@ -20,36 +20,35 @@ from voicegraft.text.english.numbers import (
 )
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
-_CODE_CUE = re.compile(
+_CODE_CUE = lazy(
     rf"(?i)\b(?:{one_of(word_set('code cues'))})(?:\ (?:number|no\.?|in|is|was|\#))?[ :]*(?:\#\s?)?$", re.VERBOSE
 )
-_PAIR_CUE = re.compile(
+_PAIR_CUE = lazy(
     rf"(?i)\b(?:{one_of(word_set('pair cues'))})(?:\.|\ (?:no\.?|number))?(?:\ (?-i:[A-Z\d]{{2}}))?\ \#?$",
     re.VERBOSE,
 )
-_OF_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('of cues'))})\.?\ \#?$", re.VERBOSE)
-_OUT_OF_CUE = re.compile(
+_OF_CUE = lazy(rf"(?i)\b(?:{one_of(word_set('of cues'))})\.?\ \#?$", re.VERBOSE)
+_OUT_OF_CUE = lazy(
     rf"(?i)\b(?:{one_of(word_set('out of cues'))})(?:\ (?:it|this|them|her|him|me|us))?\ (?:an?\ |a\ solid\ |about\ )?$",
     re.VERBOSE,
 )
-_DIAL_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to|:)?\ $", re.VERBOSE)
-_SCORE_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('score cues'))})\b", re.VERBOSE)
+_DIAL_CUE = lazy(rf"(?i)\b(?:{one_of(word_set('dial cues'))})(?:\ to|:)?\ $", re.VERBOSE)
+_SCORE_CUE = lazy(rf"(?i)\b(?:{one_of(word_set('score cues'))})\b", re.VERBOSE)
 # What a team has won and lost, not what a side scored: the Bears are 3-0.
-_RECORD_CUE = re.compile(
+_RECORD_CUE = lazy(
     r"(?i)\b(?:record(?:\ (?:is|was|of|to|at))?|(?:are|were|go|goes|went|started|began|improved\ to|fell\ to)(?:\ now)?)"
     r"\ (?:an?\ )?$",
     re.VERBOSE,
 )
-_ENDS_RECORD = re.compile(
+_ENDS_RECORD = lazy(
     r"\s*(?:[.,;!?)]|$)"
     r"|\ (?:for|on|in|this|last|since|during|with|at|against|to|and|but|as|before|after|overall|record|start)\b"
 )
-_YEAR_CUE = re.compile(r"(?i)\b(?:in|since|until|by|of|from|year|around|circa|ca\.|before|after|during|early|late)\ $")
-_AGE_CUE = re.compile(r"(?i)\b(?:in|under|over|about)\ $", re.VERBOSE)
-_TIME_CUE = re.compile(
-    r"(?i)\b(?:for|after|took|takes|take|wait|every|within|lasts?|in|under|over|about)\ $", re.VERBOSE
-)
+_YEAR_CUE = lazy(r"(?i)\b(?:in|since|until|by|of|from|year|around|circa|ca\.|before|after|during|early|late)\ $")
+_AGE_CUE = lazy(r"(?i)\b(?:in|under|over|about)\ $", re.VERBOSE)
+_TIME_CUE = lazy(r"(?i)\b(?:for|after|took|takes|take|wait|every|within|lasts?|in|under|over|about)\ $", re.VERBOSE)
 _EMERGENCY = frozenset(
     ("911", "999", "112", "000", "988", "101", "111", "211", "311", "411", "511", "611", "711", "811")
 )
@@ -57,19 +56,17 @@ _STREET = (
     r"(?:(?:[NSEW]{1,2}|North|South|East|West)\.?\ )?(?:[A-Z][\w'.-]*\ ){1,4}?"
     rf"(?:{one_of(table('streets'))}|{one_of(word_set('street words'))})\b"
 )
-_HOUSE = re.compile(rf"\ (?:{_STREET}|(?:[NSEW]\.?\ )?\d{{1,3}}(?:st|nd|rd|th)\ )", re.VERBOSE)
-_COUNTED = re.compile(
+_HOUSE = lazy(rf"\ (?:{_STREET}|(?:[NSEW]\.?\ )?\d{{1,3}}(?:st|nd|rd|th)\ )", re.VERBOSE)
+_COUNTED = lazy(
     r"\ (?!is\b|was\b|has\b|as\b|this\b|its\b)(?:[a-z]+\ )?(?:[a-z]{2,}s|people|men|women|children|feet|troops|square|cubic)\b"
 )
-_PAGES_CUE = re.compile(
-    r"(?i)\b(?:pp?\.|pages?|pgs?\.?|nos?\.|numbers|lines?|ll\.|vv?\.|verses)\ [\d\s,;–-]*$", re.VERBOSE
-)
+_PAGES_CUE = lazy(r"(?i)\b(?:pp?\.|pages?|pgs?\.?|nos?\.|numbers|lines?|ll\.|vv?\.|verses)\ [\d\s,;–-]*$", re.VERBOSE)
 _SHARP = ("15", "20", "25", "30", "40", "50", "60", "70", "80", "100", "200", "400")  # what eyes see at 20 feet
-_VARIABLE = re.compile(r"\dx\)|[-+=] ?\d*x\b|\bx ?[-+=^]")
-_IN_SUM = re.compile(r"[=+×*÷^<>]\s?-?$|[\d)a-z]\s[-–]\s$|\b(?:plus|minus|times|by|equals)\ $")
-_SUM_AFTER = re.compile(r"\s?[=+×*÷^<>]|\s[-–−]\s\d[\d.,]*\s?(?:[=+]|is\b|equals\b)")
+_VARIABLE = lazy(r"\dx\)|[-+=] ?\d*x\b|\bx ?[-+=^]")
+_IN_SUM = lazy(r"[=+×*÷^<>]\s?-?$|[\d)a-z]\s[-–]\s$|\b(?:plus|minus|times|by|equals)\ $")
+_SUM_AFTER = lazy(r"\s?[=+×*÷^<>]|\s[-–−]\s\d[\d.,]*\s?(?:[=+]|is\b|equals\b)")
 _ENDS_FIGURE = r"(?![\w%°]|[.,:]\d|/\d|-\d|\s?\^)"
-_MATHS = re.compile(r"(?i)(?:\b(?:what(?:'s| is)|compute|calculate|solve|evaluate)\ |[=+×*÷^<>]\s?)$")
+_MATHS = lazy(r"(?i)(?:\b(?:what(?:'s| is)|compute|calculate|solve|evaluate)\ |[=+×*÷^<>]\s?)$")
 
 
 def say_figure(match: Match) -> Said:

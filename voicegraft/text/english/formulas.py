@@ -7,18 +7,17 @@ import re
 from voicegraft.text.english.numbers import cardinal, parse
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, pieces, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
 _UNITS = table("per") | table("units")
 _ELEMENTS = rf"(?:{one_of(word_set('elements'))})"
 _COUNT = r"(?:_\{\d{1,2}\}|_?\d{1,2})"  # how many: CO_{2}
 _FUNCTIONS = table("functions")
-_SIGNS = re.compile(r"[=+^*<>×]|\b(?:at most|at least|is not equal to|union|intersection)\b")
+_SIGNS = lazy(r"[=+^*<>×]|\b(?:at most|at least|is not equal to|union|intersection)\b")
 _TERM = r"-?(?:\d+(?:\.\d+)?[a-z]?|[A-Za-z]{1,2})(?:\^-?\w)?"
 _SUM = rf"{_TERM}(?:\ *(?:[-+*/|,]|\bunion\b|\bintersection\b|\bin\b)\ *{_TERM})*"
-_VARIABLE = re.compile(r"(?<![A-Za-z'])[a-z]\^|(?<![A-Za-z'])[xyn]\ ?[-+=]|[-+=]\ ?\d*[xyn](?![A-Za-z])")
-_COUNTS = re.compile(
-    r"(?<!\band)(?<!\bor)(?<!\bof)(?<!\bis)(?<!\bby)(?<!\blet)(?<!\bfor)(?<=[a-zA-Z]{2})\ $", re.VERBOSE
-)
+_VARIABLE = lazy(r"(?<![A-Za-z'])[a-z]\^|(?<![A-Za-z'])[xyn]\ ?[-+=]|[-+=]\ ?\d*[xyn](?![A-Za-z])")
+_COUNTS = lazy(r"(?<!\band)(?<!\bor)(?<!\bof)(?<!\bis)(?<!\bby)(?<!\blet)(?<!\bfor)(?<=[a-zA-Z]{2})\ $", re.VERBOSE)
 _EVERY = {"h": "hour", "hr": "hour", "hrs": "hour", "d": "day", "min": "minute", "wk": "week"}
 
 

@@ -101,7 +101,8 @@ def name_letters(spoken: str) -> str:
     words = list(WORD.finditer(spoken))
     pieces, end = [], 0
     for index, match in enumerate(words):
-        if len(match.group()) == 1 or _VOWELS.isdisjoint(match.group()) or match.group() in ("A's", "A'S"):
+        word = match.group()
+        if len(word) == 1 or _VOWELS.isdisjoint(word) or word in ("A's", "A'S"):
             pieces += [spoken[end : match.start()], _name(spoken, words, index)]
             end = match.end()
     return "".join([*pieces, spoken[end:]])

@@ -7,6 +7,7 @@ import re
 from voicegraft.text.english.numbers import NUMBER, SPACED, fraction_words, parse, plural
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, pieces, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
 _UNITS = table("units")
 _PER_WORDS = table("per") | _UNITS
@@ -26,13 +27,13 @@ _MEASURE = rf"{_UNIT}{_POWER}?(?:[/·][A-Za-zµΩ]{{1,10}}{_POWER}?){{0,3}}"
 _MINUS = r"(?P<minus>-)?"
 _RANGE = rf"(?P<first>{AMOUNT})(?:{TO}(?P<second>{AMOUNT}))?"
 _STOP = r"(?:\.(?=\s|[,;:)]))?"
-_DETERMINER = re.compile(
+_DETERMINER = lazy(
     r"(?i)\b(?:an?|the|another|each|every|my|his|her|your|our|their|its|this|that|one|first)\ (?:[a-z]+\ )?$",
     re.VERBOSE,
 )
-_NOUN = re.compile(r"[ -](?!-)([a-z]{2,})\b(?!\.[a-z])")
+_NOUN = lazy(r"[ -](?!-)([a-z]{2,})\b(?!\.[a-z])")
 # What "in" after a number has to be followed by, to be no preposition.
-_INCHES = re.compile(
+_INCHES = lazy(
     r"\.?\s*(?:[),;:!?]|\.?$|(?:tall|wide|long|deep|high|thick|across|diameter|screen|x|by|[x×])\b|[x×]\s?\d)|\.(?=\s)"
 )
 _WORDS = frozenset(("in", "us", "ha", "ms", "min", "mi", "pt", "bit", "ct", "ac"))  # and words or names of their own
@@ -42,22 +43,22 @@ _ADJECTIVES = frozenset(
 )
 _SIDES = {"W": "wide", "D": "deep", "H": "high", "L": "long"}
 _PRICED = word_set("priced")
-_GEMS = re.compile(r"(?i)\b(?:gold|diamonds?|rings?|gems?|stones?|jewel\w*|rub(?:y|ies)|sapphires?)\b")
-_POINTS = re.compile(r"\b(?:rebs?|asts?|rebounds|assists|scored|points|TDs?|game|win|lead)\b")
-_PACKED = re.compile(r"\)\ (?:pkgs?|cans?|jars?|box(?:es)?|packages?|bottles?|bags?|containers?|packets?)\b")
-_MILLIONS = re.compile(
+_GEMS = lazy(r"(?i)\b(?:gold|diamonds?|rings?|gems?|stones?|jewel\w*|rub(?:y|ies)|sapphires?)\b")
+_POINTS = lazy(r"\b(?:rebs?|asts?|rebounds|assists|scored|points|TDs?|game|win|lead)\b")
+_PACKED = lazy(r"\)\ (?:pkgs?|cans?|jars?|box(?:es)?|packages?|bottles?|bags?|containers?|packets?)\b")
+_MILLIONS = lazy(
     r"(?i)\b(?:populations?|people|users|votes|voters|viewers|copies|followers|subscribers|jobs|visitors|sales|households"
     r"|passengers|downloads|customers|patients|barrels)\b"
 )
-_DURATION = re.compile(r"(?i)\b(?:prep|cook|bake|chill|total|active|duration|runtime|eta|read)\b|\d\ ?(?:h|hrs?)\b")
-_OVEN = re.compile(r"(?i)\b(?:ovens?|fan|gas|bake|roast|preheat\w*|grill|temp\w*|fever|highs?|lows?|degrees)\b")
-_NAMED = re.compile(
+_DURATION = lazy(r"(?i)\b(?:prep|cook|bake|chill|total|active|duration|runtime|eta|read)\b|\d\ ?(?:h|hrs?)\b")
+_OVEN = lazy(r"(?i)\b(?:ovens?|fan|gas|bake|roast|preheat\w*|grill|temp\w*|fever|highs?|lows?|degrees)\b")
+_NAMED = lazy(
     r"(?i)\b(?:sizes?|sz\.?|routes?|rte\.?|hwy\.?|highway|bus|gate|seat|row|unit|apt\.?|exit|room)\ $", re.VERBOSE
 )
-_HOT = re.compile(
+_HOT = lazy(
     r"(?i)\b(?:temperatures?|surface|hot|cool|heat\w*|boil\w*|melt\w*|freez\w*|stars?|plasma|gas|absolute zero)\b"
 )
-_ELECTRIC = re.compile(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\s?V|\d\s?W|watts?|charger|outlet)\b")
+_ELECTRIC = lazy(r"(?i)\b(?:fuse|circuit|breaker|current|draws?|volts?|\d\s?V|\d\s?W|watts?|charger|outlet)\b")
 
 
 def describes(match: Match, is_hyphened: bool = False) -> bool:

@@ -8,13 +8,14 @@ from voicegraft.text.english.numbers import cardinal, digits
 from voicegraft.text.english.sentences import STARTERS
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
 _TITLES = table("titles")
 _STREETS = table("streets")
 _DIRECTIONS = table("directions")
 _STATES = table("states")
 _OLD_STATES = table("old states")
-_IN_STATE, _AVENUE = re.compile(r"[a-z], $|\b[DRI]-$"), re.compile(r" (?:Ave|Avenue|St|Street|Pike)\b")
+_IN_STATE, _AVENUE = lazy(r"[a-z], $|\b[DRI]-$"), lazy(r" (?:Ave|Avenue|St|Street|Pike)\b")
 _COUNTED = table("counted")
 _SHORT = table("short forms")
 _BOOKS = table("scripture")
@@ -23,19 +24,19 @@ _FULL_BOOKS = set(_BOOKS.values()) | word_set("books")
 _RANKS = frozenset(("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt", "Dr", "Rev"))
 _NO_STOP = frozenset(("Mr", "Mrs", "Ms", "Mx", "Messrs", "Dr"))
 _NEEDS_STOP = word_set("needs stop")
-_AFTER_NAME = re.compile(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]\.?|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
-_ADDRESS_GOES_ON = re.compile(
+_AFTER_NAME = lazy(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]\.?|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
+_ADDRESS_GOES_ON = lazy(
     r",?\ (?:Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|[NS][EW]|[NSEW]|North|South|East|West|\#|\d)\b|,?\ \#", re.VERBOSE
 )
-_STREET_AHEAD = re.compile(
+_STREET_AHEAD = lazy(
     rf"\ (?:[A-Z][\w'.-]*\ |\d{{1,3}}(?:st|nd|rd|th)\ ){{1,4}}?(?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE
 )
-_NUMBERED_STREET = re.compile(rf"\ \d{{1,3}}(?:st|nd|rd|th)\ (?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE)
-_STREET_BEHIND = re.compile(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?,?\ $", re.VERBOSE)
-_CROSSES = re.compile(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?\ (?:&|and|at)\ $", re.VERBOSE)
-_WIND = re.compile(r"\ (?:at )?\d+ ?(?:mph|kts?|knots|km/h)|\ winds?\b")
-_NEXT_NAME = re.compile(r"\ [A-Z]")
-_HOUSE_BEFORE = re.compile(r"\b\d{1,5}[A-Z]?\ (?:[NSEW]{1,2}\.?\ )?(?:[A-Z][\w'.-]*\ ){1,3}$", re.VERBOSE)
+_NUMBERED_STREET = lazy(rf"\ \d{{1,3}}(?:st|nd|rd|th)\ (?i:{one_of(_STREETS)}|{_STREET_WORDS})\b", re.VERBOSE)
+_STREET_BEHIND = lazy(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?,?\ $", re.VERBOSE)
+_CROSSES = lazy(rf"\b(?:{one_of(_STREETS)}|{_STREET_WORDS})\.?\ (?:&|and|at)\ $", re.VERBOSE)
+_WIND = lazy(r"\ (?:at )?\d+ ?(?:mph|kts?|knots|km/h)|\ winds?\b")
+_NEXT_NAME = lazy(r"\ [A-Z]")
+_HOUSE_BEFORE = lazy(r"\b\d{1,5}[A-Z]?\ (?:[NSEW]{1,2}\.?\ )?(?:[A-Z][\w'.-]*\ ){1,3}$", re.VERBOSE)
 _SURE_STREETS = frozenset(_STREETS) - frozenset(
     ["St", "Dr", "Ct", "Pl", "Sq", "Av", "Ter", "Cir", "Str", "Aly", "Ctr", "Crt"]
 )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from voicegraft.text.patterns import lazy
+
 _LONG_CHARS = 64  # of a word or an address; no word and no readable address is longer
-_LONG = re.compile(rf"\S{{{_LONG_CHARS + 1},}}")
-_LONG_WORD = re.compile(rf"[A-Za-z0-9]{{{_LONG_CHARS + 1},}}")
-_HOST = re.compile(r"(?i)(?:[a-z]{2,6}://)?[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+(?=[/?#:])")
-_ADDRESS_MARK = re.compile(r"[/&=%?]")
+_LONG = re.compile(rf"(?<!\S)\S{{{_LONG_CHARS + 1},}}")
+_LONG_WORD = lazy(rf"[A-Za-z0-9]{{{_LONG_CHARS + 1},}}")
+_HOST = lazy(r"(?i)(?:[a-z]{2,6}://)?[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+(?=[/?#:])")
+_ADDRESS_MARK = lazy(r"[/&=%?]")
 _MOST_MARKS = 3  # in a long token that is no address: more are the rest of one, cut where a sentence became too long
-_TURNS = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=\d)(?=[A-Za-z])|(?<=[A-Z])(?=\d)")
+_TURNS = lazy(r"(?<=[a-z])(?=[A-Z0-9])|(?<=\d)(?=[A-Za-z])|(?<=[A-Z])(?=\d)")
 _TURNS_PER_CHAR = 0.2  # from here on, changes between capitals, small letters and digits mean that nobody wrote it
 _EMOTICON = re.compile(
     r"(?<!\S)(?:[:;]['-]?[DPpOosS()\[\]|/\\*]+|=[D)(]|[xX]D+|(?<!\b[a-z0-9] )<3+(?!%|[.,]\d)"

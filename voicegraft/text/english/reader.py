@@ -23,6 +23,7 @@ _TIDY = (
     (re.compile(r"([?!])[?!]+"), r"\1"),
     (re.compile(r"\.{4,}"), "..."),
 )
+_UNTIDY = re.compile(r"[,;:.?!]{2}|^[,;:.?!\s]")
 _ENDING = re.compile(r"[.?!]['\")\]]*$")
 _FEW_WORDS = 3  # a fragment of so many is no sentence: the stop of its abbreviation ends nothing
 
@@ -46,7 +47,11 @@ def read(written: str, leave_out: Callable[[str], None], annotations: Sequence[A
     spoken = name_letters(_tidy(_join(pieces)))
     if not any(map(str.isalpha, spoken)):
         return Reading("", ())
-    spans = [(piece.start, piece.end) for piece in pieces for _ in WORD.findall(piece.words)]
+    spans = [
+        (piece.start, piece.end)
+        for piece in pieces
+        for _ in ((0,) if piece.words.isalpha() else WORD.findall(piece.words))
+    ]
     return Reading(_finish(written, spoken), tuple(spans))
 
 
@@ -71,7 +76,11 @@ def _stretch(written: str, start: int, end: int, leave_out: Callable[[str], None
     for begun, ended in noise(text):
         leave_out(text[begun:ended])
         text = text[:begun] + " " * (ended - begun) + text[ended:]
+    is_same = start == 0 and isinstance(folded.places, range)
     for piece in scan(text):
+        if is_same and text[piece.end - 1] not in ". " and piece.end > piece.start:
+            yield piece
+            continue
         last = piece.end
         while last > piece.start + 1 and text[last - 1] in ". ":
             last -= 1
@@ -94,7 +103,7 @@ def _join(pieces: list[Piece]) -> str:
 
 def _tidy(spoken: str) -> str:
     """Marks that stand together become one."""
-    for pattern, mark in _TIDY:
+    for pattern, mark in _TIDY if _UNTIDY.search(spoken) else ():
         spoken = pattern.sub(mark, spoken)
     return spoken.strip()
 

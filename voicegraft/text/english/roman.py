@@ -8,27 +8,28 @@ from voicegraft.text.english.numbers import cardinal, ordinal, year
 from voicegraft.text.english.sentences import STARTERS
 from voicegraft.text.english.tokens import Match, Piece, Rule, Said, after, before, one_of, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 ROMAN = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _NUMERAL = rf"{ROMAN}(?![A-Za-z0-9])"
-_RULERS = re.compile(
+_RULERS = lazy(
     rf"\b(?i:(?:{one_of(word_set('rulers'))})(?:\ [A-Z][a-z]+)?"
     r"|(?:King|Queen|Pope|Emperor|Empress|Tsar|Kaiser|Prince|Sultan)(?:\ [A-Z][a-z]+){1,2})\ $",
     re.VERBOSE,
 )
 _PARTS = word_set("parts") | word_set("numbered") | {word.capitalize() for word in table("counted")}
-_PART = re.compile(
+_PART = lazy(
     rf"\b(?i:(?P<word>{one_of(word for word in _PARTS if len(word) > 2)})(?:\.?\ |\.)"
     rf"|(?P<short>{one_of(word for word in _PARTS if len(word) < 3)})\.\ ?)$",
     re.VERBOSE,
 )
 _ALL_LETTERS = word_set("all numerals")
-_LIST = re.compile(r"^\W*$")
-_NAME = re.compile(r"\b([A-Z][a-z]+)[ -]$")
-_CAPITALS_HEAD = re.compile(r"^\W*[A-Z]{4,}\ $", re.VERBOSE)
-_RANGE = re.compile(rf"\b({ROMAN})\s?[-–]\s?$")
-_FIRST = re.compile(r"\b(?:the|a|an)\ $", re.VERBOSE)
+_LIST = lazy(r"^\W*$")
+_NAME = lazy(r"\b([A-Z][a-z]+)[ -]$")
+_CAPITALS_HEAD = lazy(r"^\W*[A-Z]{4,}\ $", re.VERBOSE)
+_RANGE = lazy(rf"\b({ROMAN})\s?[-–]\s?$")
+_FIRST = lazy(r"\b(?:the|a|an)\ $", re.VERBOSE)
 _NO_NUMERALS = word_set("no numerals")
 _NO_NAMES = word_set("letter cues") | STARTERS
 

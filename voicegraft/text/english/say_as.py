@@ -8,6 +8,7 @@ from voicegraft.text.english.dates import MONTHS, say_year
 from voicegraft.text.english.letters import NAME_OF_A
 from voicegraft.text.english.numbers import DIGITS, NUMBER, cardinal, digits, fraction_words, ordinal, parse
 from voicegraft.text.english.symbols import NAMES
+from voicegraft.text.patterns import lazy
 
 _SIGNS = {
     "-": "dash",
@@ -17,8 +18,8 @@ _SIGNS = {
     "(": "left parenthesis",
     ")": "right parenthesis",
 } | NAMES
-_NUMBER = re.compile(rf"([-+\u2212])?({NUMBER})", re.VERBOSE)
-_FRACTION = re.compile(r"(?:(\d+)(?:\s*\+\s*|\s+))?(\d+)\s*/\s*(\d+)")
+_NUMBER = lazy(rf"([-+\u2212])?({NUMBER})", re.VERBOSE)
+_FRACTION = lazy(r"(?:(\d+)(?:\s*\+\s*|\s+))?(\d+)\s*/\s*(\d+)")
 _ORDER = {"m": "month", "d": "day", "y": "year"}
 
 

@@ -73,20 +73,21 @@ MARKS = frozenset(",.?!;:")
 
 def scan(text: str) -> list[Piece]:
     """What a folded sentence says, in order."""
-    loud = loud_places(text) if any(map(str.isupper, text)) else frozenset()
+    loud = loud_places(text)
     found = {match.start(): match for match in addresses(text)}
     has_triples = bool(_TRIPLE.search(text))
     pieces: list[Piece] = []
     place = 0
     while place < len(text):
+        if not has_triples and (plain := _PLAIN.match(text, place)):
+            word, (start, end) = plain[1], plain.span(1)
+            if start not in found and (not _is_looked_at(word) or _IDLE.match(text, place)):
+                pieces.append(Piece(word, start, end))
+                place = end
+                continue
         character = text[place]
-        plain = None if has_triples else _PLAIN.match(text, place)
         ending = _ENDINGS.match(text, place) if character == "'" else None
-        is_plain = plain and (not _is_looked_at(plain[1]) or _IDLE.match(text, place))
-        if plain and is_plain and plain.start(1) not in found:
-            pieces.append(Piece(plain[1], plain.start(1), plain.end()))
-            place = plain.end()
-        elif character.isspace():
+        if character.isspace():
             place += 1
         elif mark := _MARK.match(text, place):
             pieces += [Piece(mark[1], place, mark.end())] if mark[1] else []

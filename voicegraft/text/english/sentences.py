@@ -21,7 +21,8 @@ _CANDIDATE = re.compile(r"[.!?]+['\")\]}]*(?=[ \n\f])|\f|\n(?=(?:[-*#]+|\d{1,2}[
 _HEADING = re.compile(r"#{1,6} [^\n\f]*\n")
 _NEXT_WORD = re.compile(r"[ \n\f]['\"“‘(\[{]*([^ \n\f'\"”’)\]},.!?;:]*)(.?)", re.DOTALL)
 _LAST_WORD = re.compile(r"(?:^|[ \n\f('\"“‘\[{–—-])([^ \n\f('\"“‘\[{–—-]*)$")
-_SPACE = re.compile(r"\s+")
+_SPACE = re.compile(r"\s{2,}|[^\S ]")  # a space alone stays
+_SEVERAL = re.compile(r"[.!?]['\")\]}]* |[^\S ]|  |^[ #]| $|\ufeff")  # no text of one sentence on a line lacks these
 _THIN_SPACES = frozenset("\u00a0\u2007\u2009\u202f")
 _STREETS = frozenset(["ave", "blvd", "rd", "ln", "ct", "pl", "sq", "pkwy", "hwy"])
 # A street has a name before it: Oak Dr., 5th Ave.
@@ -51,6 +52,8 @@ def split_sentences(text: str, max_chars: int = DEFAULT_MAX_CHARS) -> list[str]:
     Raises:
         ValueError: max_chars is below 2.
     """
+    if 1 < len(text) <= max_chars and not _SEVERAL.search(text):
+        return [text]
     return list(iter_sentences([text], max_chars))
 
 

@@ -9,6 +9,7 @@ from voicegraft.text.english.figures import is_difference
 from voicegraft.text.english.numbers import NUMBER, cardinal
 from voicegraft.text.english.tokens import Match, Rule, Said, after, before, one_of, rule
 from voicegraft.text.english.words import table, word_set
+from voicegraft.text.patterns import lazy
 
 _COMMANDS = table("commands")
 _PER = table("per") | table("units")
@@ -21,27 +22,25 @@ NAMES = {
     "µ": "mu", "Ω": "ohms",
 }  # fmt: skip
 _LETTER = r"(?<![A-Za-z'])[A-Za-z]"
-_LEFT = re.compile(
+_LEFT = lazy(
     rf"(?:(?P<number>{NUMBER})|\)|(?P<letter>(?<![A-Za-z'])(?:\d+)?[A-Za-z](?:\^-?\w)?)|\^-?\d+)\ ?$", re.VERBOSE
 )
-_RIGHT = re.compile(rf"\ ?(?:(?P<number>{NUMBER})|\(|\d*(?P<letter>[A-Za-z])(?![A-Za-z'.]))", re.VERBOSE)
-_EQUATION = re.compile(r"[=+×*/^÷<>]\s?[\w().\s^-]*$")
-_RESULT = re.compile(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b|equals\b)")
+_RIGHT = lazy(rf"\ ?(?:(?P<number>{NUMBER})|\(|\d*(?P<letter>[A-Za-z])(?![A-Za-z'.]))", re.VERBOSE)
+_EQUATION = lazy(r"[=+×*/^÷<>]\s?[\w().\s^-]*$")
+_RESULT = lazy(r"\s?[\w.,()^]+(?:\s?[-+×*/^÷]\s?[\w.,()^]+)*\s?(?:=|is\b|equals\b)")
 _NAMED = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)[a-z]*\.?"
-_NAMED_LEFT = re.compile(
+_NAMED_LEFT = lazy(
     rf"\b{_NAMED}(?:\ \d{{1,2}}(?:st|nd|rd|th)?)?\s?$"
     r"|\b(?:BCE?|AD|CE)\s?$"
     r"|'\d\d\s?$|\d(?:st|nd|rd|th|['’]?s)\s?$|\b(?:\d\ ?(?:[ap]m|AM|PM)|m\.|noon|midnight)\s?$|\d,?\ \d{4}\s?$",
     re.VERBOSE,
 )
-_NAMED_RIGHT = re.compile(rf"\s?(?:{_NAMED}(?![a-z])|(?:AD\ )?'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
-_NUMERAL_LEFT = re.compile(
-    r"(?i)\b(?:pages|pp|chapters|volumes|vols|books|parts|acts|articles|sections)\.?\ [ivxlc]+\ ?$"
-)
-_NUMERAL_RIGHT = re.compile(r"(?i)\ ?[ivxlc]+\b")
-_VALUES = re.compile(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
-_OPTION_CUE = re.compile(rf"(?i)\b(?:{one_of(word_set('option cues'))})\ ['\"]?$", re.VERBOSE)
-_OPENS_VALUE = re.compile(r"(?:^|[\s(\[{=<>^*/×+,.:;?!%°$£€&@\"'|])$")
+_NAMED_RIGHT = lazy(rf"\s?(?:{_NAMED}(?![a-z])|(?:AD\ )?'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
+_NUMERAL_LEFT = lazy(r"(?i)\b(?:pages|pp|chapters|volumes|vols|books|parts|acts|articles|sections)\.?\ [ivxlc]+\ ?$")
+_NUMERAL_RIGHT = lazy(r"(?i)\ ?[ivxlc]+\b")
+_VALUES = lazy(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
+_OPTION_CUE = lazy(rf"(?i)\b(?:{one_of(word_set('option cues'))})\ ['\"]?$", re.VERBOSE)
+_OPENS_VALUE = lazy(r"(?:^|[\s(\[{=<>^*/×+,.:;?!%°$£€&@\"'|])$")
 
 
 def _say_dash(match: Match) -> Said:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-import regex
+from voicegraft.text.patterns import lazy_regex
 
-_ESCAPE = regex.compile(
+_ESCAPE = lazy_regex(
     r"(?:\x1b\[|\x9b)[0-?]{0,100}[ -/]{0,10}[@-~]"  # colours and cursors
     r"|\x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)"  # titles and links
     r"|\x1b[ -/]{1,10}[0-~]|\x1b[0-Z\\^-~]"

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import re
-
-import regex
+from typing import TYPE_CHECKING
 
 from voicegraft.text.markup import elements
 from voicegraft.text.markup.elements import attribute
 from voicegraft.text.markup.lines import LineScanner
 from voicegraft.text.markup.spoken import PARAGRAPH_SEC, Spoken
+from voicegraft.text.patterns import lazy_regex
+
+if TYPE_CHECKING:
+    import regex
 
 _INNER = r"(?:[^\[\]\\\n]|\\.|\n(?![ \t]*\n)|\[[^\[\]\n]{0,200}\]){0,500}"
 _TITLE = r"""(?:"[^"\n]{0,500}"|'[^'\n]{0,500}')"""
 _GAP = r"[ \t]{0,20}\n?[ \t]{0,20}"
 _TO = rf"{_GAP}<?(?P<to>[^\s()<>]{{0,20000}}(?:\([^\s()]{{0,500}}\)[^\s()<>]{{0,500}}){{0,20}})>?(?:{_GAP}{_TITLE})?{_GAP}"
-_LINK = regex.compile(rf"!?\[(?P<text>{_INNER})(?P<end>\](?:\({_TO}\)|\[[^\[\]\n]{{0,100}}\]))")
-_NOTE = regex.compile(r"\[\^[^\]\s]{1,40}\]")
-_CODE = regex.compile(
+_LINK = lazy_regex(rf"!?\[(?P<text>{_INNER})(?P<end>\](?:\({_TO}\)|\[[^\[\]\n]{{0,100}}\]))")
+_NOTE = lazy_regex(r"\[\^[^\]\s]{1,40}\]")
+_CODE = lazy_regex(
     r"`(?!`)(?P<text>[^`\n]{1,500})`(?!`)|``(?!`)(?P<text>(?:[^`\n]|`(?!`)){1,500})``(?!`)"
     r"|```(?!`)(?P<text>(?:[^`\n]|``?(?!`)){1,500})```(?!`)"
 )
-_RUN = regex.compile(r"(?P<run>([*_~])\2{0,3})(?P<next>(?s:.))")
-_ESCAPED = regex.compile(r"\\(?P<text>[*_#\[\]()`~|<>{}.!+-])")
-_HASHES = regex.compile(r"#{1,6}[ \t]{0,20}\n")
-_STYLE = regex.compile(r"\{\\[^{}\n]{0,100}\}")  # {\an8}
-_CUE_TAG = regex.compile(r"</?(?:[A-Za-z][^<>\n]{0,200}|\d[\d:.]{0,20}|)>")
+_RUN = lazy_regex(r"(?P<run>([*_~])\2{0,3})(?P<next>(?s:.))")
+_ESCAPED = lazy_regex(r"\\(?P<text>[*_#\[\]()`~|<>{}.!+-])")
+_HASHES = lazy_regex(r"#{1,6}[ \t]{0,20}\n")
+_STYLE = lazy_regex(r"\{\\[^{}\n]{0,100}\}")  # {\an8}
+_CUE_TAG = lazy_regex(r"</?(?:[A-Za-z][^<>\n]{0,200}|\d[\d:.]{0,20}|)>")
 _CODE_TAG = re.compile(r"</?([A-Za-z][\w-]*)\s*/?>")
 # What may stand before emphasis: it is not in the middle of a word or an address.
 _OPENS_AFTER = frozenset((*" \t\n\xa0\"'“‘([{<>|*_~—–-:;,!?", ""))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from html import unescape
-
-import regex
+from typing import TYPE_CHECKING
 
 from voicegraft.text.markup.spoken import HEADING_SEC, PARAGRAPH_SEC, SECTION_SEC
+from voicegraft.text.patterns import lazy, lazy_regex
+
+if TYPE_CHECKING:
+    import regex
 
 
 def _names(text: str) -> frozenset[str]:
@@ -21,15 +23,15 @@ _FLAGS = (
     "|multiple|muted|nomodule|noshade|novalidate|nowrap|open|playsinline|readonly|required|reversed|selected"
 )
 _ATTRIBUTES = rf"(?:\s+(?:[\w:@.-]{{1,60}}\s*=\s*{_VALUE}|(?:{_FLAGS})(?=[\s/>]))){{0,60}}"
-TAG = regex.compile(rf"<(?P<close>/?)(?P<name>[A-Za-z][\w:.-]{{0,40}})(?P<attributes>{_ATTRIBUTES})\s*/?>")
+TAG = lazy_regex(rf"<(?P<close>/?)(?P<name>[A-Za-z][\w:.-]{{0,40}})(?P<attributes>{_ATTRIBUTES})\s*/?>")
 # What stands between < and > without being read: declarations and processing instructions.
-SILENT = regex.compile(r"<(?:\?[^<>]{0,2000}|!(?i:doctype)\b[^<>]{0,2000})>")
-COMMENT = regex.compile("<!--")
-CDATA = regex.compile(r"<!\[CDATA\[(?P<text>(?:[^\]]|\](?!\]>)){0,20000})\]\]>")
-ADDRESS = regex.compile(r"<(?P<text>(?:https?|ftp|mailto):[^\s<>]{1,2000}|[\w.+-]{1,64}@[\w.-]{1,250})>")
-RAISED = regex.compile(r"<sup(?:\s[^<>]{0,200})?>(?P<text>[^<>&\n]{1,20})</sup\s*>")
-ENTITY = regex.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
-_ATTRIBUTE = re.compile(rf"([\w:@.-]+)\s*=\s*({_VALUE})")
+SILENT = lazy_regex(r"<(?:\?[^<>]{0,2000}|!(?i:doctype)\b[^<>]{0,2000})>")
+COMMENT = lazy_regex("<!--")
+CDATA = lazy_regex(r"<!\[CDATA\[(?P<text>(?:[^\]]|\](?!\]>)){0,20000})\]\]>")
+ADDRESS = lazy_regex(r"<(?P<text>(?:https?|ftp|mailto):[^\s<>]{1,2000}|[\w.+-]{1,64}@[\w.-]{1,250})>")
+RAISED = lazy_regex(r"<sup(?:\s[^<>]{0,200})?>(?P<text>[^<>&\n]{1,20})</sup\s*>")
+ENTITY = lazy_regex(r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+_ATTRIBUTE = lazy(rf"([\w:@.-]+)\s*=\s*({_VALUE})")
 
 # Seconds after the elements that end a paragraph, or the sentence only.
 PAUSES = {

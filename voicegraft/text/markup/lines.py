@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-
-import regex
+from typing import TYPE_CHECKING
 
 from voicegraft.text.markup.scanner import Incomplete, Scanner
 from voicegraft.text.markup.spoken import HEADING_SEC, PARAGRAPH_SEC, SECTION_SEC, Spoken
+from voicegraft.text.patterns import lazy_regex
+
+if TYPE_CHECKING:
+    import regex
 
 _TIME = r"[ \t]*(?:\d{1,3}:)?\d\d:\d\d[.,]\d{3}[ \t]*-->[^\n]{0,300}\n"
-_WEBVTT = regex.compile(
+_WEBVTT = lazy_regex(
     r"WEBVTT(?:[ \t]{1,9}-[^\n]{0,500})?[ \t]*\n(?:[A-Za-z-]{1,40}[:=][^\n]{0,500}\n){0,50}(?=[ \t]*\n|[^\n]{0,500}-->)"
 )
-_CUE = regex.compile(rf"(?:[ \t]*\d{{1,9}}[ \t]*\n)?{_TIME}")
-_NAMED_CUE = regex.compile(rf"(?:[^\n]{{1,300}}\n)?{_TIME}")
-_CUE_BLOCK = regex.compile(r"(?:NOTE|STYLE|REGION)(?=[ \t\n])")
+_CUE = lazy_regex(rf"(?:[ \t]*\d{{1,9}}[ \t]*\n)?{_TIME}")
+_NAMED_CUE = lazy_regex(rf"(?:[^\n]{{1,300}}\n)?{_TIME}")
+_CUE_BLOCK = lazy_regex(r"(?:NOTE|STYLE|REGION)(?=[ \t\n])")
 _CUE_BLOCK_END = re.compile(r"\n[ \t]{0,90}\n")
-_CUE_DASH = regex.compile(r"[-–][ \t]{0,9}(?=[^\s\d-])")
-_BLANK = regex.compile(r"[ \t]*(?:>[ \t]*){0,50}\n")
-_QUOTE = regex.compile(r"[ \t]*>(?:[ \t]{1,20}(?=\S)|(?=[^\W\d]|[>\"'“‘*_\[]))")
-_FENCE = regex.compile(
+_CUE_DASH = lazy_regex(r"[-–][ \t]{0,9}(?=[^\s\d-])")
+_BLANK = lazy_regex(r"[ \t]*(?:>[ \t]*){0,50}\n")
+_QUOTE = lazy_regex(r"[ \t]*>(?:[ \t]{1,20}(?=\S)|(?=[^\W\d]|[>\"'“‘*_\[]))")
+_FENCE = lazy_regex(
     r"[ \t]*(?P<fence>`{3,20}(?!`)(?=[^`\n]{0,200}\n)|~{3,20}(?!~))[ \t]*(?P<language>[^\n]{0,200})(?=\n)"
 )
-_RULE = regex.compile(r"[ \t]*(?:(?P<mark>[-*_])(?:[ \t]{0,9}(?P=mark)){1,100}|(?P<mark>[-=])(?P=mark){1,300})[ \t]*\n")
-_ROW_RULE = regex.compile(r"[ \t]*[|+](?=[^\n]{0,1000}[-=])[-|+:= \t]{2,1000}\n")
+_RULE = lazy_regex(r"[ \t]*(?:(?P<mark>[-*_])(?:[ \t]{0,9}(?P=mark)){1,100}|(?P<mark>[-=])(?P=mark){1,300})[ \t]*\n")
+_ROW_RULE = lazy_regex(r"[ \t]*[|+](?=[^\n]{0,1000}[-=])[-|+:= \t]{2,1000}\n")
 _INNER_ROW_RULE = r"[ \t]*:?-{1,200}:?[ \t]*(?:\|[ \t]*:?-{0,200}:?[ \t]*){1,100}\n"
-_INNER_RULE = regex.compile(_INNER_ROW_RULE)
-_HEADER = regex.compile(rf"\|[^\n]{{0,2000}}\n(?={_INNER_ROW_RULE})")  # from the first bar on, with the rule below
-_ROW = regex.compile(r"[ \t]*\|(?=[^\n]{0,8000}\|[ \t]*\n)")
-_BAR = regex.compile(r"[ \t]*\|")
-_HAS_BAR = regex.compile(r"(?=[^\n|]{0,2000}\|)")
-_HEADING = regex.compile(r"[ \t]*#{1,6}[ \t]{1,20}(?=\S)")
-_BULLET = regex.compile(r"[ \t]*(?:[-*+–][ \t]+|[•‣◦▪●○·][ \t]*)(?=\S)")
-_TASK = regex.compile(r"\[[ xX]\][ \t]+(?=\S)")
-_NUMBER = regex.compile(r"[ \t]*(?P<number>\d{1,3})[.)][ \t]+(?=\S)")
-_FOOTNOTE = regex.compile(r"[ \t]*\[\^[^\]\s]{1,40}\]:[ \t]{0,20}(?=\S)")
-_DEFINITION = regex.compile(
+_INNER_RULE = lazy_regex(_INNER_ROW_RULE)
+_HEADER = lazy_regex(rf"\|[^\n]{{0,2000}}\n(?={_INNER_ROW_RULE})")  # from the first bar on, with the rule below
+_ROW = lazy_regex(r"[ \t]*\|(?=[^\n]{0,8000}\|[ \t]*\n)")
+_BAR = lazy_regex(r"[ \t]*\|")
+_HAS_BAR = lazy_regex(r"(?=[^\n|]{0,2000}\|)")
+_HEADING = lazy_regex(r"[ \t]*#{1,6}[ \t]{1,20}(?=\S)")
+_BULLET = lazy_regex(r"[ \t]*(?:[-*+–][ \t]+|[•‣◦▪●○·][ \t]*)(?=\S)")
+_TASK = lazy_regex(r"\[[ xX]\][ \t]+(?=\S)")
+_NUMBER = lazy_regex(r"[ \t]*(?P<number>\d{1,3})[.)][ \t]+(?=\S)")
+_FOOTNOTE = lazy_regex(r"[ \t]*\[\^[^\]\s]{1,40}\]:[ \t]{0,20}(?=\S)")
+_DEFINITION = lazy_regex(
     r"[ \t]*\[[^\]\n]{1,100}\]:[ \t]+(?P<to><?(?:\w{2,9}:|[/.#]|[\w.-]{1,200}[./#]\w)[^\s<>]{0,20000})>?"
     r"(?:[ \t]+(?:\"[^\"\n]{0,500}\"|'[^'\n]{0,500}'|\([^()\n]{0,500}\)))?[ \t]*\n"
 )
-_WORD = regex.compile(r"(?P<indent>[ \t]{0,1000})(?P<word>\S{60}|\S{1,59}(?=\s))")
+_WORD = lazy_regex(r"(?P<indent>[ \t]{0,1000})(?P<word>\S{60}|\S{1,59}(?=\s))")
 _NEVER_LAST = re.compile(r"(?:\b(?:an?|the|of|to|Mr|Mrs|Ms|Dr)\.?|&)$")  # of a verse or a list's line
 _FIRST_LETTER = re.compile(r"(?:<[^<>]*>)*[\W_]*(\w)")
 _READ_FENCES = frozenset(("text", "txt", "plain", "plaintext", "markdown", "md"))
@@ -121,7 +124,7 @@ class LineScanner(Scanner):
         return bool(self._table)
 
     def _begin_line(self) -> None:
-        if self.base + self.place == 0 and (header := self.match(_WEBVTT)):
+        if self.base + self.place == 0 and self.text[0] == "W" and (header := self.match(_WEBVTT)):
             self.is_subtitle, self.place = True, header.end()
             return
         if self.is_subtitle:
@@ -193,7 +196,7 @@ class LineScanner(Scanner):
         return True
 
     def _row_rule(self, found: regex.Match[str]) -> bool:
-        is_rule = found.re is _ROW_RULE or self._table == "-"
+        is_rule = found.group().lstrip(" \t")[0] in "|+" or self._table == "-"
         if is_rule:
             self.end()
         return is_rule

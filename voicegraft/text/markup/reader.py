@@ -30,7 +30,7 @@ def read_markup(pieces: Iterable[str], leave_out: Callable[[str], None]) -> Iter
     for piece in clean(pieces, leave_out):
         if reader is None:
             beginning += piece
-            found = BEGINNING.match(beginning, partial=True)
+            found = BEGINNING.match(beginning, partial=True) if beginning.lstrip()[:1] in ("", "<") else None
             if found and found.partial:
                 continue
             reader, piece = SsmlReader(spoken) if found else DocumentReader(spoken), beginning

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import unescape
-
-import regex
+from typing import TYPE_CHECKING
 
 from voicegraft.text.markup.elements import ENTITY
 from voicegraft.text.markup.spoken import Spoken
+
+if TYPE_CHECKING:
+    import regex
 
 _RAW_CHARS = 2000  # of text without an end that is left out are reported at once
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from html import unescape
-
-import regex
+from typing import TYPE_CHECKING
 
 from voicegraft.text.markup.annotations import say_as
 from voicegraft.text.markup.elements import CDATA, COMMENT, SILENT, TAG, attribute
 from voicegraft.text.markup.scanner import Scanner
 from voicegraft.text.markup.spoken import PARAGRAPH_SEC, Spoken
+from voicegraft.text.patterns import lazy_regex
+
+if TYPE_CHECKING:
+    import regex
 
 # How a document begins that is read as SSML.
-BEGINNING = regex.compile(
+BEGINNING = lazy_regex(
     r"\s{0,1000}(?:<\?xml[^<>]{0,500}\?>\s{0,1000})?(?:<!--[^<>]{0,500}-->\s{0,1000})?<speak(?=[\s>/])"
 )
 _STRENGTHS = {"none": 0.0, "x-weak": 0.1, "weak": 0.25, "medium": 0.5, "strong": 0.75, "x-strong": 1.0}
 _TIME = re.compile(r"\+?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})(ms|s)")
-_CONTENT = regex.compile(r"(?P<text>[^<>]{1,400})</(?P<name>say-as|sub)\s*>")
+_CONTENT = lazy_regex(r"(?P<text>[^<>]{1,400})</(?P<name>say-as|sub)\s*>")
 _KINDS = ("characters", "digits", "cardinal", "ordinal", "fraction", "date", "time", "telephone", "currency", "unit")
 _SAME = {"spell-out": "characters", "verbatim": "characters", "number": "cardinal"}
 _COMMENT_END = re.compile("-->")
