@@ -31,11 +31,12 @@ _CUE = lazy(
 _CHAIN = lazy(r"\d{1,2}/\d{1,2}(?:,\ |\ (?:to|and|through|or|until)\ |\s?[-–]\s?)$", re.VERBOSE)
 _BEFORE_TIME = lazy(
     rf"(?i),?\ (?:{_MONTH}|\d\d?(?:[ap]m?\b|:\d)|(?:at|from)\ \d|\d\d?(?:\s?[-–]\s?|/)\d)"
-    rf"|,\ \d{{1,2}}\ {_MONTH}|\ (?:'?til|till|until)\b|\s?[-–/]\s?{_WEEKDAY}\b|:\s|,?\ (?:and|&)\ {_WEEKDAY}\b",
+    rf"|,\ \d{{1,2}}\ {_MONTH}|\ (?:'?til|till|until)\b|\s?[-–/]\s?{_WEEKDAY}\b|:\s"
+    rf"|\ [-–]\ \d\d?(?::\d\d)?\ ?[ap]\.?m|(?:,?\ (?:and|&)|\ to)\ {_WEEKDAY}\b",
     re.VERBOSE,
 )
 _OPEN_ON = lazy(r"(?i)(?:\b(?:open|closed|house|every|on|this|next|last|and)|[,;&])\ $", re.VERBOSE)
-_ON = lazy(r"\b(?:for|on|by|until|this|next|last|every)\ $", re.VERBOSE)
+_ON = lazy(r"\b(?:for|on|by|until|this|next|last|every|except|exc\.)\ $", re.VERBOSE)
 _AFTER_DAY = lazy(rf"(?:\b{_WEEKDAY}\.?|[a-z]day)(?:\s?[-–/]\s?|,\ |,?\ (?:and|&)\ |\ to\ )$", re.VERBOSE)
 
 

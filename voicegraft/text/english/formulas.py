@@ -114,6 +114,10 @@ NUMBER_RULES: list[Rule] = [
 ]
 LETTER_RULES: list[Rule] = [
     rule(r"(?P<name>[fghFGHPp])(?P<prime>'{0,2})\((?P<value>[a-z]|\d)\)(?=\s?[-=+*/<>]|\s|[.,;?]|$)", _say_value),
+    rule(
+        r"(?P<name>[fgh])(?P<prime>'{0,2})\ \((?P<value>[a-z]|\d)\)",
+        lambda m: _say_value(m) if looks_like_maths(m.string) else None,
+    ),
     rule(rf"(?P<name>[fghFGHPE])(?P<prime>'{{0,2}})\((?={_SUM}\))", _say_function),
     rule(
         rf"(?P<name>{one_of(_FUNCTIONS)})"

@@ -36,6 +36,9 @@ _NAMED_LEFT = lazy(
     re.VERBOSE,
 )
 _NAMED_RIGHT = lazy(rf"\s?(?:{_NAMED}(?![a-z])|(?:AD\ )?'?\d|noon|midnight|present|Present|now)", re.VERBOSE)
+_DAY_LEFT = lazy(r"\b(?:Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun)(?:[a-z]*day)?s?\.?\ $", re.VERBOSE)
+_HOUR = r"(?:\d{1,2}(?::\d\d)?(?:\ ?[ap]\.?m\.?)?|noon|midnight)"
+_HOURS_RIGHT = lazy(rf"\ {_HOUR}(?:\ to\ |\ ?[-–]\ ?){_HOUR}", re.VERBOSE)
 _NUMERAL_LEFT = lazy(r"(?i)\b(?:pages|pp|chapters|volumes|vols|books|parts|acts|articles|sections)\.?\ [ivxlc]+\ ?$")
 _NUMERAL_RIGHT = lazy(r"(?i)\ ?[ivxlc]+\b")
 _VALUES = lazy(r"\.?\d|[$£€¥₩₹]\.?\d|(?:[a-z]|pi)(?![A-Za-z'])|\(")
@@ -68,6 +71,8 @@ def _say_dash(match: Match) -> Said:
         )
         if is_value and not (run == "–" and operand and operand["number"]):
             return "minus"
+    if _DAY_LEFT.search(ahead) and _HOURS_RIGHT.match(behind):
+        return ","  # Mon to Thu – 11 a.m. to 6 p.m.
     if len(run) == 1 and _is_range(ahead, behind):
         return "to"
     if len(run) == 1 and _is_minus(ahead, behind, left):
