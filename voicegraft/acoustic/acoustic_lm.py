@@ -52,6 +52,7 @@ class FrameRateRatio:
 class AcousticConfig:
     semantic_vocab: int = 1225  # semantic codes
     voices: tuple[str, ...] = ("default",)
+    voice_width: int = 64  # of the vector that tells a voice
     num_codebooks: int = 8  # K
     codebook_size: int = 256  # N
     code_width: int = 64  # of a codebook entry
@@ -119,7 +120,8 @@ class AcousticLM(Pretrained):
         self.register_buffer("codebooks", torch.zeros(c.num_codebooks, c.codebook_size, c.code_width))
         self.semantic = nn.Embedding(c.semantic_vocab + 1, c.width)  # the last row stands for "beyond the ends"
         self.around = nn.Conv1d(c.width, c.width, c.past + 1 + c.ahead)
-        self.voice = nn.Embedding(len(c.voices), c.width)
+        self.voices = nn.Embedding(len(c.voices), c.voice_width)  # vectors of the named voices
+        self.voice = nn.Linear(c.voice_width, c.width, bias=False)
         self.history = nn.Linear(c.code_width, c.width)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.num_layers))
         self.norm = nn.RMSNorm(c.width)
@@ -143,7 +145,7 @@ class AcousticLM(Pretrained):
         """Logits ``[B, K, T, N]`` with the true codes as past.
 
         Args:
-            semantic: ``[B, S]``; codes: ``[B, K, T]``; voice: numbers ``[B]``.
+            semantic: ``[B, S]``; codes: ``[B, K, T]``; voice: vectors ``[B, voice_width]``.
             tokens: which semantic token each frame belongs to, ``[B, T]``; from the beginning where None.
             history: what to believe of the frames before, ``[B, T, code_width]`` (frame ``t`` holds frame ``t - 1``);
                 the sums of the true entries where None. Training passes damaged ones, as generation will.
@@ -182,6 +184,11 @@ class AcousticLM(Pretrained):
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
+    def named_voice(self, name: str) -> np.ndarray:
+        """The vector of a voice, ``[voice_width]``."""
+        row = self.voices.weight[self.config.voices.index(name)]
+        return np.asarray(row.detach().float().cpu())
+
     def start(self, batch: int = 1) -> AcousticState:
         c = self.config
         empty = self.codebooks.new_zeros(batch, c.num_heads, 0, c.width // c.num_heads)
@@ -202,6 +209,7 @@ class AcousticLM(Pretrained):
 
         Args:
             semantic: ``[B, past + 1 + ahead]`` ids around the frame, ``beyond`` where there is none.
+            voice: vectors ``[B, voice_width]``.
             temperature: 0 takes the likeliest code.
             uniform: random numbers ``[B, K, N]`` in [0, 1) that the codes are drawn by; the likeliest code where None.
             forget: leaves the frame before out, as training often does; what remains is the semantic context.
@@ -242,7 +250,7 @@ class AcousticLM(Pretrained):
     def next_frame(
         self,
         semantic: Sequence[int],
-        voice: int,
+        voice: np.ndarray,
         state: AcousticState,
         temperature: float,
         uniform: np.ndarray | None,
@@ -253,7 +261,8 @@ class AcousticLM(Pretrained):
         device = self.codebooks.device
         ids = torch.tensor([semantic], device=device)
         noise = None if uniform is None else torch.from_numpy(uniform)[None].to(device)
-        _, state = self.step(ids, torch.tensor([voice], device=device), state, temperature, noise, forget, blend)
+        told = torch.from_numpy(voice)[None].to(device)
+        _, state = self.step(ids, told, state, temperature, noise, forget, blend)
         return state.previous[0].float().cpu().numpy(), state
 
 

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 def acoustic_frames(
     model: AcousticLM,
     semantic: Iterable[int],
-    voice: str,
+    voice: np.ndarray,
     options: SpeakOptions,
     random: np.random.Generator | None = None,
 ) -> Iterator[np.ndarray]:
-    """Semantic tokens -> frames ``[code_width]``, ``ahead`` tokens behind, all frames in the end."""
+    """Semantic tokens -> frames ``[code_width]``, ``ahead`` tokens behind, all frames in the end.
+
+    Args:
+        voice: the vector that tells how to sound, ``[voice_width]``.
+    """
     c = model.config
     random = random or np.random.default_rng()
-    voice_number = c.voices.index(voice)
     state = model.start()
     near = [model.beyond] * c.past  # the tokens from ``first`` on
     first = -c.past
@@ -46,7 +49,7 @@ def acoustic_frames(
         uniform = random.random((c.num_codebooks, c.codebook_size), np.float32) if drawn else None
         made, state = model.next_frame(
             span,
-            voice_number,
+            voice,
             state,
             options.acoustic_temperature,
             uniform,

@@ -4,7 +4,8 @@
 
 A pack knows how words are pronounced (its expert spells) and what phones semantic tokens sound like (its monitor), so nothing
 has to be trained and no phonemiser installed. Writes ``lexicon.json``, ``sentences.txt`` and ``alignments/round0/``, manifests
-whose texts are in spoken form and whose units are timed. What is there is kept.
+whose texts are in spoken form and whose units are timed. What is there is kept: shards that came later are aligned, words that
+the lexicon lacks are added.
 """
 
 from __future__ import annotations
@@ -60,9 +61,10 @@ def teacher_folder(teacher: str) -> Path:
 def align(config: AlignConfig) -> None:
     work = Path(config.work)
     out = work / "alignments" / "round0"
-    if (out / DONE).is_file():
-        return
     speech = PreparedSpeech(work)
+    speech.clips = [clip for clip in speech.clips if not (out / clip.folder.name / "manifest.jsonl").is_file()]
+    if not speech.clips and (out / DONE).is_file():
+        return
     pack = open_pack(teacher_folder(config.teacher))
     if pack.monitor is None or pack.lm.speech_embedding.config.layout != "guided":
         raise VoicegraftError(
@@ -74,13 +76,19 @@ def align(config: AlignConfig) -> None:
     ]
     said = [clip.utterance.text for clip in speech.clips if clip.utterance.split == "train"]
     read = _readable(Path(config.text), config.num_sentences, pack.frontend) if config.text else []
-    lexicon = Lexicon(read_dictionary(Path(config.dictionary)) if config.dictionary else {})
+    known = work / "lexicon.json"
+    lexicon = Lexicon.load(known) if known.is_file() else Lexicon({})
+    if config.dictionary:
+        lexicon.entries.update(read_dictionary(Path(config.dictionary)))
     words = {word.key for clip in speech.clips for word in words_of(clip.utterance.text)}
     often = Counter(word.key for text in read for word in words_of(text)).most_common()
     words |= {word for word, _ in [pair for pair in often if pair[0] not in lexicon][: config.num_words]}
     lexicon.entries.update(pronounce(pack, sorted(words - lexicon.entries.keys())))
-    lexicon.save(work / "lexicon.json")
-    write_text(work / "sentences.txt", "\n".join([*said, *(text for text in read if lexicon.units(text))]))
+    lexicon.save(known)
+    sentences = work / "sentences.txt"
+    before = sentences.read_text(encoding="utf-8").splitlines() if sentences.is_file() else []
+    readable = (text for text in read if lexicon.units(text))
+    write_text(sentences, "\n".join(dict.fromkeys([*before, *said, *readable])))
     tokenizer = open_semantic(pack.folder / "semantic")
     recognizer = pack.monitor
     if recognizer.config.semantic != tokenizer.spec.fingerprint:

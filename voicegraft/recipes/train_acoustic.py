@@ -3,7 +3,8 @@
     voicegraft recipe train_acoustic pocket/acoustic work=runs/pocket
 
 Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training corrupts both:
-some histories are forgotten or replaced, and some semantic digits are off by one. Writes ``acoustic/``.
+some histories are forgotten or replaced, and some semantic digits are off by one. The voice is told by what the voice encoder
+makes of another recording of the same speaker; both are trained together. Writes ``acoustic/`` and ``voice/``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
+from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.data.tokens import Tokens
@@ -35,6 +37,9 @@ class TrainAcousticConfig:
     work: str = "runs/mine"  # the work folder
     corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     model: AcousticConfig = field(default_factory=AcousticConfig)
+    voice_encoder: VoiceEncoderConfig = field(default_factory=VoiceEncoderConfig)
+    reference_sec: float = 4.0  # of the other recording, at most
+    speaker_weight: float = 0.1  # of the softmax over the speakers
     rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
     batch_size: int = 16  # crops
     crop_frames: int = 120  # frames per crop
@@ -58,6 +63,7 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
             config.model,
             semantic_vocab=semantic.spec.vocab_size,
             voices=tuple(speech.speakers),
+            voice_width=config.voice_encoder.width,
             num_codebooks=codec.spec.num_codebooks,
             codebook_size=codec.spec.vocab_size,
             code_width=codec.codebooks.shape[-1],
@@ -70,41 +76,58 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     model.codebooks.copy_(codec.codebooks)
     with torch.no_grad():
         model.semantic.weight[:-1] = semantic.rows(model.config.width, 0.5)
-    model.to(device)
+    conditioned = VoiceConditioned(model, VoiceEncoder(config.voice_encoder)).to(device)
     cast(nn.Module, semantic).to(device)
     corruption = Corruption(config, semantic)
+    of_speaker: dict[str, list[Clip]] = {}
+    for clip in train:
+        of_speaker.setdefault(clip.utterance.speaker, []).append(clip)
 
-    def row(clip: Clip, start: int, length: int) -> Row:
-        """Some acoustic frames, and the semantic tokens they belong to."""
+    def reference(clip: Clip, draw: np.random.Generator) -> np.ndarray:
+        """Log-mels ``[M, T]`` of some seconds of a recording of the clip's speaker, another one where there is one."""
+        own = of_speaker.get(clip.utterance.speaker) or [clip]
+        mel = speech.array(own[int(draw.integers(len(own)))], "mel")
+        length = round(config.reference_sec * config.voice_encoder.mel.sample_rate / config.voice_encoder.mel.hop)
+        start = int(draw.integers(max(1, len(mel) - length + 1)))
+        return np.resize(mel[start : start + length].astype(np.float32), (length, mel.shape[1])).T  # short ones repeat
+
+    def row(clip: Clip, start: int, length: int, draw: np.random.Generator) -> Row:
+        """Some acoustic frames, the semantic tokens they belong to, and how the speaker sounds."""
         tokens = ratio.token_of(start + np.arange(min(length, len(codes(clip)) - start)))
         inside = tokens[tokens < len(units(clip))]
         voice = speech.speakers.index(clip.utterance.speaker)
         first, last = int(inside[0]), int(inside[-1])
-        return Row(units(clip)[first : last + 1, 0], codes(clip)[start : start + len(inside)], inside - first, voice)
+        heard = reference(clip, draw)
+        return Row(
+            units(clip)[first : last + 1, 0], codes(clip)[start : start + len(inside)], inside - first, heard, voice
+        )
 
     def batch_at(number: int, seed: int) -> Batch:
         draw = np.random.default_rng([seed, number])
         rows = []
         for clip in draw_clips(train, draw, config.batch_size):
             room = len(codes(clip)) - config.crop_frames
-            rows.append(row(clip, int(draw.integers(max(1, room + 1))), config.crop_frames))
+            rows.append(row(clip, int(draw.integers(max(1, room + 1))), config.crop_frames, draw))
         return stack(rows, model.beyond, device)
 
     def losses(models: Models, batch: Batch, step: int) -> tuple[Losses, Metrics]:
         true_codes = batch.codes
         filled = true_codes.clamp(min=0)
         history = corruption.history(model.shifted_sums(filled))
-        logits = models["acoustic"](corruption.semantic(batch.semantic), filled, batch.voice, history, batch.tokens)
+        logits, speakers = models["acoustic"](batch, corruption.semantic(batch.semantic), filled, history)
         each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), true_codes, ignore_index=-1, reduction="none")
         known = (true_codes >= 0).float()
         by_book = (each * known).sum((0, 2)) / known.sum((0, 2))
-        return {"acoustic": by_book.mean()}, {"first_book": by_book[0].detach(), "last_book": by_book[-1].detach()}
+        speaker = F.cross_entropy(speakers, batch.voice)
+        told = {"first_book": by_book[0], "last_book": by_book[-1], "speaker": speaker}
+        loss = by_book.mean() + config.speaker_weight * speaker
+        return {"acoustic": loss}, {name: part.detach() for name, part in told.items()}
 
     def validate(_: int) -> dict[str, float]:
-        totals = []
+        totals, draw = [], np.random.default_rng(0)
         for clip in val:
-            one = stack([row(clip, 0, 10**6)], model.beyond, device)
-            logits = model(one.semantic, one.codes, one.voice, tokens=one.tokens)
+            one = stack([row(clip, 0, 10**6, draw)], model.beyond, device)
+            logits, _ = conditioned(one, one.semantic, one.codes, None)
             each = F.cross_entropy(logits.float().permute(0, 3, 1, 2), one.codes, reduction="none")
             totals.append(each.mean((0, 2)).cpu().numpy())
         mean = np.mean(totals, axis=0)
@@ -112,9 +135,39 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
 
     for number, loop in enumerate(config.rounds):
         folder = work / "acoustic-training" / f"round{number}"
-        if not run(loop, folder, {"acoustic": model}, partial(batch_at, seed=loop.seed), losses, validate):
+        if not run(loop, folder, {"acoustic": conditioned}, partial(batch_at, seed=loop.seed), losses, validate):
             return
-    save_once(model, model.save, work / "acoustic", {"recipe": "train_acoustic", "corpora": list(config.corpora)})
+    encoder = conditioned.encoder.half().float()  # as shipped
+    with torch.inference_mode():
+        for number, voice in enumerate(speech.speakers):
+            model.voices.weight[number] = mean_voice(encoder, speech, of_speaker.get(voice, []), device)
+    about: dict[str, object] = {"recipe": "train_acoustic", "corpora": list(config.corpora)}
+    save_once(model, model.save, work / "acoustic", about)
+    save_once(encoder, encoder.save, work / "voice", about)
+
+
+def mean_voice(encoder: VoiceEncoder, speech: PreparedSpeech, clips: list[Clip], device: torch.device) -> Tensor:
+    """The vector of length one ``[width]`` amid those of the clips, of a hundred at most."""
+    mels = (speech.array(clip, "mel").astype(np.float32).T for clip in clips[:: max(1, len(clips) // 100)])
+    vectors = [encoder(torch.from_numpy(mel)[None].to(device))[0] for mel in mels]
+    total = torch.stack(vectors).sum(0) if vectors else torch.zeros(encoder.config.width, device=device)
+    return F.normalize(total, dim=0)
+
+
+class VoiceConditioned(nn.Module):
+    """The acoustic LM with the encoder that tells it the voice, and a softmax over the speakers, of training alone."""
+
+    def __init__(self, model: AcousticLM, encoder: VoiceEncoder):
+        super().__init__()
+        self.model, self.encoder = model, encoder
+        model.voices.requires_grad_(False)  # they follow from the encoder, in the end
+        self.speakers = nn.Parameter(torch.randn(len(model.config.voices), encoder.config.width))
+
+    def forward(self, batch: Batch, semantic: Tensor, codes: Tensor, history: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits of the codes ``[B, K, T, N]`` and of the speakers ``[B, S]``."""
+        voice = self.encoder(batch.reference)
+        logits = self.model(semantic, codes, voice, history, batch.tokens)
+        return logits, 15 * voice @ F.normalize(self.speakers, dim=-1).mT
 
 
 @dataclass(frozen=True)
@@ -124,6 +177,7 @@ class Row:
     semantic: np.ndarray  # [S]
     codes: np.ndarray  # [T, K]
     tokens: np.ndarray  # [T] the semantic token that a frame belongs to
+    reference: np.ndarray  # [M, R] log-mels of another recording
     voice: int
 
 
@@ -134,6 +188,7 @@ class Batch:
     semantic: Tensor  # [B, S]
     codes: Tensor  # [B, K, T], -1 where padded
     tokens: Tensor  # [B, T]
+    reference: Tensor  # [B, M, R]
     voice: Tensor  # [B]
 
 
@@ -149,6 +204,7 @@ def stack(rows: list[Row], beyond: int, device: torch.device) -> Batch:
         semantic=padded([r.semantic for r in rows], beyond),
         codes=padded([r.codes for r in rows], -1).mT,
         tokens=padded([r.tokens for r in rows], 0),
+        reference=torch.from_numpy(np.stack([r.reference for r in rows])).to(device),
         voice=torch.tensor([r.voice for r in rows], device=device),
     )
 

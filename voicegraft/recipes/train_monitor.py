@@ -33,6 +33,7 @@ from voicegraft.train.loop import Losses, Metrics, Models, run
 @dataclass(frozen=True)
 class TrainMonitorConfig:
     work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     before: int = 5  # tokens told before a frame
     after: int = 3  # and after it: the guard's look-ahead grows with them
     dim: int = 48  # of a token's embedding
@@ -57,7 +58,7 @@ class Frames:
 def train_monitor(config: TrainMonitorConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     spec = open_semantic(work / "semantic").spec
-    speech = PreparedSpeech(work, aligned=newest_alignments(work))
+    speech = PreparedSpeech(work, config.corpora or None, newest_alignments(work))
     tokens = Tokens(work, "semantic", spec.fingerprint)
     rate = spec.sample_rate / spec.hop
     torch.manual_seed(0)

@@ -3,13 +3,14 @@
     voicegraft recipe train_semantic pocket/semantic work=runs/pocket
 
 Synthetic speech comes with phone times, recordings do not. So training goes in rounds: the first learns phones from
-synthetic speech alone, and after every round the recordings are aligned anew with what has been learnt.
-Writes ``semantic/`` (the tokenizer) and ``aligned/`` (manifests of the recordings with timed units).
+synthetic speech alone, and after every round the recordings are aligned anew with what has been learnt. Where recordings
+were aligned before (``voicegraft recipe align``, by another pack), ``aligned`` names that folder and one round will do.
+Writes ``semantic/`` (the tokenizer) and, but after a last round of such, ``alignments/`` (manifests with timed units).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.lexicon import Lexicon
-from voicegraft.data.prepared import DONE, Clip, PreparedSpeech, frame_classes
+from voicegraft.data.prepared import DONE, Clip, PreparedSpeech, draw_clips, frame_classes
 from voicegraft.recipes.align import write_alignments
 from voicegraft.recipes.command import recipe_main
 from voicegraft.tokenizers.semantic import SemanticConfig, SemanticTokenizer, SemanticTrainer, warp_frequency
@@ -32,6 +33,8 @@ from voicegraft.train.loop import Losses, Metrics, Models, run
 @dataclass(frozen=True)
 class TrainSemanticConfig:
     work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
+    aligned: str = ""  # folder of aligned manifests, of which all rounds learn; empty: alignments are made on the way
     model: SemanticConfig = field(default_factory=SemanticConfig)
     rounds: tuple[LoopConfig, ...] = (LoopConfig(steps=400), LoopConfig(steps=800), LoopConfig(steps=2400))
     batch_size: int = 32  # crops
@@ -53,9 +56,9 @@ class Batches:
     def __call__(self, number: int) -> dict[str, Tensor]:
         c = self.config
         draw = np.random.default_rng([self.salt, number])
-        num_human = round(c.batch_size * c.human_share)
-        chosen = [self.human[i] for i in draw.integers(len(self.human), size=num_human)]
-        chosen += [self.synthetic[i] for i in draw.integers(len(self.synthetic), size=c.batch_size - num_human)]
+        num_human = round(c.batch_size * c.human_share) if self.synthetic else c.batch_size
+        chosen = draw_clips(self.human, draw, num_human)
+        chosen += draw_clips(self.synthetic, draw, c.batch_size - num_human) if self.synthetic else []
         rows = [self.crop(clip, draw.random()) for clip in chosen]
         batch = {key: torch.from_numpy(np.stack([row[key] for row in rows])) for key in rows[0]}
         warp = np.where(draw.random(c.batch_size) < 0.6, draw.uniform(-c.warp, c.warp, c.batch_size), 0.0)
@@ -85,13 +88,15 @@ class Batches:
 def train_semantic(config: TrainSemanticConfig) -> None:
     work = Path(config.work)
     device = pick_device(config.device)
-    lexicon = Lexicon.load(work / "lexicon.json")
+    given = Path(config.aligned) if config.aligned else None
+    speakers = PreparedSpeech(work, config.corpora or None).speakers
     torch.manual_seed(0)
-    model = SemanticTrainer(SemanticTokenizer(config.model)).to(device)
+    model = SemanticTrainer(SemanticTokenizer(replace(config.model, num_speakers=len(speakers)))).to(device)
     for number, loop in enumerate(config.rounds):
         # The first round has no alignments of recordings and uses them for the mel and the pitch only.
-        previous = work / "alignments" / f"round{number - 1}" if number else None
-        batches = Batches(config, PreparedSpeech(work, aligned=previous), device, salt=number)
+        previous = given or (work / "alignments" / f"round{number - 1}" if number else None)
+        speech = PreparedSpeech(work, config.corpora or None, previous)
+        batches = Batches(config, speech, device, salt=number)
 
         def losses(
             models: Models, batch: dict[str, Tensor], step: int, first: bool = number == 0
@@ -112,12 +117,10 @@ def train_semantic(config: TrainSemanticConfig) -> None:
             return
         aligned = work / "alignments" / f"round{number}"
         with main_first():
-            if not (aligned / DONE).is_file():
-                align_recordings(model, batches.speech, lexicon, aligned, device)
+            if given is None and not (aligned / DONE).is_file():
+                align_recordings(model, speech, Lexicon.load(work / "lexicon.json"), aligned, device)
     tokenizer = model.tokenizer.half().float()  # what is shipped, and what the tokens of all later stages come from
-    save_once(
-        tokenizer, tokenizer.save, work / "semantic", {"recipe": "train_semantic", "speakers": batches.speech.speakers}
-    )
+    save_once(tokenizer, tokenizer.save, work / "semantic", {"recipe": "train_semantic", "speakers": speakers})
     print(f"semantic tokenizer {fingerprint(tokenizer.state_dict())}: {work / 'semantic'}")
 
 

@@ -47,6 +47,7 @@ from voicegraft.train.loop import Losses, Metrics, Models, own_loss, run
 @dataclass(frozen=True)
 class TrainSpeechConfig:
     work: str = "runs/mine"  # the work folder
+    corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
     start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one
@@ -87,7 +88,7 @@ def train_speech(config: TrainSpeechConfig) -> None:
     semantic = open_semantic(work / "semantic")
     guided = config.layout == "guided"
     aligned = newest_alignments(work)
-    speech = PreparedSpeech(work, aligned=Path(config.aligned) if config.aligned else aligned)
+    speech = PreparedSpeech(work, config.corpora or None, Path(config.aligned) if config.aligned else aligned)
     units = UNITS if guided else ()
     vocabulary = SpeechVocabulary(tuple(speech.speakers), units, semantic.spec.vocab_size, config.num_runs)
     backbone, tokenizer = load_backbone(config.backbone or work / "backbone", config.loading)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from voicegraft.train.config import LoopConfig
+from voicegraft.train.muon import Muon
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -44,7 +45,7 @@ def make_optimizers(module: nn.Module, config: LoopConfig) -> list[torch.optim.O
     if hidden:
         matrices = [p for p in parameters if p in hidden]
         decay = config.weight_decay
-        made.append(torch.optim.Muon(matrices, config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        made.append(Muon(matrices, config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     return made
 
 
