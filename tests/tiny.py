@@ -55,6 +55,7 @@ VOCODER = VocoderConfig(
 ACOUSTIC = AcousticConfig(
     semantic_vocab=27,
     voices=("ann", "ben"),
+    voice_width=5,
     num_codebooks=3,
     codebook_size=16,
     code_width=6,

@@ -27,11 +27,11 @@ def model(request: pytest.FixtureRequest) -> AcousticLM:
 
 
 def tokens(num_frames: int, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Random semantic ids ``[B, T]``, codes ``[B, K, T]`` and voices ``[B]``."""
+    """Random semantic ids ``[B, T]``, codes ``[B, K, T]`` and voices ``[B, W]``."""
     generator = torch.Generator().manual_seed(seed)
     semantic = torch.randint(27, (batch, num_frames), generator=generator)
     codes = torch.randint(16, (batch, 3, num_frames), generator=generator)
-    return semantic, codes, torch.arange(batch) % 2
+    return semantic, codes, torch.randn(batch, tiny.ACOUSTIC.voice_width, generator=generator)
 
 
 def around(model: AcousticLM, semantic: Tensor, frame: int) -> Tensor:
@@ -111,7 +111,7 @@ def test_a_batch_with_padding_is_its_single_sequences(model: AcousticLM) -> None
 def test_the_voice_and_the_history_matter(model: AcousticLM) -> None:
     semantic, codes, voice = tokens(8)
     before = model(semantic, codes, voice)
-    assert not torch.allclose(model(semantic, codes, 1 - voice), before, atol=1e-3)
+    assert not torch.allclose(model(semantic, codes, -voice), before, atol=1e-3)
     history = model.shifted_sums(codes)
     assert torch.equal(model(semantic, codes, voice, history), before)
     assert not history[:, 0].any()
@@ -123,16 +123,16 @@ def test_the_voice_and_the_history_matter(model: AcousticLM) -> None:
 def test_codes_are_drawn_from_the_softmax(temperature: float) -> None:
     model = tiny.acoustic_lm()
     num = 4000
-    semantic, _, _ = tokens(4)
+    semantic, _, voice = tokens(4)
     span = around(model, semantic, 0).expand(num, -1)
     codes, _ = model.step(
         span,
-        torch.zeros(num, dtype=torch.long),
+        voice.expand(num, -1),
         model.start(num),
         temperature,
         torch.rand(num, 3, 16, generator=torch.Generator().manual_seed(0)),
     )
-    logits = model(semantic, codes[:1, :, None].expand(1, 3, 4), torch.zeros(1, dtype=torch.long))[0, 0, 0]
+    logits = model(semantic, codes[:1, :, None].expand(1, 3, 4), voice)[0, 0, 0]
     wanted = torch.softmax(logits / temperature, -1)
     found = torch.bincount(codes[:, 0], minlength=16) / num
     assert (found - wanted).abs().max() < 4 * (0.25 / num) ** 0.5
@@ -255,7 +255,7 @@ def test_a_stream_makes_each_frame_as_soon_as_its_look_ahead_is_there(rates: tup
             yield token
 
     made, seen = [], []
-    for frame in acoustic_frames(model, source(), "ann", options):
+    for frame in acoustic_frames(model, source(), voice[0].numpy(), options):
         made.append(frame)
         seen.append(len(given))
     assert len(made) == config.ratio.num_frames(21)
@@ -264,5 +264,5 @@ def test_a_stream_makes_each_frame_as_soon_as_its_look_ahead_is_there(rates: tup
     state = model.start()
     for frame, given_frame in enumerate(made):
         near = around(model, semantic, config.ratio.token_of(frame))
-        _, state = model.step(near, voice * 0, state, temperature=0.0)
+        _, state = model.step(near, voice, state, temperature=0.0)
         assert np.array_equal(state.previous[0], given_frame)

@@ -143,14 +143,14 @@ def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack
 
 
 @torch.inference_mode()
-def reference_frames(model: AcousticLM, semantic: list[int], voice: int, forget: bool) -> np.ndarray:
+def reference_frames(model: AcousticLM, semantic: list[int], voice: np.ndarray, forget: bool) -> np.ndarray:
     """All frames at once known: explicit padding."""
     c = model.config
     padded = [model.beyond] * c.past + semantic + [model.beyond] * c.ahead
     state, frames = model.start(), []
     for t in range(len(semantic)):
         ids = torch.tensor([padded[t : t + c.past + 1 + c.ahead]])
-        _, state = model.step(ids, torch.tensor([voice]), state, 0.7, forget=forget, blend=True)
+        _, state = model.step(ids, torch.from_numpy(voice)[None], state, 0.7, forget=forget, blend=True)
         frames.append(state.previous[0].numpy())
     return np.stack(frames)
 
@@ -160,13 +160,14 @@ def test_there_is_a_frame_for_every_token(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model = AcousticLM(replace(tiny.ACOUSTIC, past=shape[0], ahead=shape[1])).eval()
     model.codebooks.normal_()
+    voice = model.named_voice("ben")
     for num_tokens in range(11):
         semantic = generator(num_tokens).integers(27, size=num_tokens).tolist()
         options = SpeakOptions(acoustic_temperature=0.7, acoustic_history=num_tokens % 2 == 0)
-        frames = list(acoustic_frames(model, semantic, "ben", options))
+        frames = list(acoustic_frames(model, semantic, voice, options))
         assert len(frames) == num_tokens
         if frames:
-            assert np.array_equal(np.stack(frames), reference_frames(model, semantic, 1, num_tokens % 2 == 1))
+            assert np.array_equal(np.stack(frames), reference_frames(model, semantic, voice, num_tokens % 2 == 1))
 
 
 def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
@@ -178,7 +179,7 @@ def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:
             yield i
 
     seen = []
-    for _ in acoustic_frames(pack.acoustic, tokens(), "ann", OPTIONS):
+    for _ in acoustic_frames(pack.acoustic, tokens(), pack.acoustic.named_voice("ann"), OPTIONS):
         seen.append(len(read))
     ahead = pack.acoustic.config.ahead
     assert seen == [min(10, n + 1 + ahead) for n in range(10)]

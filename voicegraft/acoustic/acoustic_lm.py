@@ -67,6 +67,7 @@ class AcousticConfig:
     dropout: float = 0.0  # of what each layer adds, in training
     semantic: str = ""  # fingerprint of the semantic tokenizer
     codec: str = ""  # fingerprint of the codec
+    voice_encoder: str = ""  # fingerprint of what makes vectors of recordings
     semantic_tokens: int = 1  # so many of them ...
     acoustic_frames: int = 1  # ... last as long as so many frames: the ratio of the two rates in lowest terms
 

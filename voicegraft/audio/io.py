@@ -142,9 +142,10 @@ class AudioWriter:
             disk, samples that are not finite, or none at all.
     """
 
-    def __init__(self, path: Path | str, sample_rate: int) -> None:
+    def __init__(self, path: Path | str, sample_rate: int, comment: str = "") -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate  # Hz
+        self.comment = comment  # kept in the file, where programs show it
         suffix = self.path.suffix.lower()
         if suffix not in _FORMATS:
             raise VoicegraftError(f"expected a file that ends in {', '.join(_FORMATS)}, got {self.path.name!r}")
@@ -193,9 +194,12 @@ class AudioWriter:
 
     def _open(self) -> soundfile.SoundFile:
         self._partial.touch()  # tells why a place cannot be written; libsndfile only says "System error."
-        return soundfile.SoundFile(
+        file = soundfile.SoundFile(
             self._partial, "w", self.sample_rate, channels=1, subtype=self._subtype, format=self._format
         )
+        if self.comment:
+            file.comment = self.comment
+        return file
 
     def _publish(self) -> None:
         if self._num_samples == 0:

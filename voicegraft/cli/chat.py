@@ -98,7 +98,7 @@ class Chat:
         self._forgets = False  # whether the oldest messages have been left out
         self._mid_line = False
         self._failed = False
-        speaker.voice_named(options.voice)
+        self.voice = options.chosen(speaker)
         speaker.writer.room(self.writing)
         if self.reply != "text":
             self._next_file()
@@ -161,9 +161,7 @@ class Chat:
     def _speak(self, messages: list[Message]) -> None:
         options, out = self.options, self._next_file()
         show = self._show if self.reply == "both" else None
-        stream = self.speaker.ask(
-            messages, options.voice, options.seed, self.speaking, writing=self.writing, on_text=show
-        )
+        stream = self.speaker.ask(messages, self.voice, options.seed, self.speaking, writing=self.writing, on_text=show)
         self._tell_left_out(messages)
         status = stream.save(out).status
         spoken = status != "empty"

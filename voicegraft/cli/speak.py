@@ -5,6 +5,7 @@ Exit status: 0 if everything was said; 1 if not, which the report tells; 2 after
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from voicegraft.core.text_input import argument, file_lines
 if TYPE_CHECKING:
     from voicegraft.inference.report import SpeechReport, SpokenSentence
     from voicegraft.inference.speaker import Speaker
+    from voicegraft.inference.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.lines is not None and options.out_dir is not None:
         return _speak_lines(speaker, lines, options.out_dir, options)
     text = standard_input() if options.text is None or options.text == "-" else argument(options.text)
-    report, _ = _speak_to_file(speaker, text, place, options, options.timestamps)
+    report, _ = _speak_to_file(speaker, text, place, options, options.chosen(speaker), options.timestamps)
     complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
@@ -61,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _speak_to_file(
-    speaker: Speaker, text: str | Iterator[str], out: Path | IO[bytes], options: SpeakVerb, timestamps: Path | None
+    speaker: Speaker,
+    text: str | Iterator[str],
+    out: Path | IO[bytes],
+    options: SpeakVerb,
+    voice: Voice,
+    timestamps: Path | None,
 ) -> tuple[SpeechReport, list[SpokenSentence]]:
     """Streams into the file: a chapter needs no more memory than a sentence, and shows its progress.
 
@@ -86,7 +93,7 @@ def _speak_to_file(
 
         stream = speaker.stream(
             text,
-            options.voice,
+            voice,
             options.seed,
             options.speaking(speaker),
             on_sentence=lambda s: bar.update(len(s)),
@@ -106,7 +113,9 @@ def _speak_lines(speaker: Speaker, lines: Sequence[tuple[int, str]], out_dir: Pa
 
     times: Path | None = options.timestamps
     suffix = "" if times is None else times.suffix or f".{times.name}"
-    request = {"voice": options.voice or speaker.default_voice, "seed": options.seed, "pack": speaker.fingerprint}
+    voice = options.chosen(speaker)
+    request = {"voice": voice.name, "seed": options.seed, "pack": speaker.fingerprint}
+    request |= {"like": hashlib.sha256(voice.vector.tobytes()).hexdigest()[:16]} if voice.like else {}
     request |= {"guard": options.speaking(speaker).guard.mode, "timestamps": suffix}
     reports, rows = LineReports(out_dir, request), []
     shown = tqdm(lines, desc="speak", unit="line", disable=not sys.stderr.isatty())
@@ -115,7 +124,7 @@ def _speak_lines(speaker: Speaker, lines: Sequence[tuple[int, str]], out_dir: Pa
         row = reports.earlier(path.name, text)
         if row is None:
             times = path.with_suffix(suffix) if suffix else None
-            row = reports.add(path.name, text, *_speak_to_file(speaker, text, path, options, times))
+            row = reports.add(path.name, text, *_speak_to_file(speaker, text, path, options, voice, times))
         rows.append({**row, "line": line})
     reports.finish(rows)
     old = sorted({path.name for path in out_dir.glob("[0-9]*.wav")} - {row["file"] for row in rows})

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from voicegraft.inference.report import SpeechReport
     from voicegraft.inference.sentence import SpeakOptions
     from voicegraft.inference.speaker import Speaker
+    from voicegraft.inference.voice import Voice
     from voicegraft.inference.writer import WritingOptions
 
 
 @dataclass(frozen=True)
 class SpeakingOptions:
     voice: str | None = None  # a voice of the pack
+    like: Path | None = None  # a recording, 5 to 20 s, of a person to sound like; ask that person first
     seed: int = 0  # same text, voice and seed: same sound
     pack: str | None = None  # voice pack: a folder, or hub:NAME (default: the pocket pack of the package)
     backbone: str | None = None  # the text LLM, a folder or hub:NAME, for a pack that does not hold it
@@ -37,6 +39,22 @@ class SpeakingOptions:
         disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
         pack, backbone, expert = (_place(text) for text in (self.pack, self.backbone, text_expert))
         return Speaker.load(pack, backbone, self.device, expert)
+
+    def chosen(self, speaker: Speaker) -> Voice:
+        """The voice to speak in; what is to be known of a recording goes to standard error.
+
+        Raises:
+            VoicegraftError: no such voice, a recording that is no use, or both.
+        """
+        if self.like is None:
+            return speaker.voice(self.voice)
+        if self.voice is not None:
+            raise VoicegraftError(
+                "--voice names a voice of the pack, --like a recording to sound like: give one of them"
+            )
+        made = speaker.voice_like(self.like)
+        complain([*made.warnings, f"speaking like {self.like.name}, in the manner of {made.name}"])
+        return made
 
     def speaking(self, speaker: Speaker) -> SpeakOptions:
         default = speaker.pack.header.options

@@ -7,6 +7,7 @@ expert/      speech/ (PEFT adapter) and rows/
 router/      which expert acts; without it, the task decides
 monitor/     tells what semantic tokens sound like, for the guard; without it, speech is not watched
 acoustic/    from semantic tokens to acoustic frames
+voice/       from a recording to the vector of its speaker's voice; without it, the pack speaks in its own voices alone
 semantic/    codec/   the tokenizers
 vocoder/     from acoustic frames to sound; without it, the codec decodes
 """
@@ -34,8 +35,8 @@ from voicegraft.text.frontend import Frontend, need_spelling, open_frontend
 from voicegraft.tokenizers.base import FrameDecoder
 from voicegraft.tokenizers.loading import open_decoder
 
-PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "vocoder", "semantic", "codec")
-OPTIONAL = ("router", "monitor", "vocoder")
+PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "voice", "vocoder", "semantic", "codec")
+OPTIONAL = ("router", "monitor", "voice", "vocoder")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 1
 

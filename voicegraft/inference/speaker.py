@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from voicegraft.acoustic.voice_encoder import VoiceEncoder
 from voicegraft.audio.chunks import Seams
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
@@ -31,6 +32,7 @@ from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_wor
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speech import AnswerStream, Speech, SpeechStream
 from voicegraft.inference.stream import acoustic_frames, render
+from voicegraft.inference.voice import Voice, voice_like
 from voicegraft.inference.writer import Writer, Writing, WritingOptions
 from voicegraft.text.spoken_form import SpokenForm
 from voicegraft.tokenizers.base import AcousticCodec, SemanticEncoder
@@ -102,16 +104,29 @@ class Speaker(Loadable):
     def default_voice(self) -> str:
         return self.pack.header.default_voice or self.voices[0]
 
-    def voice_named(self, voice: str | None) -> str:
-        """The voice, or the default one.
+    def voice(self, voice: str | Voice | None) -> Voice:
+        """The voice of that name, or the default one; a ``Voice`` is what it is.
 
         Raises:
             VoicegraftError: the pack has no such voice.
         """
+        if isinstance(voice, Voice):
+            return voice
         chosen = voice or self.default_voice
         if chosen not in self.voices:
             raise VoicegraftError(f"no voice {chosen!r}; this pack speaks as: {', '.join(self.voices)}")
-        return chosen
+        return Voice(chosen, self.pack.acoustic.named_voice(chosen))
+
+    def voice_like(self, recording: Path | str) -> Voice:
+        """The voice of a person in a recording of some seconds. Ask that person first.
+
+        Raises:
+            VoicegraftError: the pack cannot do that, or the recording cannot be read or is too short.
+        """
+        folder = self.pack.folder / "voice"
+        if not folder.is_dir():
+            raise VoicegraftError(f"{self.pack.folder} has no voice encoder, so it speaks in its own voices alone")
+        return voice_like(self.pack.acoustic, VoiceEncoder.load(folder), Path(recording))
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +139,7 @@ class Speaker(Loadable):
     def stream(
         self,
         text: str | Iterable[str],
-        voice: str | None = None,
+        voice: str | Voice | None = None,
         seed: int = 0,
         options: SpeakOptions | None = None,
         on_sentence: Callable[[str], object] | None = None,
@@ -134,17 +149,19 @@ class Speaker(Loadable):
 
         Args:
             text: the text, or pieces of it as they arrive.
-            voice: one of ``voices``.
+            voice: one of ``voices``, or what ``voice_like`` gives.
             seed: the same text, voice and seed give the same samples on the same machine.
             on_sentence: called with each sentence when it begins ...
             on_spoken: ... and with what became of it when it has been said.
         """
-        chosen = self.voice_named(voice)
+        chosen = self.voice(voice)
         callbacks = _Callbacks(SpeechReport(), on_sentence, on_spoken)
         chunks = self._chunks([text] if isinstance(text, str) else text, chosen, seed, options, callbacks)
-        return SpeechStream(chunks, callbacks.report, self.sample_rate)
+        return SpeechStream(chunks, callbacks.report, self.sample_rate, chosen.comment)
 
-    def say(self, text: str, voice: str | None = None, seed: int = 0, options: SpeakOptions | None = None) -> Speech:
+    def say(
+        self, text: str, voice: str | Voice | None = None, seed: int = 0, options: SpeakOptions | None = None
+    ) -> Speech:
         """The whole of ``stream(text)`` at once."""
         sentences: list[SpokenSentence] = []
         stream = self.stream(text, voice, seed, options, on_spoken=sentences.append)
@@ -167,7 +184,7 @@ class Speaker(Loadable):
     def ask(
         self,
         question: Question,
-        voice: str | None = None,
+        voice: str | Voice | None = None,
         seed: int = 0,
         options: SpeakOptions | None = None,
         writing: WritingOptions | None = None,
@@ -183,7 +200,7 @@ class Speaker(Loadable):
         Raises:
             VoicegraftError: no such voice, nothing was asked, or more than the backbone's context holds.
         """
-        chosen = self.voice_named(voice)
+        chosen = self.voice(voice)
         answer = self.write(question, seed, writing)
 
         def pieces() -> Iterator[str]:
@@ -194,13 +211,13 @@ class Speaker(Loadable):
 
         callbacks = _Callbacks(SpeechReport(), on_sentence, on_spoken)
         chunks = self._chunks(pieces(), chosen, seed, options, callbacks)
-        return AnswerStream(chunks, callbacks.report, self.sample_rate, answer)
+        return AnswerStream(chunks, callbacks.report, self.sample_rate, chosen.comment, answer)
 
-    def resynthesize_semantic(self, samples: np.ndarray, voice: str | None = None, seed: int = 0) -> np.ndarray:
+    def resynthesize_semantic(self, samples: np.ndarray, voice: str | Voice | None = None, seed: int = 0) -> np.ndarray:
         """Recorded samples ``[T]`` -> their semantic tokens -> sound in the voice: what the tokens keep."""
         at_rate = resampled(samples, self.sample_rate, self._semantic.spec.sample_rate)
         codes = self._semantic.encode(torch.from_numpy(at_rate)[None])[0, 0].tolist()
-        return self._sound(codes, self.voice_named(voice), random_numbers(seed), self.pack.header.options)
+        return self._sound(codes, self.voice(voice), random_numbers(seed), self.pack.header.options)
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         """Recorded samples ``[T]`` -> their acoustic codes -> sound: what codec and vocoder keep."""
@@ -221,7 +238,7 @@ class Speaker(Loadable):
         return open_codec(self.pack.folder / "codec")
 
     def _chunks(
-        self, pieces: Iterable[str], voice: str, seed: int, options: SpeakOptions | None, callbacks: _Callbacks
+        self, pieces: Iterable[str], voice: Voice, seed: int, options: SpeakOptions | None, callbacks: _Callbacks
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         # Drawn from apart, so that how far the guard looks ahead does not change the sound.
@@ -242,7 +259,7 @@ class Speaker(Loadable):
                         yield [], SENTENCE_PAUSE_SEC + pause_sec
                     begun, pause_sec = True, part.pause_sec
                     tokens = sentence_tokens(
-                        self.pack.lm, part.text, voice, options, random, pronunciations=part.pronunciations
+                        self.pack.lm, part.text, voice.name, options, random, pronunciations=part.pronunciations
                     )
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
@@ -290,11 +307,11 @@ class Speaker(Loadable):
         )
 
     def _render(
-        self, tokens: Iterable[int], voice: str, random: np.random.Generator, options: SpeakOptions
+        self, tokens: Iterable[int], voice: Voice, random: np.random.Generator, options: SpeakOptions
     ) -> Iterator[np.ndarray]:
-        frames = acoustic_frames(self.pack.acoustic, tokens, voice, options, random)
+        frames = acoustic_frames(self.pack.acoustic, tokens, voice.vector, options, random)
         return render(self.pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames)
 
-    def _sound(self, tokens: list[int], voice: str, random: np.random.Generator, options: SpeakOptions) -> np.ndarray:
+    def _sound(self, tokens: list[int], voice: Voice, random: np.random.Generator, options: SpeakOptions) -> np.ndarray:
         pieces = list(self._render(tokens, voice, random, replace(options, first_chunk_frames=50, chunk_frames=50)))
         return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

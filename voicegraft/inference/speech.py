@@ -49,9 +49,10 @@ class Speech:
 class SpeechStream(Iterator[np.ndarray]):
     """Chunks of float32 samples in [-1, 1]; ``report`` fills up while they are drawn."""
 
-    def __init__(self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int):
+    def __init__(self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int, comment: str = ""):
         self.report = report
         self.sample_rate = sample_rate
+        self.comment = comment  # that goes into files
         self._chunks = chunks
         self._began = time.perf_counter()
 
@@ -79,7 +80,11 @@ class SpeechStream(Iterator[np.ndarray]):
         if isinstance(out, Path) and not out.parent.is_dir():
             raise VoicegraftError(f"the folder {out.parent} does not exist; make it or name another")
         # A wrong suffix shows before anything is spoken.
-        writer = AudioWriter(out, self.sample_rate) if isinstance(out, Path) else WavPipe(out, self.sample_rate)
+        writer = (
+            AudioWriter(out, self.sample_rate, self.comment)
+            if isinstance(out, Path)
+            else WavPipe(out, self.sample_rate)
+        )
         first = next(self, None)
         if first is not None:
             with writer:
@@ -98,8 +103,10 @@ class AnswerStream(SpeechStream):
     ``text`` is all there is.
     """
 
-    def __init__(self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int, writing: Writing):
-        super().__init__(chunks, report, sample_rate)
+    def __init__(
+        self, chunks: Iterator[np.ndarray], report: SpeechReport, sample_rate: int, comment: str, writing: Writing
+    ):
+        super().__init__(chunks, report, sample_rate, comment)
         self._writing = writing
 
     @property

@@ -54,7 +54,7 @@ def evaluate_robustness(config: RobustnessConfig, speaker: Speaker) -> dict[str,
             "voicegraft recipe train_monitor"
         )
     number, count = config.part
-    voice = speaker.voice_named(config.voice)
+    voice = speaker.voice(config.voice).name
     identity = {"fingerprint": speaker.fingerprint, "voice": voice, "guard": asdict(speaker.pack.header.options.guard)}
     ledger = open_rows(config.out / f"rows-{number}-of-{count}.jsonl", identity)
     for stage, run in (("suite", suite), ("fault-injection", fault_injection)):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
 from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
+from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.data.tokens import Tokens
@@ -138,6 +139,7 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         if not run(loop, folder, {"acoustic": conditioned}, partial(batch_at, seed=loop.seed), losses, validate):
             return
     encoder = conditioned.encoder.half().float()  # as shipped
+    model.config = replace(model.config, voice_encoder=fingerprint(encoder.state_dict()))
     with torch.inference_mode():
         for number, voice in enumerate(speech.speakers):
             model.voices.weight[number] = mean_voice(encoder, speech, of_speaker.get(voice, []), device)

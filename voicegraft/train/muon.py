@@ -33,7 +33,9 @@ class Muon(torch.optim.Muon):
                 buffers = [self.state[p]["momentum_buffer"] for p in parameters]
                 torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
                 updates = torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
-                updates = orthogonal(torch.stack(list(updates)), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                updates = orthogonal(
+                    torch.stack(list(updates)), group["ns_coefficients"], group["ns_steps"], group["eps"]
+                )
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape)
                 torch._foreach_add_(parameters, list(updates.to(parameters[0].dtype).unbind()), alpha=-rate)
