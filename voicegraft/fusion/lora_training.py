@@ -25,7 +25,7 @@ from voicegraft.fusion.experts import (
     attach_lora,
     save_lora,
 )
-from voicegraft.fusion.speech_embedding import Layout, SpeechEmbedding, SpeechEmbeddingConfig
+from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, Layout, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 
@@ -124,7 +124,7 @@ class SpeechExpertTraining(nn.Module):
         save_lora(self.peft_model, SPEECH, folder, self.belongs)
         embedding = self.speech_embedding
         tensors = embedding.state_dict()
-        save_artifact(folder / "rows", "speech-rows", embedding.config, tensors, provenance, torch.float16)
+        save_artifact(folder / ROWS, ROWS_KIND, embedding.config, tensors, provenance, torch.float16)
 
     def take(self, folder: Path) -> None:
         """Copies the weights of a saved expert of the same shape, to go on training from them.
@@ -132,7 +132,7 @@ class SpeechExpertTraining(nn.Module):
         Raises:
             VoicegraftError: another vocabulary, tokenizer, backbone or LoRA shape.
         """
-        saved = load_artifact(folder / "rows", "speech-rows", SpeechEmbeddingConfig)
+        saved = load_artifact(folder / ROWS, ROWS_KIND, SpeechEmbeddingConfig)
         embedding = self.speech_embedding
         config, other = (replace(c, frames_per_step=1, activated=False) for c in (embedding.config, saved.config))
         if config != other:

@@ -21,6 +21,7 @@ from voicegraft.data.spelling import LETTER_WINDOW
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 Layout = Literal["guided", "plain"]
+ROWS, ROWS_KIND = "rows", "speech-rows"  # folder of the artifact inside an expert's, and what it says it is
 
 
 @dataclass(frozen=True)

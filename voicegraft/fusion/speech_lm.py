@@ -29,7 +29,7 @@ from voicegraft.fusion.decoders.choice import open_decoder
 from voicegraft.fusion.experts import SPEECH, TEXT, Belongs, Expert
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router
-from voicegraft.fusion.speech_embedding import SpeechEmbedding, SpeechEmbeddingConfig
+from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 _AT_ONCE = 8  # phones or frames whose position features are worked out together
@@ -241,13 +241,13 @@ class SpeechLM(nn.Module):
         """
         backbone, tokenizer = load_backbone(backbone_folder, settings)
         belongs = Belongs.to(backbone, tokenizer)
-        artifact = load_artifact(expert_folder / "rows", "speech-rows", SpeechEmbeddingConfig)
+        artifact = load_artifact(expert_folder / ROWS, ROWS_KIND, SpeechEmbeddingConfig)
         if artifact.config.backbone != belongs.backbone:
             raise VoicegraftError(
                 f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
                 f"{backbone_folder} is {belongs.backbone}: use the backbone it was trained on, or train an expert for this one"
             )
-        with described_by(expert_folder / "rows"):
+        with described_by(expert_folder / ROWS):
             speech_embedding = SpeechEmbedding(artifact.config)
             speech_embedding.load_state_dict(artifact.tensors)
         experts = {
