@@ -3,7 +3,7 @@
 import copy
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
+from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
 from voicegraft.audio.mel import MelConfig
 from voicegraft.audio.pitch import relative_pitch
+from voicegraft.core.artifacts import fingerprint
 from voicegraft.data.chat import encode
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.manifest import Utterance
@@ -52,6 +54,7 @@ CODEC = CodecConfig(
 VOCODER = VocoderConfig(
     num_codebooks=3, codebook_size=16, code_width=6, width=16, slow_dilations=(1, 2), fast_dilations=(1, 2)
 )
+VOICES = VoiceEncoderConfig(mel=MEL, channels=12, dilations=(1, 2), width=5)
 ACOUSTIC = AcousticConfig(
     semantic_vocab=27,
     voices=("ann", "ben"),
@@ -203,9 +206,10 @@ def vocoder(fingerprint: str = "c") -> Vocoder:
     return model.eval()
 
 
-def acoustic_lm(semantic: str = "s", fingerprint: str = "c") -> AcousticLM:
+def acoustic_lm(semantic: str = "s", codec: str = "c", voice_encoder: str = "") -> AcousticLM:
     torch.manual_seed(5)
-    model = AcousticLM(AcousticConfig(**{**ACOUSTIC.__dict__, "semantic": semantic, "codec": fingerprint}))
+    config = replace(ACOUSTIC, semantic=semantic, codec=codec, voice_encoder=voice_encoder)
+    model = AcousticLM(config)
     model.codebooks.normal_()
     return model.eval()
 
@@ -219,7 +223,9 @@ def write_parts(work: Path) -> None:
     semantic_id = SemanticTokenizer.load(work / "semantic").spec.fingerprint
     codec().half().float().save(work / "codec", {})
     codec_id = Codec.load(work / "codec").spec.fingerprint
-    acoustic_lm(semantic_id, codec_id).save(work / "acoustic", {})
+    voices = VoiceEncoder(VOICES).half().float()
+    voices.save(work / "voice", {})
+    acoustic_lm(semantic_id, codec_id, fingerprint(voices.state_dict())).save(work / "acoustic", {})
     vocoder(codec_id).save(work / "vocoder", {})
     backbone, _ = load_backbone(work / "backbone")
     lm = trained_expert(backbone, semantic_id)
