@@ -75,7 +75,7 @@ def _stages(speaker: Speaker, text: str, seed: int) -> dict[str, float]:
     started = time.perf_counter()
     tokens = list(sentence_tokens(pack.lm, text, voice, options, random))
     spoken = time.perf_counter()
-    frames = list(acoustic_frames(pack.acoustic, tokens, voice, options, random))
+    frames = list(acoustic_frames(pack.acoustic, tokens, pack.acoustic.named_voice(voice), options, random))
     coded = time.perf_counter()
     for _ in render(pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames):
         pass

@@ -15,8 +15,7 @@ import torch
 from safetensors.numpy import save_file
 
 from voicegraft.core.runtime import single_thread
-from voicegraft.inference import speaker as speaking
-from voicegraft.inference.engine import SentenceTokens, sentence_tokens
+from voicegraft.inference.engine import sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 
@@ -45,17 +44,14 @@ def greedy(options: SpeakOptions) -> SpeakOptions:
 
 def said(speaker: Speaker, voice: str, text: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What is said, and its tokens and every eighth sample."""
-    sentences: list[SentenceTokens] = []
-
-    def kept(*arguments: Any, **named: Any) -> SentenceTokens:
-        sentences.append(sentence_tokens(*arguments, **named))
-        return sentences[-1]
-
-    speaking.sentence_tokens = kept
-    try:
-        speech = speaker.say(text, voice=voice, options=greedy(speaker.pack.header.options))
-    finally:
-        speaking.sentence_tokens = sentence_tokens
+    options = greedy(speaker.pack.header.options)
+    parts = [part for form in speaker.pack.frontend.sentences([text]) for part in form.parts]
+    sentences = [
+        sentence_tokens(speaker.pack.lm, part.text, voice, options, pronunciations=part.pronunciations)
+        for part in parts
+    ]
+    codes = [code for sentence in sentences for code in sentence]
+    speech = speaker.say(text, voice=voice, options=options)
     words = [[w.word, round(w.start_sec, 6), round(w.end_sec, 6)] for s in speech.sentences for w in s.words]
     about = {
         "voice": voice,
@@ -65,7 +61,6 @@ def said(speaker: Speaker, voice: str, text: str) -> tuple[dict[str, Any], dict[
         "num_samples": len(speech.samples),
         "words": words,
     }
-    codes = [code for sentence in sentences for code in sentence.machine.codes]
     return about, {"tokens": np.array(codes, np.int16), "samples": speech.samples[::8].copy()}
 
 
@@ -78,7 +73,9 @@ def last_logits(speaker: Speaker) -> np.ndarray:
 
 def main() -> None:
     single_thread()
-    speaker, speech, arrays = Speaker.load(), [], {}
+    speaker = Speaker.load()
+    speech: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for number, (voice, text) in enumerate(TEXTS):
         about, made = said(speaker, voice, text)
         speech.append(about)
@@ -87,7 +84,9 @@ def main() -> None:
     arrays["text_logits"] = last_logits(speaker)
     FOLDER.mkdir(exist_ok=True)
     save_file(arrays, FOLDER / "pocket.safetensors")
-    (FOLDER / "pocket.json").write_text(json.dumps({"speech": speech, "answers": answers}, indent=1) + "\n", encoding="utf-8")
+    (FOLDER / "pocket.json").write_text(
+        json.dumps({"speech": speech, "answers": answers}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ class Muon(torch.optim.Muon):
                 grads = [p.grad for p in parameters if p.grad is not None]
                 buffers = [self.state[p]["momentum_buffer"] for p in parameters]
                 torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-                updates = torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
-                updates = orthogonal(
-                    torch.stack(list(updates)), group["ns_coefficients"], group["ns_steps"], group["eps"]
-                )
+                if group["nesterov"]:
+                    buffers = list(torch._foreach_lerp(grads, buffers, group["momentum"]))
+                stacked = torch.stack(buffers)
+                updates = orthogonal(stacked, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape)
                 torch._foreach_add_(parameters, list(updates.to(parameters[0].dtype).unbind()), alpha=-rate)
