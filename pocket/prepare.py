@@ -1,9 +1,9 @@
-"""Raw corpora -> levelled audio, mel features, pronunciations: everything the training recipes read.
+"""Raw texts -> sentences that can be read aloud, and how the words are pronounced.
 
-    python -m pocket.prepare data=DATA_FOLDER work=runs/pocket
+    python -m pocket.prepare pocket/prepare_pocket data=DATA_FOLDER work=runs/pocket
 
-Layout of the work folder: ``corpora/`` (unpacked), ``lexicon.json``, ``sentences.txt`` and
-``speech/<name>/{manifest.jsonl, audio/, mel/, pitch/}``, one folder per shard. Steps that are done are skipped.
+Writes ``corpora/`` (unpacked), ``sentences.txt``, ``lexicon-isolated.json`` (flite says each word alone) and ``lexicon.json`` (as
+flite says them in sentences). Steps that are done are skipped.
 """
 
 from __future__ import annotations
@@ -11,25 +11,18 @@ from __future__ import annotations
 import multiprocessing
 import random
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from pocket.flite import SyntheticConfig, read_aloud, refine_with_context
-from voicegraft.audio.io import read_audio
-from voicegraft.audio.level import trim_silence
-from voicegraft.audio.mel import MelConfig
 from voicegraft.core.files import write_text
 from voicegraft.core.runtime import single_thread
 from voicegraft.data.corpora import book_paragraphs, dialogues, readable_sentences, unpack, words_key
 from voicegraft.data.lexicon import Lexicon
-from voicegraft.data.manifest import Utterance, read_corpus, read_manifest
-from voicegraft.data.recordings import add_features, write_speech
-from voicegraft.data.splits import Splits
 from voicegraft.recipes.command import recipe_config
 from voicegraft.teachers.flite import flite_lexicon
 from voicegraft.text.units import words_of
@@ -39,15 +32,12 @@ from voicegraft.text.units import words_of
 class PreparePocketConfig:
     data: str = "data"  # folder with the raw corpora
     work: str = "runs/pocket"  # folder that receives everything
-    recordings: tuple[str, ...] = ("kathleen", "ljspeech-part")  # corpora with manifest.jsonl: the human voices
     never_say: tuple[str, ...] = ("prompts/harvard_001-360.txt",)  # evaluation prompts, kept out of all training
     dictionary: str = (
         "cmudict/cmudict.dict"  # its words are pronounced too, as many a user's word is in no book; "": none
     )
-    dialogue_share: float = 0.25  # of the sentences to synthesise, the rest comes from books
+    dialogue_share: float = 0.25  # of the sentences that flite reads, the rest comes from books
     num_workers: int = 2  # processes
-    shard_size: int = 1000  # synthetic utterances per shard
-    mel: MelConfig = field(default_factory=MelConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
 
@@ -57,34 +47,22 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare_pocket(config: PreparePocketConfig) -> None:
     data, work = Path(config.data), Path(config.work)
-    corpora = [*config.recordings, "books-pd", "sgd-dialogues", *Path(config.dictionary).parts[:1]]
-    unpack(data, work / "corpora", corpora)
-    recordings = {name: read_corpus(work / "corpora" / name) for name in config.recordings}
-    sentences = choose_sentences(config, data, work, recordings)
-    more = dictionary_words(work / "corpora" / config.dictionary) if config.dictionary else []
-    lexicon = base_lexicon(work, [*sentences, *(u.text for rows in recordings.values() for u in rows), *more])
-    synthesise(config, work, sentences[: config.synthetic.num_utterances], lexicon)
+    unpack(data, work / "corpora", ["books-pd", "sgd-dialogues", *Path(config.dictionary).parts[:1]])
+    sentences = choose_sentences(config, data, work)
     refined = work / "lexicon.json"
     if not refined.is_file():
-        spoken = (
-            (u.text, u.units) for folder in sorted((work / "speech").glob("flite-*")) for u in read_manifest(folder)
-        )
-        refine_with_context(lexicon, spoken).save(refined)
-    for name, utterances in recordings.items():
-        ingest_recordings(config, work, name, utterances)
-    add_features(work, config.mel, config.num_workers)
+        more = dictionary_words(work / "corpora" / config.dictionary) if config.dictionary else []
+        lexicon = base_lexicon(work, [*sentences, *more])
+        heard = listen(config, sentences[: config.synthetic.num_utterances], lexicon)
+        refine_with_context(lexicon, heard).save(refined)
 
 
-def choose_sentences(
-    config: PreparePocketConfig, data: Path, work: Path, recordings: dict[str, list[Utterance]]
-) -> list[str]:
-    """Readable sentences in a random order, the ones to synthesise first; nothing that an evaluation will say."""
+def choose_sentences(config: PreparePocketConfig, data: Path, work: Path) -> list[str]:
+    """Readable sentences in a random order, those that flite reads first; nothing that an evaluation will say."""
     path = work / "sentences.txt"
     if path.is_file():
         return path.read_text().splitlines()
-    forbidden = {words_key(u.text) for rows in recordings.values() for u in rows if u.split != "train"}
-    for name in config.never_say:
-        forbidden |= {words_key(line) for line in (data / name).read_text().splitlines()}
+    forbidden = {words_key(line) for name in config.never_say for line in (data / name).read_text().splitlines()}
     books = _distinct(readable_sentences(book_paragraphs(work / "corpora" / "books-pd")), forbidden)
     turns = (text for d in dialogues(work / "corpora" / "sgd-dialogues" / "train.jsonl") for _, text in d)
     spoken = _distinct(readable_sentences(turns), forbidden)
@@ -118,48 +96,17 @@ def base_lexicon(work: Path, texts: Iterable[str]) -> Lexicon:
     return Lexicon.load(path)
 
 
-def synthesise(config: PreparePocketConfig, work: Path, sentences: list[str], lexicon: Lexicon) -> None:
-    rule = Splits.over(sentences)
-    starts = range(0, len(sentences), config.shard_size)
-    jobs = [
-        (work / "speech" / f"flite-{n:03d}", start, sentences[start : start + config.shard_size])
-        for n, start in enumerate(starts)
-    ]
-    jobs = [job for job in jobs if not (job[0] / "mel" / "index.json").is_file()]
-    if jobs:
-        with multiprocessing.get_context("spawn").Pool(config.num_workers, initializer=single_thread) as pool:
-            make = partial(_synthesise_shard, config, lexicon, rule)
-            for _ in tqdm(pool.imap_unordered(make, jobs), total=len(jobs), desc="synthetic speech", unit="shard"):
-                pass
+def listen(config: PreparePocketConfig, sentences: list[str], lexicon: Lexicon) -> list[tuple[str, tuple[str, ...]]]:
+    """Sentences with the units that flite says for them."""
+    hear = partial(_hear, config.synthetic, lexicon)
+    with multiprocessing.get_context("spawn").Pool(config.num_workers, initializer=single_thread) as pool:
+        heard = pool.imap(hear, enumerate(sentences), chunksize=50)
+        pairs = tqdm(zip(sentences, heard, strict=True), total=len(sentences), desc="pronunciations", unit="sentence")
+        return [(text, units) for text, units in pairs if units is not None]
 
 
-def _synthesise_shard(
-    config: PreparePocketConfig, lexicon: Lexicon, rule: Splits, job: tuple[Path, int, list[str]]
-) -> None:
-    folder, first, sentences = job
-    read = (
-        read_aloud(first + i, text, rule(text), lexicon, config.synthetic, config.mel.sample_rate)
-        for i, text in enumerate(sentences)
-    )
-    write_speech(folder, (pair for pair in read if pair is not None), config.mel)
-
-
-def ingest_recordings(config: PreparePocketConfig, work: Path, name: str, utterances: list[Utterance]) -> None:
-    folder = work / "speech" / name
-    if (folder / "mel" / "index.json").is_file():
-        return
-
-    def read() -> Iterator[tuple[Utterance, np.ndarray]]:
-        for u in tqdm(utterances, desc=name, unit="clip"):
-            samples = read_audio(work / "corpora" / name / u.audio, config.mel.sample_rate).samples
-            samples = trim_silence(samples, config.mel.sample_rate)
-            split = "train" if u.split == "train" else "val"
-            seconds = len(samples) / config.mel.sample_rate
-            # Acronyms are read letter by letter: the lexicon looks up words, so give it letters.
-            text = re.sub(r"\b([A-Z])\.(?=[A-Z]\.|\s|$)", r"\1 ", u.text) if "." in u.text[:-1] else u.text
-            yield replace(u, audio="", text=text, split=split, duration_sec=seconds), samples
-
-    write_speech(folder, read(), config.mel)
+def _hear(config: SyntheticConfig, lexicon: Lexicon, numbered: tuple[int, str]) -> tuple[str, ...] | None:
+    return read_aloud(*numbered, lexicon, config)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from benchmarks import paper_table as reproduce
 from pocket import build as pocket
 from pocket import prepare as prepare_pocket
 from pocket import train_backbone
+from pocket.speech import SPEAKERS, SpeechConfig
 from tools.tokenizer_study import study as evaluate_tokenizer
 from voicegraft.cli.verbs import EVALUATIONS, RECIPES, VERBS
 from voicegraft.core.config import load_config
@@ -75,9 +76,10 @@ def test_the_parts_of_the_pocket_recipe_fit() -> None:
     assert codec.mel.hop * codec.stride == vocoder.hop == semantic.mel.hop * semantic.stride
     books = (codec.num_codebooks, codec.codebook_size, codec.latent_width)
     assert books == (vocoder.num_codebooks, vocoder.codebook_size, vocoder.code_width)
-    assert semantic.mel == by_name["prepare_pocket"].mel
-    voices = {by_name[name].corpora for name in ("codec", "vocoder", "acoustic")}
-    assert voices == {by_name["prepare_pocket"].recordings}
+    speech = SpeechConfig()
+    spoken = (*speech.recordings, *speech.readings)
+    assert {by_name[name].corpora for name in ("semantic", "vocoder", "monitor", "speech", "joint")} == {spoken}
+    assert {by_name[name].corpora for name in ("codec", "acoustic")} == {(*spoken, SPEAKERS)}
 
 
 def test_a_recipe_takes_a_file_and_overrides(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
     """Unpacks ``data/NAME.tar`` or ``data/text/NAME.tar.xz`` to ``into/NAME`` unless the folder is there already.
 
-    A corpus that is already a folder in ``data`` is linked, not copied. Members that would leave the folder are refused
+    The archive holds one folder, whatever it is called there. A corpus that is already a folder in ``data`` is linked, not copied. Members that would leave the folder are refused
     (tar "data" filter).
     """
     into.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,8 @@ def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
         try:
             with tarfile.open(archives[0]) as archive:
                 archive.extractall(draft, filter="data")
-            (draft / name).rename(target)
+            folders = [path for path in draft.iterdir() if path.is_dir()]
+            (folders[0] if len(folders) == 1 else draft / name).rename(target)
         except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
             raise VoicegraftError(f"cannot unpack a folder {name} from {archives[0]}: {error}") from error
         finally:

@@ -63,7 +63,9 @@ def align(config: AlignConfig) -> None:
     out = work / "alignments" / "round0"
     speech = PreparedSpeech(work)
     speech.clips = [clip for clip in speech.clips if not (out / clip.folder.name / "manifest.jsonl").is_file()]
-    if not speech.clips and (out / DONE).is_file():
+    if not speech.clips:
+        if not (out / DONE).is_file():  # stopped just before the end
+            write_text(out / DONE, "all shards aligned")
         return
     pack = open_pack(teacher_folder(config.teacher))
     if pack.monitor is None or pack.lm.speech_embedding.config.layout != "guided":
