@@ -86,9 +86,7 @@ def prepare_speakers(config: SpeechConfig, data: Path, work: Path) -> None:
     unpack(data, work / "corpora", [config.speakers])
     corpus, manifest = work / "corpora" / config.speakers, work / "held-out" / SPEAKERS
     hold_out(corpus, config.held_out, manifest)
-    prepare(
-        PrepareConfig((str(manifest),), work, audio_root=corpus, features=True, num_workers=config.workers)
-    )
+    prepare(PrepareConfig((str(manifest),), work, audio_root=corpus, features=True, num_workers=config.workers))
 
 
 def hold_out(corpus: Path, speakers: Sequence[str], into: Path) -> None:

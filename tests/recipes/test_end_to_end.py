@@ -1,5 +1,6 @@
 """All training recipes in a row on made-up speech, then the pack speaks. Nothing is learnt; all must fit."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from pocket.voices import keep_voices
 from tests import tiny
 from voicegraft.acoustic.adversary import AdversaryConfig
 from voicegraft.acoustic.vocoder import Vocoder
+from voicegraft.acoustic.voice_encoder import VoiceEncoderConfig
+from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.shards import RaggedArray
@@ -42,7 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_semantic(
         TrainSemanticConfig(
             where,
-            tiny.SEMANTIC,
+            model=tiny.SEMANTIC,
             rounds=(LOOP, LOOP),
             batch_size=4,
             crop_frames=40,
@@ -71,7 +75,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train_acoustic(
         TrainAcousticConfig(
-            where, VOICES, tiny.ACOUSTIC, rounds=(LOOP, LOOP), batch_size=2, crop_frames=30, device="cpu"
+            where,
+            VOICES,
+            tiny.ACOUSTIC,
+            VoiceEncoderConfig(mel=tiny.MEL, channels=12, width=tiny.ACOUSTIC.voice_width),
+            rounds=(LOOP, LOOP),
+            batch_size=2,
+            crop_frames=30,
+            device="cpu",
         )
     )
     train_speech(
@@ -128,6 +139,24 @@ def test_the_pack_of_all_parts_speaks(work: Path, tmp_path: Path) -> None:
     recording = RaggedArray(work / "speech" / "ann" / "audio")[0] / np.float32(32768)
     assert len(speaker.resynthesize_codec(recording)) == len(recording)
     assert len(speaker.resynthesize_semantic(recording, "ann")) == len(recording)
+    write_audio(tmp_path / "ann.wav", np.resize(recording, 2 * tiny.RATE), tiny.RATE)
+    assert speaker.voice_like(tmp_path / "ann.wav").name in VOICES
+
+
+def test_of_the_voices_those_that_ship_get_their_names_and_the_work_folder_stays(work: Path, tmp_path: Path) -> None:
+    parts = ("semantic", "codec", "vocoder", "monitor", "acoustic", "voice", "expert", "backbone")
+    for part in parts:
+        shutil.copytree(work / part, tmp_path / "shipped" / part)
+    keep_voices(tmp_path / "shipped", {"ben": "Benjamin"})
+    header = PackHeader("trained", options=tiny.OPTIONS)
+    speakers = []
+    for name, folder in (("one", tmp_path / "shipped"), ("all", work)):
+        write_pack(tmp_path / name, folder, header, "card")
+        speakers.append(Speaker.load(tmp_path / name))
+    one, everyone = speakers
+    assert one.voices == ["Benjamin"] and everyone.voices == ["ann", "ben"]
+    said = one.say("Go.", "Benjamin"), everyone.say("Go.", "ben")
+    assert np.allclose(said[0].samples, said[1].samples, atol=1e-3)
 
 
 def test_the_monitor_knows_how_long_the_voices_hold_their_units(work: Path) -> None:

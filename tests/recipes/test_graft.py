@@ -154,6 +154,9 @@ def test_recordings_and_a_backbone_become_a_pack_that_speaks(
     assert shown.index("Plan for made up") < shown.index("prepare") < shown.index("--pack")
     speaker = Speaker.load(tmp_path / "work" / "pack")
     assert speaker.voices == ["ann", "ben"]
+    sound = 0.3 * tiny.made_up_utterance("x", "eve", "train", tiny.SENTENCES[0], False, seed=9).samples
+    write_audio(tmp_path / "eve.wav", np.resize(sound, 2 * tiny.RATE).clip(-1, 1), tiny.RATE)
+    assert speaker.voice_like(tmp_path / "eve.wav").name in speaker.voices
     options = dataclasses.replace(speaker.pack.header.options, max_letter_frames=2.0, guard=GuardPolicy("watch"))
     speech = speaker.say("We see.", "ben", options=options)
     assert speech.duration_sec > 0 and np.isfinite(speech.samples).all()
