@@ -2,8 +2,8 @@
 
     python -m pocket.prepare pocket/prepare_pocket data=DATA_FOLDER work=runs/pocket
 
-Writes ``corpora/`` (unpacked), ``sentences.txt``, ``lexicon-isolated.json`` (flite says each word alone) and ``lexicon.json`` (as
-flite says them in sentences). Steps that are done are skipped.
+Writes ``corpora/`` (unpacked), ``sentences.txt``, ``lexicon-isolated.json`` (flite says each word alone) and ``lexicon.json``
+(as flite says them in sentences). Steps that are done are skipped.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_crops_follow_from_the_number_and_the_seed(work: Path) -> None:
 
 
 def test_semantic_crops_keep_mels_phones_and_pitch_together(work: Path) -> None:
-    config = TrainSemanticConfig(str(work), tiny.SEMANTIC, batch_size=6, crop_frames=20, human_share=0.5)
+    config = TrainSemanticConfig(str(work), model=tiny.SEMANTIC, batch_size=6, crop_frames=20, human_share=0.5)
     batches = Batches(config, PreparedSpeech(work), CPU, salt=0)
     batch = batches(7)
     assert {k: tuple(v.shape) for k, v in batch.items()} == {
@@ -81,7 +81,7 @@ def test_semantic_crops_keep_mels_phones_and_pitch_together(work: Path) -> None:
     assert (batch["phones"][human] == -100).all() and (batch["phones"][~human] >= 0).any()
     assert ((batch["warp"] - 1).abs() <= config.warp + 1e-6).all()
     # A long crop is padded with silence that nobody is asked about.
-    long = Batches(TrainSemanticConfig(str(work), tiny.SEMANTIC, crop_frames=500), PreparedSpeech(work), CPU, 0)
+    long = Batches(TrainSemanticConfig(str(work), model=tiny.SEMANTIC, crop_frames=500), PreparedSpeech(work), CPU, 0)
     clip = long.synthetic[0]
     row = long.crop(clip, 0.5)
     frames = round(clip.utterance.duration_sec * 50)

@@ -34,8 +34,8 @@ _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 def unpack(data: Path, into: Path, names: Iterable[str]) -> None:
     """Unpacks ``data/NAME.tar`` or ``data/text/NAME.tar.xz`` to ``into/NAME`` unless the folder is there already.
 
-    The archive holds one folder, whatever it is called there. A corpus that is already a folder in ``data`` is linked, not copied. Members that would leave the folder are refused
-    (tar "data" filter).
+    The archive holds one folder, whatever it is called there. A corpus that is already a folder in ``data`` is linked, not
+    copied. Members that would leave the folder are refused (tar "data" filter).
     """
     into.mkdir(parents=True, exist_ok=True)
     for name in names:
