@@ -28,7 +28,7 @@ def report(pocket: Speaker, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     clip = {
         "audio": "a.wav",
         "text": "We see two owls in the house.",
-        "speaker": "kathleen",
+        "speaker": "heart",
         "duration": 1.0,
         "split": "val",
     }
@@ -100,10 +100,10 @@ def test_what_does_not_fit_is_an_error(pocket: Speaker, tmp_path: Path, monkeypa
     with pytest.raises(VoicegraftError, match="no stage 'song'; choose among suite, fault-injection"):
         evaluate_robustness.main(["--out", str(tmp_path), "--stages", "song"])
     with pytest.raises(VoicegraftError, match="needs --recordings"):
-        robustness_stages.timestamps(config, pocket, "kathleen")
+        robustness_stages.timestamps(config, pocket, "heart")
     (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "Go.", "speaker": "eve", "duration": 1.0}\n')
-    with pytest.raises(VoicegraftError, match="no recording of the voice 'kathleen'"):
-        robustness_stages.timestamps(replace(config, recordings=tmp_path), pocket, "kathleen")
+    with pytest.raises(VoicegraftError, match="no recording of the voice 'heart'"):
+        robustness_stages.timestamps(replace(config, recordings=tmp_path), pocket, "heart")
     monkeypatch.setattr(pocket, "pack", replace(pocket.pack, monitor=None))
     with pytest.raises(VoicegraftError, match="has no monitor"):
         evaluate_robustness.evaluate_robustness(config, pocket)
