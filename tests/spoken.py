@@ -14,7 +14,7 @@ TEXTS = ("The old dog ran home before the rain came.", "She put the letter in th
 def spoken() -> tuple[int, dict[str, np.ndarray]]:
     """The sample rate, and the samples of each text."""
     speaker = Speaker.load()
-    return speaker.sample_rate, {text: speaker.say(text, "kathleen", seed=1).samples for text in TEXTS}
+    return speaker.sample_rate, {text: speaker.say(text, "heart", seed=1).samples for text in TEXTS}
 
 
 def words_in(text: str) -> list[str]:
