@@ -161,6 +161,7 @@ def _pack(config: PocketConfig, work: Path) -> None:
         provenance={
             "recipe": "pocket",
             **commit(),
+            "backbone": "a model of 4.7 M parameters, in this folder",
             "corpora": [*config.speech.recordings, *config.speech.readings, SPEAKERS],
             "minutes": {name: entry["minutes"] for name, entry in costs(work).items()},
         },

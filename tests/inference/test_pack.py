@@ -106,7 +106,12 @@ def test_a_pack_may_not_name_a_backbone_outside(name: str, spoilt: Path) -> None
 
 def test_a_newer_format_says_to_upgrade(spoilt: Path) -> None:
     tiny.edit_json(spoilt / "pack.json", format=99, what_the_future_brings=True)
-    refused(spoilt, "format 99, this version reads up to 1; upgrade voicegraft")
+    refused(spoilt, "format 99, this version reads 2; upgrade voicegraft")
+
+
+def test_an_older_format_says_to_graft_anew(spoilt: Path) -> None:
+    tiny.edit_json(spoilt / "pack.json", format=1)
+    refused(spoilt, "format 1, this version reads 2; graft it anew")
 
 
 @pytest.mark.parametrize("text", ["[]", "7", '"pack"', "{}", '{"name": 7}', '{"name": "x", "format": "one"}'])

@@ -203,13 +203,13 @@ def test_the_expert_validates_other_sentences_than_it_trains_on(tmp_path: Path) 
 
 
 def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
-    heard = np.zeros((4, 7), np.float32)
+    heard = np.zeros(7, np.float32)
     rows = [Row(np.arange(n), np.ones((2 * n, 2), np.int16), np.arange(2 * n) // 2, heard, n % 2) for n in (3, 5)]
     batch = stack(rows, 27, CPU)
     assert batch.semantic.tolist() == [[0, 1, 2, 27, 27], [0, 1, 2, 3, 4]]
     assert batch.codes.shape == (2, 2, 10) and (batch.codes[0, :, 6:] == -1).all() and (batch.codes[1] == 1).all()
     assert batch.tokens[0].tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 0, 0]
-    assert batch.voice.tolist() == [1, 1] and batch.reference.shape == (2, 4, 7)
+    assert batch.voice.tolist() == [1, 1] and batch.reference.shape == (2, 7)
 
 
 def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:

@@ -38,7 +38,7 @@ from voicegraft.tokenizers.loading import open_decoder
 PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "voice", "vocoder", "semantic", "codec")
 OPTIONAL = ("router", "monitor", "voice", "vocoder")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
-FORMAT = 1
+FORMAT = 2  # 2: voices are vectors
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,9 @@ def read_header(folder: Path) -> PackHeader:
     except (OSError, ValueError) as error:
         raise VoicegraftError(f"cannot read {path}: {error}") from error
     written = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(written, int) and written > FORMAT:  # first of all: a newer format may have keys unknown here
-        raise VoicegraftError(f"{folder} has format {written}, this version reads up to {FORMAT}; upgrade voicegraft")
+    if isinstance(written, int) and written != FORMAT:  # first of all: a newer format may have keys unknown here
+        what = "upgrade voicegraft" if written > FORMAT else "graft it anew, or use the older version that made it"
+        raise VoicegraftError(f"{folder} has format {written}, this version reads {FORMAT}; {what}")
     return from_dict(PackHeader, raw, origin=str(path))
 
 

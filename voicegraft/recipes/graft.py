@@ -233,8 +233,8 @@ def _settings(config: GraftConfig) -> dict[str, Any]:
 
 
 def _prepare(config: GraftConfig, work: Path) -> None:
-    # The voice encoder hears mels, whatever the tokenizers are.
-    prepare(PrepareConfig(config.corpora, work, num_workers=config.workers, features=True, **vars(config.corpus)))
+    features = config.codec.model == "train"
+    prepare(PrepareConfig(config.corpora, work, num_workers=config.workers, features=features, **vars(config.corpus)))
 
 
 def _semantic(config: GraftConfig, work: Path) -> None:

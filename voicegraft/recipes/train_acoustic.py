@@ -4,7 +4,7 @@
 
 Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training corrupts both:
 some histories are forgotten or replaced, and some semantic digits are off by one. The voice is told by what the voice encoder
-makes of another recording of the same speaker; both are trained together. Writes ``acoustic/`` and ``voice/``.
+makes of any recording of the same speaker, seldom the same; both are trained together. Writes ``acoustic/`` and ``voice/``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRateRatio
 from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
+from voicegraft.audio.io import resampled
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
@@ -39,7 +40,7 @@ class TrainAcousticConfig:
     corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     model: AcousticConfig = field(default_factory=AcousticConfig)
     voice_encoder: VoiceEncoderConfig = field(default_factory=VoiceEncoderConfig)
-    reference_sec: float = 4.0  # of the other recording, at most
+    reference_sec: float = 4.0  # of the recording that tells the voice; shorter ones are repeated
     speaker_weight: float = 0.1  # of the softmax over the speakers
     rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
     batch_size: int = 16  # crops
@@ -85,12 +86,14 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         of_speaker.setdefault(clip.utterance.speaker, []).append(clip)
 
     def reference(clip: Clip, draw: np.random.Generator) -> np.ndarray:
-        """Log-mels ``[M, T]`` of some seconds of a recording of the clip's speaker, another one where there is one."""
+        """Samples ``[T]`` of some seconds of a recording of the clip's speaker, at the voice encoder's rate."""
         own = of_speaker.get(clip.utterance.speaker) or [clip]
-        mel = speech.array(own[int(draw.integers(len(own)))], "mel")
-        length = round(config.reference_sec * config.voice_encoder.mel.sample_rate / config.voice_encoder.mel.hop)
-        start = int(draw.integers(max(1, len(mel) - length + 1)))
-        return np.resize(mel[start : start + length].astype(np.float32), (length, mel.shape[1])).T  # short ones repeat
+        heard = own[int(draw.integers(len(own)))]
+        samples, rate, wanted = speech.samples(heard), speech.rate(heard), config.voice_encoder.mel.sample_rate
+        length = round(config.reference_sec * rate)
+        start = int(draw.integers(max(1, len(samples) - length + 1)))
+        piece = resampled(samples[start : start + length], rate, wanted)
+        return np.resize(piece, round(config.reference_sec * wanted))
 
     def row(clip: Clip, start: int, length: int, draw: np.random.Generator) -> Row:
         """Some acoustic frames, the semantic tokens they belong to, and how the speaker sounds."""
@@ -150,8 +153,10 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
 
 def mean_voice(encoder: VoiceEncoder, speech: PreparedSpeech, clips: list[Clip], device: torch.device) -> Tensor:
     """The vector of length one ``[width]`` amid those of the clips, of a hundred at most."""
-    mels = (speech.array(clip, "mel").astype(np.float32).T for clip in clips[:: max(1, len(clips) // 100)])
-    vectors = [encoder(torch.from_numpy(mel)[None].to(device))[0] for mel in mels]
+    some = clips[:: -(-len(clips) // 100) or 1]
+    wanted = encoder.config.mel.sample_rate
+    heard = (resampled(speech.samples(clip), speech.rate(clip), wanted) for clip in some)
+    vectors = [encoder.encode(torch.from_numpy(samples)[None].to(device))[0] for samples in heard]
     total = torch.stack(vectors).sum(0) if vectors else torch.zeros(encoder.config.width, device=device)
     return F.normalize(total, dim=0)
 
@@ -167,7 +172,7 @@ class VoiceConditioned(nn.Module):
 
     def forward(self, batch: Batch, semantic: Tensor, codes: Tensor, history: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logits of the codes ``[B, K, T, N]`` and of the speakers ``[B, S]``."""
-        voice = self.encoder(batch.reference)
+        voice = self.encoder.encode(batch.reference)
         logits = self.model(semantic, codes, voice, history, batch.tokens)
         return logits, 15 * voice @ F.normalize(self.speakers, dim=-1).mT
 
@@ -179,7 +184,7 @@ class Row:
     semantic: np.ndarray  # [S]
     codes: np.ndarray  # [T, K]
     tokens: np.ndarray  # [T] the semantic token that a frame belongs to
-    reference: np.ndarray  # [M, R] log-mels of another recording
+    reference: np.ndarray  # [R] samples that tell the voice
     voice: int
 
 
@@ -190,7 +195,7 @@ class Batch:
     semantic: Tensor  # [B, S]
     codes: Tensor  # [B, K, T], -1 where padded
     tokens: Tensor  # [B, T]
-    reference: Tensor  # [B, M, R]
+    reference: Tensor  # [B, R]
     voice: Tensor  # [B]
 
 
