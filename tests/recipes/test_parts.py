@@ -299,9 +299,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(home: Path) -> None:
 
 
 def test_a_pack_says_which_part_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "pack.json").write_text(
-        '{"format": 1, "name": "x", "default_voice": "ann", "backbone": "part:smollm2"}'
-    )
+    (tmp_path / "pack.json").write_text('{"name": "x", "default_voice": "ann", "backbone": "part:smollm2"}')
     assert listing(tmp_path).startswith("smollm2  ") and "kokoro" not in listing(tmp_path)
 
 

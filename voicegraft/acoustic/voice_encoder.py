@@ -2,7 +2,7 @@
 
 Convolutions over log-mels, then the mean and the spread over time of what attention finds telling (attentive statistics
 pooling, Okabe et al. 2018, arXiv 1803.10963), and a narrow vector of length one. It is trained together with the acoustic LM,
-which is told nothing else of the speaker, on some other piece of the same person's speech; a softmax over the speakers keeps them
+which is told nothing else of the speaker, on another piece of the person's speech; a softmax over the speakers keeps them
 apart. A named voice is the mean vector of its recordings.
 """
 
