@@ -82,7 +82,7 @@ def open_audio(audio: Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
     try:
         with soundfile.SoundFile(io.BytesIO(audio) if isinstance(audio, bytes) else audio) as file:
             yield file
-    except (OSError, soundfile.LibsndfileError) as error:
+    except (OSError, UnicodeError, soundfile.LibsndfileError) as error:  # UnicodeError: a name that is not UTF-8
         raise VoicegraftError(f"cannot read {name} as audio: {_reason(error)}") from error
 
 
@@ -197,8 +197,9 @@ class AudioWriter:
         file = soundfile.SoundFile(
             self._partial, "w", self.sample_rate, channels=1, subtype=self._subtype, format=self._format
         )
-        if self.comment:
-            file.comment = self.comment
+        if self.comment:  # libsndfile's MP3 tags are Latin-1, whatever they hold
+            plain = self.comment.encode("ascii", "replace").decode()
+            file.comment = plain if self._format == "MP3" else self.comment
         return file
 
     def _publish(self) -> None:

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with timestamps_beside(options.out, options.timestamps) as (write, close):
         stream = speaker.ask(
             question,
-            options.chosen(speaker),
+            options.chosen(speaker, options.out),
             options.seed,
             options.speaking(speaker),
             writing=writing,

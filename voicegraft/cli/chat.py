@@ -98,7 +98,7 @@ class Chat:
         self._forgets = False  # whether the oldest messages have been left out
         self._mid_line = False
         self._failed = False
-        self.voice = options.chosen(speaker)
+        self.voice = options.chosen(speaker, options.out_dir)
         speaker.writer.room(self.writing)
         if self.reply != "text":
             self._next_file()

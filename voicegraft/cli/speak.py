@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.lines is not None and options.out_dir is not None:
         return _speak_lines(speaker, lines, options.out_dir, options)
     text = standard_input() if options.text is None or options.text == "-" else argument(options.text)
-    report, _ = _speak_to_file(speaker, text, place, options, options.chosen(speaker), options.timestamps)
+    report, _ = _speak_to_file(speaker, text, place, options, options.chosen(speaker, out), options.timestamps)
     complain(report.warnings)
     if report.status == "empty":
         raise VoicegraftError("nothing to say: expected a text with at least one word")
@@ -113,7 +113,7 @@ def _speak_lines(speaker: Speaker, lines: Sequence[tuple[int, str]], out_dir: Pa
 
     times: Path | None = options.timestamps
     suffix = "" if times is None else times.suffix or f".{times.name}"
-    voice = options.chosen(speaker)
+    voice = options.chosen(speaker, out_dir / (options.like.name if options.like else ""))
     request = {"voice": voice.name, "seed": options.seed, "pack": speaker.fingerprint}
     request |= {"like": hashlib.sha256(voice.vector.tobytes()).hexdigest()[:16]} if voice.like else {}
     request |= {"guard": options.speaking(speaker).guard.mode, "timestamps": suffix}

@@ -40,11 +40,11 @@ class SpeakingOptions:
         pack, backbone, expert = (_place(text) for text in (self.pack, self.backbone, text_expert))
         return Speaker.load(pack, backbone, self.device, expert)
 
-    def chosen(self, speaker: Speaker) -> Voice:
+    def chosen(self, speaker: Speaker, out: Path) -> Voice:
         """The voice to speak in; what is to be known of a recording goes to standard error.
 
         Raises:
-            VoicegraftError: no such voice, a recording that is no use, or both.
+            VoicegraftError: no such voice, a recording that is no use or that ``out`` would overwrite, or both.
         """
         if self.like is None:
             return speaker.voice(self.voice)
@@ -52,6 +52,8 @@ class SpeakingOptions:
             raise VoicegraftError(
                 "--voice names a voice of the pack, --like a recording to sound like: give one of them"
             )
+        if self.like.exists() and out.exists() and self.like.samefile(out):
+            raise VoicegraftError(f"{out} is the recording to speak like, and would be overwritten: name another file")
         made = speaker.voice_like(self.like)
         complain([*made.warnings, f"speaking like {self.like.name}, in the manner of {made.name}"])
         return made
