@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voicegraft.inference.speaker import Speaker
     from voicegraft.inference.speech import AnswerStream, Speech, SpeechStream
     from voicegraft.inference.timestamps import TimestampWriter
+    from voicegraft.inference.voice import Voice
     from voicegraft.inference.writer import Writing, WritingOptions
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "SpokenSentence",
     "SpokenWord",
     "TimestampWriter",
+    "Voice",
     "VoicegraftError",
     "Waveform",
     "Writing",
@@ -60,6 +62,7 @@ _HOMES = {
     "inference.speaker": "Speaker",
     "inference.speech": "AnswerStream Speech SpeechStream",
     "inference.timestamps": "TimestampWriter",
+    "inference.voice": "Voice",
     "inference.writer": "Writing WritingOptions",
 }
 

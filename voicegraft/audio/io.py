@@ -80,6 +80,8 @@ def open_audio(audio: Path | bytes, name: str) -> Iterator[soundfile.SoundFile]:
         VoicegraftError: it is not audio, also where reading finds that out.
     """
     try:
+        if not isinstance(audio, bytes):
+            audio.open("rb").close()  # tells why a file cannot be opened; libsndfile only says "System error."
         with soundfile.SoundFile(io.BytesIO(audio) if isinstance(audio, bytes) else audio) as file:
             yield file
     except (OSError, UnicodeError, soundfile.LibsndfileError) as error:  # UnicodeError: a name that is not UTF-8
