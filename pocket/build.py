@@ -67,7 +67,7 @@ class PocketConfig:
         }
     )
     default_voice: str = "heart"
-    options: SpeakOptions = field(default_factory=lambda: SpeakOptions(Sampling(0.2, 0.5), pace=-0.8))
+    options: SpeakOptions = field(default_factory=lambda: SpeakOptions(Sampling(0.2, 0.5), pace=-1.4))
     prompts: str = "prompts/harvard_001-360.txt"  # evaluation prompts, inside data
     num_prompts: int = 100
     evaluate: bool = True  # needs the extra "evaluate"
