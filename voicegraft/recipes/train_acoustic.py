@@ -51,9 +51,7 @@ class TrainAcousticConfig:
     crop_frames: int = 120  # frames per crop
     forget_history: float = 0.1  # share of frames whose past is zeroed
     wrong_history: float = 0.15  # share of frames whose past is another frame's
-    told_units: float = (
-        0.0  # share of the crops whose units are told, where recordings are aligned; 0: the model knows none
-    )
+    told_units: float = 0.0  # share of the aligned crops whose units are told; 0: the model knows none
     wrong_digits: float = 0.04  # share of the semantic tokens' digits (FSQ), or of the tokens, that are off a little
     device: str = "auto"
 
