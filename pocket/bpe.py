@@ -69,6 +69,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         config.pop(key, None)
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": [USER, ASSISTANT]}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)  # a third of the size
 
 
 class ChatEncoder:
