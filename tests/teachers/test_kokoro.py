@@ -39,6 +39,7 @@ def _no_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
         ("butter", "a", "bˈʌɾɚ", "bˈʌTəɹ"),
         ("about", "a", "ɐbˈWt", "əbˈWt"),
         ("button", "a", "bˈʌʔn", "bˈʌtn"),
+        ("kitten", "a", "kˈɪʔn\u0329", "kˈɪtᵊn"),
         ("loch", "a", "lˈɑːx", "lˈɑk"),
         ("Llanelli", "a", "ɬənˈɛli", "lənˈɛli"),
         ("bird", "b", "bˈɜːd", "bˈɜːd"),

@@ -24,8 +24,10 @@ FEWEST, MOST = 6, 399  # phones: of fewer the voice is unsteady, through more it
 _DURATIONS = "/encoder/Clip_output_0"  # inside of the graph: frames per phone, [1, N]
 _LANGUAGES = {"a": "en-us", "b": "en-gb"}  # first letter of a voice -> espeak's name
 # What espeak writes otherwise than the phones that the voices have learnt; one after the other.
+_SYLLABIC = {f"{phone}\u0329": f"ᵊ{phone}" for phone in "lmnɹ"}
 _PHONES = {
     "a": {
+        **_SYLLABIC,
         "ɜːɹ": "ɜɹ",
         "ɜː": "ɜɹ",
         "ɪə": "iə",
@@ -39,7 +41,7 @@ _PHONES = {
         "ç": "k",
         "ɬ": "l",
     },
-    "b": {"ɐ": "ə", "r": "ɹ", "x": "k"},
+    "b": {**_SYLLABIC, "ɐ": "ə", "r": "ɹ", "x": "k"},
 }
 _HOW_TO_GET = "run: voicegraft parts get kokoro, or name its folder (part=FOLDER)"
 
