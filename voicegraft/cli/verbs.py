@@ -46,6 +46,7 @@ RECIPES = {
     "train_speech": "voicegraft.recipes.train_speech",
     "train_router": "voicegraft.recipes.train_router",
     "train_monitor": "voicegraft.recipes.train_monitor",
+    "imitate": "voicegraft.recipes.imitate",
 }
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
 # What is called otherwise today -> the module that does it, from the root of a checkout, or the verb.

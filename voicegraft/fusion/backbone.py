@@ -35,6 +35,7 @@ from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import GGUF, resolve
 from voicegraft.core.library_logging import quietly
+from voicegraft.data.chat import stop_ids
 from voicegraft.fusion.gguf import gguf_config, gguf_in, read_gguf
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"  # the file names of transformers
@@ -239,6 +240,13 @@ def _within(context: Context) -> Iterator[None]:
 
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def answer_ends(backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Tokens that end an answer: many a chat model ends its turns with one that its tokenizer does not call the end."""
+    configured = getattr(backbone.generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    return frozenset([*stop_ids(tokenizer), *more])
 
 
 # Identity

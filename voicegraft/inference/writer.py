@@ -21,8 +21,8 @@ from transformers import PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Question, conversation
 from voicegraft.core.runtime import OnThreads, random_numbers
-from voicegraft.data.chat import chat_prompt, stop_ids
-from voicegraft.fusion.backbone import one_line
+from voicegraft.data.chat import chat_prompt
+from voicegraft.fusion.backbone import answer_ends, one_line
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 
@@ -89,10 +89,7 @@ class Writer:
 
     def __init__(self, lm: SpeechLM, num_threads: int | None = None):
         self.lm, self.num_threads = lm, num_threads
-        # Many a chat model ends its turns with a token that its tokenizer does not call the end.
-        configured = getattr(lm.backbone.generation_config, "eos_token_id", None)
-        more = configured if isinstance(configured, list) else [] if configured is None else [configured]
-        self.stops = frozenset([*stop_ids(lm.tokenizer), *more])
+        self.stops = answer_ends(lm.backbone, lm.tokenizer)
         self._one_line = lm.tokenizer.chat_template is None  # a base model, which would go on with the next question
         # Large vocabularies: the prompt's logits would need more memory than the model.
         keeps = "logits_to_keep" in inspect.signature(lm.backbone.forward).parameters
