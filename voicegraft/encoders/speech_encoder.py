@@ -59,6 +59,11 @@ class _Family:
         """Waveforms ``[B, T <= span]`` -> what the model reads, as of ``span`` samples."""
         return self._extract(F.pad(samples, (0, span - samples.shape[-1])))
 
+    def hidden(self, model: Any, inputs: Tensor) -> Tensor:
+        """What the model makes of ``inputs``: its own output."""
+        output: Tensor = model(inputs).last_hidden_state
+        return output
+
     def _extract(self, samples: Tensor, **options: Any) -> Tensor:
         batch = samples.float().cpu().numpy()
         found = self.extractor(batch, sampling_rate=self.extractor.sampling_rate, return_tensors="pt", **options)
@@ -101,7 +106,7 @@ class _FilterBank(_Family):
 
 
 class _Whisper(_Family):
-    """The encoder of Whisper: a log-mel of a fixed length, so short sound is padded and long sound cut into windows."""
+    """The encoder of Whisper: a log-mel of at most its window; trained on such that are padded to it."""
 
     num_layers = "encoder_layers"
     settings: Mapping[str, Any] = {"decoder_layers": 0}
@@ -133,6 +138,18 @@ class _Whisper(_Family):
     def span(self, num_frames: int) -> int:
         return num_frames * self.hop
 
+    def inputs(self, samples: Tensor, span: int) -> Tensor:
+        return self._extract(F.pad(samples, (0, span - samples.shape[-1])), padding=False)
+
+    def hidden(self, model: Any, inputs: Tensor) -> Tensor:
+        # transformers' own forward, but for its refusal of sound that is shorter than the window.
+        hidden = F.gelu(model.conv2(F.gelu(model.conv1(inputs)))).transpose(1, 2)
+        hidden = hidden + model.embed_positions.weight[: hidden.shape[1]]
+        for layer in model.layers:
+            hidden = layer(hidden, None)
+        output: Tensor = model.layer_norm(hidden)
+        return output
+
 
 FAMILIES: dict[str, type[_Family]] = {  # by the model_type of the config
     "hubert": _Convolutions,
@@ -158,13 +175,17 @@ class _Exit(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    """The lower layers of a pretrained encoder, frozen.
+    """A pretrained encoder, or the lower layers of one, frozen.
 
     Frames are what leaves the layer of that number, before any final norm: transformers' ``hidden_states[layer]``.
-    Layer 0 is what enters the first one.
+    Layer 0 is what enters the first one. Without a number they are the model's own output.
     """
 
-    def __init__(self, model: PreTrainedModel, extractor: Any):
+    def __init__(self, model: PreTrainedModel, extractor: Any, whole: bool = False):
+        """
+        Args:
+            whole: frames are the model's own output, not what leaves its last layer.
+        """
         super().__init__()
         config = model.config
         family = FAMILIES[config.model_type]
@@ -174,24 +195,34 @@ class SpeechEncoder(nn.Module):
         self.width: int = config.hidden_size
         self.layer: int = getattr(config, family.num_layers)
         self.model = model
-        family.trunk(model).layers.append(_Exit())
+        if not whole:
+            family.trunk(model).layers.append(_Exit())
         self.eval().requires_grad_(False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Waveforms ``[B, T]`` -> features ``[B, T // hop, D]``; at the end a frame may see zeros beyond the sound."""
+        return self.in_windows(samples, self.reader.window or max(1, samples.shape[-1] // self.hop))
+
+    def in_windows(self, samples: Tensor, window: int, tail: int = 0) -> Tensor:
+        """The same, so many frames at a time, each time with ``tail`` more behind them: sound, then silence."""
         num_frames = samples.shape[-1] // self.hop
-        window = self.reader.window or max(1, num_frames)
         weight = next(self.model.parameters())
         pieces = [torch.zeros(len(samples), 0, self.width, device=weight.device)]
         for begin in range(0, num_frames, window):
             first = max(0, min(begin, num_frames - window))  # the last window is a full one, if there is that much
-            span = self.reader.span(window)
-            inputs = self.reader.inputs(samples[:, first * self.hop :][:, :span], span)
-            try:
-                self.model(inputs.to(weight))
-            except _Reached as reached:
-                pieces.append(reached.hidden[:, begin - first : num_frames - first].float())
+            hidden = self.encode(samples[:, first * self.hop :], window + tail)
+            pieces.append(hidden[:, begin - first : num_frames - first][:, :window])
         return torch.cat(pieces, 1)
+
+    def encode(self, samples: Tensor, num_frames: int) -> Tensor:
+        """The first frames of waveforms ``[B, T]`` -> features ``[B, num_frames, D]``; what is shorter ends in silence."""
+        span = self.reader.span(num_frames)
+        inputs = self.reader.inputs(samples[:, :span], span).to(next(self.model.parameters()))
+        try:
+            hidden = self.reader.hidden(self.model, inputs)
+        except _Reached as reached:
+            hidden = reached.hidden
+        return hidden.float()
 
     def save(self, folder: Path) -> None:
         """Writes the layers in use as transformers would, with the settings of the feature extractor."""
@@ -210,8 +241,8 @@ class SpeechEncoder(nn.Module):
         return SpeechEncoder(model, load_extractor(folder, WANTED, FAMILIES))
 
     @staticmethod
-    def from_pretrained(name_or_path: str | Path, layer: int) -> SpeechEncoder:
-        """The layers up to ``layer`` of a model on the Hub or in a folder, in float32.
+    def from_pretrained(name_or_path: str | Path, layer: int | None) -> SpeechEncoder:
+        """The layers up to ``layer``, or the whole encoder, of a model on the Hub or in a folder, in float32.
 
         Raises:
             VoicegraftError: no such model, of a family that is not known, without such a layer, without safetensors
@@ -221,12 +252,13 @@ class SpeechEncoder(nn.Module):
         def class_of(config: Any) -> Any:
             family = FAMILIES[config.model_type]
             num_layers = getattr(config, family.num_layers)
-            if not 0 <= layer <= num_layers:
+            wanted = num_layers if layer is None else layer
+            if not 0 <= wanted <= num_layers:
                 raise VoicegraftError(f"expected a layer of {name_or_path} from 0 to {num_layers}, got {layer}")
-            for key, value in {**family.settings, family.num_layers: layer}.items():
+            for key, value in {**family.settings, family.num_layers: wanted}.items():
                 setattr(config, key, value)
             return AutoModel
 
         model = load_pretrained(name_or_path, WANTED, FAMILIES, class_of=class_of)
         extractor = load_extractor(name_or_path, WANTED, FAMILIES)
-        return SpeechEncoder(FAMILIES[model.config.model_type].own(model), extractor)
+        return SpeechEncoder(FAMILIES[model.config.model_type].own(model), extractor, whole=layer is None)

@@ -1,0 +1,138 @@
+"""Whisper's own decoder over what its encoder heard: English, without timestamps (arXiv 2212.04356)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.hub import resolve
+from voicegraft.encoders.hub_models import load_pretrained
+
+WANTED = "recogniser"  # in errors
+_END = "<|endoftext|>"
+_BEGIN, _ENGLISH, _PLAIN = "<|startoftranscript|>", ("<|en|>", "<|transcribe|>"), "<|notimestamps|>"
+_MULTILINGUAL = 51865  # tokens at least, of a vocabulary with languages
+_LOOP_TOKENS, _LOOP_TIMES = 12, 3  # a loop is at least so long, and says the same so often
+_SMOOTHED = 7  # frames of the median filter, as OpenAI's word times have it
+
+
+class WhisperDecoder(nn.Module):
+    """Writes what was said, with the states it wrote it from; or tells which frames a known text looked at."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, heads: Sequence[tuple[int, int]]) -> None:
+        """
+        Args:
+            model: transformers' decoder.
+            heads: (layer, head) of those whose attention follows the sound in time.
+        """
+        super().__init__()
+        languages = _ENGLISH if model.config.vocab_size >= _MULTILINGUAL else ()
+        known = {name: tokenizer.token_to_id(name) for name in (_BEGIN, *languages, _PLAIN, _END)}
+        ids = [number for number in known.values() if number is not None]
+        if len(ids) < len(known):
+            missing = next(name for name, number in known.items() if number is None)
+            raise VoicegraftError(f"the recogniser's tokenizer.json does not know {missing}; get it anew")
+        *self._prompt, self._end = ids
+        self._tokenizer, self._heads = tokenizer, heads
+        self.model = model
+        self.eval().requires_grad_(False)
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | Path) -> WhisperDecoder:
+        """Raises VoicegraftError as ``SpeechEncoder.from_pretrained``, for other models than a Whisper with its tokenizer."""
+        folder = resolve(name_or_path)
+
+        def class_of(config: Any) -> Any:
+            config.encoder_layers = 0
+            return AutoModel
+
+        model = load_pretrained(folder, WANTED, {"whisper"}, class_of=class_of).decoder
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # of tokenizers' own
+            raise VoicegraftError(f"cannot read {folder / 'tokenizer.json'}: {error}; get it anew") from error
+        return WhisperDecoder(model, tokenizer, _alignment_heads(folder, model.config))
+
+    @torch.no_grad()
+    def transcribe(self, encoded: Tensor) -> tuple[str, Tensor]:
+        """The encoder's output ``[1, T, W]`` -> text, and the last hidden state that chose each of its tokens ``[N, W]``.
+
+        Greedy; silence may well be nothing. What it begins to say over and over is said once, and ends there.
+        """
+        encoded = encoded.to(self.model.embed_tokens.weight)
+        words = self.model.embed_tokens.weight[: self._end + 1]  # behind the end are marks and times
+        ids: list[int] = []
+        states: list[Tensor] = []
+        cache, new = None, self._prompt
+        while len(ids) < self.model.config.max_target_positions // 2:
+            given = torch.tensor([new], device=encoded.device)
+            output = self.model(input_ids=given, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
+            cache, state = output.past_key_values, output.last_hidden_state[0, -1]
+            new = [int((words @ state).argmax())]
+            if new[0] == self._end:
+                break
+            ids += new
+            states.append(state)
+            if loop := _loop(ids):
+                del ids[-loop:], states[-loop:]
+                break
+        width = encoded.shape[-1]
+        text: str = self._tokenizer.decode(ids).strip()
+        return text, torch.stack(states).float() if states else encoded.new_zeros(0, width).float()
+
+    @torch.no_grad()
+    def attention(self, encoded: Tensor, text: str) -> tuple[list[tuple[int, int]], Tensor]:
+        """How much each token of a known text looked at each frame, and the end after it, ``[T, N + 1]``.
+
+        Beside it the characters of ``text`` that each token is ``[N]``. As OpenAI's word times: attention of the heads that
+        follow the sound, standardised over the tokens, smoothed, averaged.
+        """
+        read = self._tokenizer.encode(f" {text}", add_special_tokens=False)
+        ids = [*self._prompt, *read.ids][: self.model.config.max_target_positions]
+        given = torch.tensor([ids], device=encoded.device)
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")  # the others do not tell their weights
+        try:
+            found = self.model(
+                input_ids=given,
+                encoder_hidden_states=encoded.to(self.model.embed_tokens.weight),
+                output_attentions=True,
+                use_cache=False,
+            ).cross_attentions
+        finally:
+            self.model.set_attn_implementation(before)
+        # A token was chosen where the one before it was read.
+        weights = torch.stack([found[layer][0, head, len(self._prompt) - 1 :] for layer, head in self._heads]).float()
+        weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True, correction=0).clamp(min=1e-6)
+        if weights.shape[-1] > _SMOOTHED // 2:
+            padded = F.pad(weights, (_SMOOTHED // 2, _SMOOTHED // 2), mode="reflect")
+            weights = padded.unfold(-1, _SMOOTHED, 1).median(-1).values
+        num_tokens = len(ids) - len(self._prompt)
+        return [(max(0, a - 1), b - 1) for a, b in read.offsets[:num_tokens]], weights.mean(0).T
+
+
+def _loop(ids: Sequence[int]) -> int:
+    """Tokens at the end that only say again what stands before them, 0 if it is no loop."""
+    for size in range(1, len(ids) // _LOOP_TIMES + 1):
+        times = max(_LOOP_TIMES, -(-_LOOP_TOKENS // size))
+        if len(ids) >= size * times and list(ids[-size:]) * times == list(ids[-size * times :]):
+            return size * (times - 1)
+    return 0
+
+
+def _alignment_heads(folder: Path, config: Any) -> list[tuple[int, int]]:
+    """As the model's files name them; else, as OpenAI does, all heads of the upper half of the layers."""
+    for name in ("generation_config.json", "config.json"):
+        if (path := folder / name).is_file() and (named := json.loads(path.read_text("utf-8")).get("alignment_heads")):
+            return [(int(layer), int(head)) for layer, head in named]
+    layers = range(config.decoder_layers // 2, config.decoder_layers)
+    return [(layer, head) for layer in layers for head in range(config.decoder_attention_heads)]
