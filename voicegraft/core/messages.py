@@ -73,17 +73,26 @@ class Message:
         return cls("assistant", parts)
 
     @property
+    def waveforms(self) -> tuple[Waveform, ...]:
+        """The parts that are audio, in their order."""
+        return tuple(part for part in self.parts if isinstance(part, Waveform))
+
+    @property
     def text(self) -> str:
         """The parts of a message that is text alone, joined as they are.
 
         Raises:
             VoicegraftError: a part is audio.
         """
-        if any(isinstance(part, Waveform) for part in self.parts):
+        if self.waveforms:
             raise VoicegraftError(
                 "expected text, got a message with audio: this model has no listening expert; send its words"
             )
-        return "".join(part for part in self.parts if isinstance(part, str))
+        return self.marked("")
+
+    def marked(self, marker: str) -> str:
+        """The parts joined as they are, with a marker in the place of each audio."""
+        return "".join(part if isinstance(part, str) else marker for part in self.parts)
 
 
 Question: TypeAlias = str | Message | Sequence[Message]  # text, a message, or a conversation that ends with the user's

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -11,28 +12,61 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.messages import Message
+from voicegraft.core.messages import Message, Question, conversation
 
+AUDIO = -1  # among token ids: in the place of audio; once its vectors are known, in the place of each (``widened``)
 _LABELS = {"system": "", "user": "Question: ", "assistant": "Answer: "}  # for a base model, which knows no turns
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the assistant begins to write.
+    """Token ids of a conversation up to where the assistant begins to write, with ``AUDIO`` in the place of each audio.
 
     Raises:
-        VoicegraftError: a message has audio, or the chat template leaves a system message out.
+        VoicegraftError: a message of the system or the assistant has audio, or the chat template leaves audio or a system
+            message out.
         jinja2.TemplateError: the chat template refuses the conversation.
     """
+    if odd := [message.role for message in messages if message.waveforms and message.role != "user"]:
+        raise VoicegraftError(
+            f"expected audio in the user's messages alone, got some in the {odd[0]}'s: send its words"
+        )
+    known = "".join(message.marked("") for message in messages)
+    marker = next(mark for number in count() if (mark := f"[audio-{number}]") not in known)
     if tokenizer.chat_template is None:
-        lines = [_LABELS[message.role] + message.text for message in messages]
-        return encode(tokenizer, "\n".join([*lines, "Answer:"]), special=True)
-    turns = [{"role": message.role, "content": message.text} for message in messages]
+        lines = [_LABELS[message.role] + message.marked(marker) for message in messages]
+        return _encode_around(tokenizer, "\n".join([*lines, "Answer:"]).split(marker), special=True)
+    turns = [{"role": message.role, "content": message.marked(marker)} for message in messages]
     text = str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
     if any(message.role == "system" and message.text.strip() not in text for message in messages):
         raise VoicegraftError(
             "the backbone's chat template has no place for this system message; say it in the user's first message"
         )
-    return encode(tokenizer, text)  # the template has written the special tokens itself
+    pieces = text.split(marker)
+    if len(pieces) - 1 != (asked := sum(len(message.waveforms) for message in messages)):
+        raise VoicegraftError(
+            f"the backbone's chat template has {len(pieces) - 1} places for the {asked} pieces of audio in this "
+            "conversation: send the words of those that it leaves out"
+        )
+    return _encode_around(tokenizer, pieces)  # the template has written the special tokens itself
+
+
+def _encode_around(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], special: bool = False) -> list[int]:
+    """Token ids of text that audio stands between."""
+    # Some tokenizers put a space before a text's first word: behind a special token the words go on.
+    added = tokenizer.added_tokens_decoder.values()
+    before = next((token.content for token in added if token.special and not token.rstrip), "")
+    ids = encode(tokenizer, pieces[0], special)
+    for piece in pieces[1:]:
+        ids += [AUDIO, *encode(tokenizer, before + piece)[bool(before) :]]
+    return ids
+
+
+def widened(ids: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Token ids in which each ``AUDIO`` stands as often as that audio has vectors."""
+    if len(lengths) != sum(i == AUDIO for i in ids):
+        raise ValueError(f"expected the lengths of {sum(i == AUDIO for i in ids)} pieces of audio, got {len(lengths)}")
+    left = iter(lengths)
+    return [wide for i in ids for wide in ([AUDIO] * next(left) if i == AUDIO else [i])]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
@@ -70,7 +104,7 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 @dataclass(frozen=True)
 class AnsweredQuestion:
-    """One question with its answer, as token ids ``[L]``; the answer, its end included, begins at ``num_prompt``."""
+    """A conversation with its answer, as token ids ``[L]``; the answer, its end included, begins at ``num_prompt``."""
 
     ids: list[int]
     num_prompt: int
@@ -78,12 +112,19 @@ class AnsweredQuestion:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def widened(self, lengths: Sequence[int]) -> AnsweredQuestion:
+        """With as many places for each audio of the conversation as it has vectors."""
+        ids = widened(self.ids, lengths)
+        return AnsweredQuestion(ids, self.num_prompt + len(ids) - len(self.ids))
 
-def answered_questions(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[str, str]]) -> list[AnsweredQuestion]:
-    """(question, answer) texts -> token sequences to train on.
+
+def answered_questions(
+    tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple[Question, str]]
+) -> list[AnsweredQuestion]:
+    """(question, answer) -> token sequences to train on; a question may be a conversation, and hold audio.
 
     Raises:
-        VoicegraftError: the tokenizer has nothing that ends an answer.
+        VoicegraftError: nothing was asked, or the tokenizer has nothing that ends an answer.
     """
     stops = stop_ids(tokenizer)
     if not stops:
@@ -93,14 +134,17 @@ def answered_questions(tokenizer: PreTrainedTokenizerBase, pairs: Iterable[tuple
         )
     found = []
     for question, answer in pairs:
-        prompt = chat_prompt(tokenizer, [Message.user(question)])
+        prompt = chat_prompt(tokenizer, conversation(question))
         written = answer if tokenizer.chat_template is not None else f" {answer}"
         found.append(AnsweredQuestion([*prompt, *encode(tokenizer, written), stops[-1]], len(prompt)))
     return found
 
 
 def collate_answers(items: Sequence[AnsweredQuestion], pad: int, device: torch.device) -> dict[str, Tensor]:
-    """Pads on the right: ``input_ids`` ``[B, L]``, and ``answer`` ``[B, L]``, true where a token is to be learnt."""
+    """Pads on the right: ``input_ids`` ``[B, L]``, and ``answer`` ``[B, L]``, true where a token is to be learnt.
+
+    Sequences with audio come ``widened``; ``fusion.listening.embedded`` puts the vectors in the places of ``AUDIO``.
+    """
     longest = max(map(len, items))
     ids = np.full((len(items), longest), pad, dtype=np.int64)
     answer = np.zeros((len(items), longest), dtype=bool)

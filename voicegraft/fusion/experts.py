@@ -24,7 +24,7 @@ from voicegraft.core.files import write_text
 from voicegraft.core.hub import Loadable
 from voicegraft.fusion.backbone import backbone_fingerprint, one_line, tokenizer_fingerprint
 
-SPEECH, TEXT = "speech", "text"  # names of experts, and of their adapters
+SPEECH, TEXT, LISTENING = "speech", "text", "listening"  # names of experts, and of their adapters
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
 ADAPTER_CONFIG = "adapter_config.json"
 IDENTITY = "expert.json"

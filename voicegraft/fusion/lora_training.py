@@ -48,8 +48,12 @@ class TextExpertTraining(nn.Module):
 
 
 def answer_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean cross-entropy of the tokens marked as answers, of a batch of ``data.chat.collate_answers``."""
-    logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+    """Mean cross-entropy of the tokens marked as answers, of a batch of ``data.chat.collate_answers``.
+
+    Conversations with audio come with their ``inputs_embeds`` ``[B, L, D]`` too (``fusion.listening.embedded``).
+    """
+    given = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
+    logits = model(**{given: batch[given]}, use_cache=False).logits
     wanted = batch["answer"][:, 1:]
     said, target = logits[:, :-1][wanted].float(), batch["input_ids"][:, 1:][wanted]
     loss = F.cross_entropy(said, target)
