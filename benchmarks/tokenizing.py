@@ -28,8 +28,8 @@ from voicegraft.core.runtime import seed_all, single_thread
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.recipes.command import recipe_config
-from voicegraft.recipes.tokenize import ShardWorker, in_this_process, open_tokenizer, shard_hours
-from voicegraft.recipes.tokenize_processes import in_processes
+from voicegraft.recipes.tokenize import ShardWorker, open_tokenizer, shard_hours
+from voicegraft.recipes.tokenize_processes import in_processes, in_this_process
 
 MADE_UP_RATE = 24_000  # Hz
 

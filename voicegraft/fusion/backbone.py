@@ -112,6 +112,12 @@ def load_backbone(
     return model.eval(), tokenizer
 
 
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a backbone, whose weights are not read; name and errors as of ``load_backbone``."""
+    folder = resolve(name_or_path)
+    return _load_tokenizer(gguf_in(folder) or folder)
+
+
 def check_backbone(folder: Path) -> None:
     """Raises VoicegraftError unless the folder says that it is a causal LM of text which transformers has a class for, and
     holds weights, which are not read, and a tokenizer; or that it is such a GGUF file."""

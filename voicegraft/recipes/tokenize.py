@@ -10,7 +10,6 @@ command goes on after any interruption. All engines write the same bytes (docs/t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from voicegraft.audio.io import resampled
 from voicegraft.core.errors import VoicegraftError
@@ -28,7 +26,7 @@ from voicegraft.data.manifest import read_manifest
 from voicegraft.data.prepared import pcm_rate, shard_folders
 from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.recipes.command import recipe_main
-from voicegraft.recipes.tokenize_processes import in_processes
+from voicegraft.recipes.tokenize_processes import in_processes, in_this_process, with_progress
 from voicegraft.recipes.tokenize_ray import in_ray
 from voicegraft.tokenizers.base import SpeechTokenizer
 from voicegraft.tokenizers.loading import open_codec, open_semantic
@@ -74,20 +72,8 @@ def tokenize(config: TokenizeConfig, opener: Opener = open_tokenizer) -> None:
         hours = {name: shard_hours(work, name) for name in shard_names(work, kind, config.codec_shards)}
         left = [name for name in hours if not _is_done(work, kind, name, fingerprint)]
         left.sort(key=lambda name: -hours[name])  # long ones first: then all workers end at about the same time
-        started = time.monotonic()
-        total = sum(hours[name] for name in left)
-        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h [{elapsed}<{remaining}{postfix}]"
-        with tqdm(total=total, desc=f"{kind} tokens", bar_format=layout) as bar:
-            for name in _engine(config, ShardWorker(work, kind, config.device, opener), left):
-                bar.update(min(hours[name], total - bar.n))  # sums of floats in two orders differ a little
-                bar.set_postfix_str(f"{_rate(bar.n, started):.1f} h/h")
-        speed = f", {_rate(total, started):.1f} hours/hour" if left else ""
-        kept = f"; {len(hours) - len(left)} shards were there" if len(left) < len(hours) else ""
-        print(f"{kind} tokens: {total:.2f} hours in {len(left)} shards{speed}{kept}")
-
-
-def _rate(hours: float, started: float) -> float:
-    return hours * 3600 / (time.monotonic() - started)
+        done = _engine(config, ShardWorker(work, kind, config.device, opener), left)
+        with_progress(f"{kind} tokens", hours, left, done)
 
 
 def _engine(config: TokenizeConfig, worker: ShardWorker, names: list[str]) -> Iterator[str]:
@@ -99,14 +85,6 @@ def _engine(config: TokenizeConfig, worker: ShardWorker, names: list[str]) -> It
     if config.workers > 1:
         return in_processes(worker, names, config.workers)
     return in_this_process(worker, names)
-
-
-def in_this_process(worker: ShardWorker, names: list[str]) -> Iterator[str]:
-    """One shard after the other; yields a name when it is done."""
-    with single_thread():  # gives the threads back
-        for name in names:
-            worker(name)
-            yield name
 
 
 class ShardWorker:

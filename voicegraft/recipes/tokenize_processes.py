@@ -1,22 +1,57 @@
-"""A process pool with retries: work by name over processes of one machine, where any may be killed at any time."""
+"""Work by name, and how far it is: in this process, or over a pool of which any process may be killed at any time."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any
 
+from tqdm import tqdm
+
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.runtime import single_thread
 from voicegraft.core.worker_process import end_with_parent
 
 MAX_DEATHS = 3  # in a row, with nothing done between them
 
 _work: Callable[[str], None] | None = None  # of a worker process
+
+
+def with_progress(what: str, hours: Mapping[str, float], left: Sequence[str], done: Iterable[str]) -> None:
+    """Draws the names of shards that become done, tells of the hours of sound in them, and sums up.
+
+    Args:
+        hours: of all shards, those that were there before too.
+        left: those that are still to be done.
+    """
+    started = time.monotonic()
+    total = sum(hours[name] for name in left)
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} h [{elapsed}<{remaining}{postfix}]"
+    with tqdm(total=total, desc=what, bar_format=layout) as bar:
+        for name in done:
+            bar.update(min(hours[name], total - bar.n))  # sums of floats in two orders differ a little
+            bar.set_postfix_str(f"{_rate(bar.n, started):.1f} h/h")
+    speed = f", {_rate(total, started):.1f} hours/hour" if left else ""
+    kept = f"; {len(hours) - len(left)} shards were there" if len(left) < len(hours) else ""
+    print(f"{what}: {total:.2f} hours in {len(left)} shards{speed}{kept}")
+
+
+def _rate(hours: float, started: float) -> float:
+    return hours * 3600 / (time.monotonic() - started)
+
+
+def in_this_process(work: Callable[[str], None], names: Sequence[str]) -> Iterator[str]:
+    """One after the other, on one thread; yields a name when it is done."""
+    with single_thread():  # gives the threads back
+        for name in names:
+            work(name)
+            yield name
 
 
 def in_processes(work: Callable[[str], None], names: Sequence[str], num_workers: int) -> Generator[str, None, None]:
