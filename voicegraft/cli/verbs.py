@@ -33,6 +33,7 @@ EVALUATIONS = {
     "robustness": "voicegraft.recipes.evaluate_robustness",
     "backbone": "voicegraft.recipes.evaluate_backbone",
     "forgetting": "voicegraft.recipes.evaluate_forgetting",
+    "listening": "voicegraft.recipes.evaluate_listening",
 }
 RECIPES = {
     "align": "voicegraft.recipes.align",

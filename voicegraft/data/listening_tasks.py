@@ -68,4 +68,5 @@ def prompt_of(wording: str, *heard: Part, history: Sequence[Message] = ()) -> li
     """
     before, place, after = wording.partition(HEARD)
     parts = (before, *heard, after) if place else (wording,)
-    return [*history, Message.user(*(part for part in parts if part != ""))]
+    said = [part for part in parts if not isinstance(part, str) or part]
+    return [*history, Message.user(*(said or [""]))]

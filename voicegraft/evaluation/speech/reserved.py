@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from voicegraft.data.splits import text_key
+from voicegraft.evaluation.listening.items import questions, sentences
 from voicegraft.evaluation.speech.robustness_suite import load_suite
 
 TEST_VOICES = ("af_nova", "am_fenrir", "bf_emma", "bm_george")  # of Kokoro
@@ -18,15 +19,22 @@ _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 
 
 class ReservedTexts:
-    """The robustness suite, the Harvard sentences and whatever else is named: no sentence of theirs is to be learnt."""
+    """The robustness suite, the Harvard sentences, what listeners are asked, and whatever else is named.
+
+    No sentence of theirs is to be learnt.
+    """
 
     def __init__(self, more: Collection[str] = ()) -> None:
         """
         Args:
             more: texts of other evaluations.
         """
+        said = [
+            *(item.text for item in load_suite()),
+            *(i.text for i in (*questions().values(), *sentences().values())),
+        ]
         self._digests = {*HARVARD_FILE.read_text(encoding="ascii").split()}
-        self._digests |= {_digest(text) for text in (*more, *(item.text for item in load_suite())) if text_key(text)}
+        self._digests |= {_digest(text) for text in (*more, *said) if text_key(text)}
 
     def __contains__(self, text: str) -> bool:
         """Whether a text, or a sentence of some words in it, says the words of one that is reserved."""
