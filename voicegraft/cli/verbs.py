@@ -42,6 +42,7 @@ RECIPES = {
     "train_codec": "voicegraft.recipes.train_codec",
     "tokenize": "voicegraft.recipes.tokenize",
     "encode": "voicegraft.recipes.encode",
+    "train_connector": "voicegraft.recipes.train_connector",
     "train_vocoder": "voicegraft.recipes.train_vocoder",
     "train_acoustic": "voicegraft.recipes.train_acoustic",
     "train_text": "voicegraft.recipes.train_text",

@@ -32,6 +32,7 @@ class ConformerLayers(nn.Module):
             hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width, conv_kernel_size=kernel,
             activation_dropout=dropout, attention_dropout=dropout,
         )  # fmt: skip
+        config._attn_implementation = "sdpa"
         self.positions = ParakeetEncoderRelPositionalEncoding(config)
         self.layers = nn.ModuleList(ParakeetEncoderBlock(config, i) for i in range(layers))
         self.dropout = nn.Dropout(dropout)

@@ -1,0 +1,71 @@
+"""Fewer kinds of tokens to hear: those that are rare in a corpus are spelt with frequent ones and single letters.
+
+A recogniser that learns from hours, not years, of speech never hears most tokens of a text LLM. Spelt so, every word can be
+said. Which tokens stay is found as for a unigram vocabulary (Kudo 2018, arXiv 1804.10959): begin with many, spell the rest in
+the fewest pieces, drop what is seldom used, until nothing changes.
+"""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+_SHORT = 4  # letters of what may serve as a piece without ever being a token of the corpus
+
+
+@dataclass(frozen=True)
+class Respelling:
+    """Pieces, as tokens of the LLM, and the spelling in them of every token that is none of them."""
+
+    pieces: tuple[int, ...]
+    spelt: dict[int, tuple[int, ...]]
+
+    def __call__(self, tokens: Sequence[int]) -> list[int]:
+        """Tokens of the corpus -> pieces."""
+        return [piece for token in tokens for piece in self.spelt.get(token, (token,))]
+
+
+def respelling(tokenizer: PreTrainedTokenizerBase, corpus: Sequence[Sequence[int]], least: int) -> Respelling:
+    """The spelling in which every piece but single letters occurs ``least`` times in the corpus.
+
+    Args:
+        corpus: token ids of its texts.
+        least: 1 keeps all tokens that the corpus has.
+    """
+    seen = Counter(token for text in corpus for token in text)
+    ids = {token: i for token, i in tokenizer.get_vocab().items() if i not in tokenizer.all_special_ids}
+    written = {i: token for token, i in ids.items() if i in seen}
+    letters = {letter for token in written.values() for letter in token} | set(string.ascii_letters + string.digits)
+    single = {letter for letter in letters if letter in ids}
+    count = {written[i]: n for i, n in seen.items()}
+    parts = {w[a:b] for w, n in count.items() if n < least for a in range(len(w)) for b in range(a + 2, a + 1 + _SHORT)}
+    pieces = single | {w for w, n in count.items() if n >= least} | (parts & ids.keys())
+    spelt = {word: _fewest(word, pieces) for word in count}
+    while True:
+        used = Counter({piece: 0 for piece in pieces})
+        for word, spelling in spelt.items():
+            used.update({piece: count[word] * spelling.count(piece) for piece in set(spelling)})
+        rare = {piece for piece in pieces - single if used[piece] < least}
+        if not rare:
+            break
+        pieces -= rare
+        spelt |= {word: _fewest(word, pieces) for word, spelling in spelt.items() if rare.intersection(spelling)}
+    changed = {ids[word]: tuple(ids[p] for p in spelling) for word, spelling in spelt.items() if spelling != [word]}
+    return Respelling(tuple(sorted(ids[piece] for piece in pieces)), changed)
+
+
+def _fewest(word: str, pieces: set[str]) -> list[str]:
+    """The word in the fewest pieces, the longest first where several ways are as short; itself where it cannot be spelt."""
+    best: list[list[str] | None] = [[]]  # of the last letters, from the end
+    for begin in range(len(word) - 1, -1, -1):
+        ways = [
+            [word[begin:end], *rest]
+            for end in range(len(word), begin, -1)
+            if word[begin:end] in pieces and (rest := best[len(word) - end]) is not None
+        ]
+        best.append(min(ways, key=len) if ways else None)
+    return best[-1] or [word]
