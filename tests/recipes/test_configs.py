@@ -23,6 +23,7 @@ from voicegraft.recipes import (
     train_acoustic,
     train_codec,
     train_connector,
+    train_listening,
     train_monitor,
     train_router,
     train_semantic,
@@ -55,13 +56,20 @@ CLASS_OF = {
 }
 
 
+LISTENING = ("mtbi", "voicetextblender")  # folders of configurations of one recipe
+
+
+def class_of(path: Path) -> type:
+    return train_listening.TrainListeningConfig if path.parent.name in LISTENING else CLASS_OF[path.stem]
+
+
 def test_there_are_configurations() -> None:
     assert len(CONFIGS) >= 6
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_a_shipped_configuration_is_valid(path: Path) -> None:
-    config = load_config(CLASS_OF[path.stem], path, ["work=elsewhere"])
+    config = load_config(class_of(path), path, ["work=elsewhere"])
     assert str(config.work) == "elsewhere"
 
 
@@ -109,7 +117,7 @@ def test_a_packaged_config_is_found_by_name_and_a_users_own_wins(
 
 
 def named_configs(text: str) -> list[str]:
-    return re.findall(r"\b(?:pocket|tiny|small|full)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE)
+    return re.findall(r"\b(?:pocket|tiny|small|full|mtbi|voicetextblender)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class SpeakingOptions:
 
 
 @dataclass(frozen=True)
-class AnsweringOptions:
+class AskingOptions(SpeakingOptions):
+    text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
     max_tokens: int = 256  # longest answer
     temperature: float = 0.0  # 0 writes the likeliest; 1 varies
 
@@ -75,11 +76,6 @@ class AnsweringOptions:
 
         default = WritingOptions()
         return WritingOptions(self.max_tokens, replace(default.sampling, temperature=self.temperature))
-
-
-@dataclass(frozen=True)
-class AskingOptions(AnsweringOptions, SpeakingOptions):
-    text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
 
 
 def _place(text: str | None) -> Path | str | None:

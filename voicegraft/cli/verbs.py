@@ -20,7 +20,6 @@ VERBS = {
     "speak": "voicegraft.cli.speak",
     "ask": "voicegraft.cli.ask",
     "chat": "voicegraft.cli.chat",
-    "listen": "voicegraft.cli.listen",
     "synthesize": "voicegraft.recipes.synthesize",
     "prepare": "voicegraft.recipes.prepare",
     "graft": "voicegraft.recipes.graft",
@@ -51,6 +50,8 @@ RECIPES = {
     "train_router": "voicegraft.recipes.train_router",
     "train_monitor": "voicegraft.recipes.train_monitor",
     "imitate": "voicegraft.recipes.imitate",
+    "mix_modalities": "voicegraft.recipes.mix_modalities",
+    "train_listening": "voicegraft.recipes.train_listening",
 }
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
 # What is called otherwise today -> the module that does it, from the root of a checkout, or the verb.

@@ -49,11 +49,14 @@ class Response:
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The tokens of a reply, the one that ends it included, as arrays; ``top_...`` are None where nobody knows."""
+    """The tokens of a reply, the one that ends it included; none where it was not written token by token (``UNKNOWN``)."""
 
     ids: np.ndarray  # [L] int32
     top_ids: np.ndarray | None = None  # [L, k] int32, likeliest first; -1: none
     top_logprobs: np.ndarray | None = None  # [L, k] float16
+
+
+UNKNOWN = Tokens(np.zeros(0, dtype=np.int32))
 
 
 def written(tokenizer: PreTrainedTokenizerBase, reply: str) -> Tokens:

@@ -123,7 +123,7 @@ class _Whisper(_Family):
 
     @staticmethod
     def own(model: nn.Module) -> Any:
-        return model.encoder
+        return getattr(model, "encoder", model)
 
     @staticmethod
     def loader() -> Any:
@@ -257,7 +257,8 @@ class SpeechEncoder(nn.Module):
                 raise VoicegraftError(f"expected a layer of {name_or_path} from 0 to {num_layers}, got {layer}")
             for key, value in {**family.settings, family.num_layers: wanted}.items():
                 setattr(config, key, value)
-            return AutoModel
+            own = family.loader()  # of what ``save`` wrote
+            return own if config.architectures == [own.__name__] else AutoModel
 
         model = load_pretrained(name_or_path, WANTED, FAMILIES, class_of=class_of)
         extractor = load_extractor(name_or_path, WANTED, FAMILIES)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -66,6 +67,20 @@ def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str) ->
 def adapter_state(model: PeftModel, name: str) -> dict[str, Tensor]:
     """The adapter's weights by the names in PEFT's files."""
     return get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+
+
+def take_adapter(model: PeftModel, name: str, folder: Path) -> None:
+    """Copies the weights of a saved adapter of the same shape, to go on training from them.
+
+    Raises:
+        VoicegraftError: another rank or other targets.
+    """
+    adapter, state = load_file(folder / ADAPTER_WEIGHTS), adapter_state(model, name)
+    if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in adapter.items()}:
+        raise VoicegraftError(f"the LoRA in {folder} has another rank or other targets: set lora to its values")
+    with torch.no_grad():
+        for key, tensor in state.items():
+            tensor.copy_(adapter[key])
 
 
 def save_lora(model: PeftModel, name: str, folder: Path, belongs: Belongs) -> None:

@@ -9,21 +9,19 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.experts import (
-    ADAPTER_WEIGHTS,
     SPEECH,
     TEXT,
     Belongs,
     LoraSettings,
-    adapter_state,
     attach_lora,
     save_lora,
+    take_adapter,
 )
 from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, Layout, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
@@ -154,10 +152,4 @@ class SpeechExpertTraining(nn.Module):
                 f"{embedding.config.frames_per_step}: only an expert of one frame per step can be taken over"
             )
         embedding.load_state_dict({**embedding.state_dict(), **saved.tensors} if new else saved.tensors)
-        adapter = load_file(folder / SPEECH / ADAPTER_WEIGHTS)
-        state = adapter_state(self.peft_model, SPEECH)
-        if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in adapter.items()}:
-            raise VoicegraftError(f"the LoRA in {folder} has another rank or other targets: set lora to its values")
-        with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(adapter[name])
+        take_adapter(self.peft_model, SPEECH, folder / SPEECH)

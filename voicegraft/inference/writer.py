@@ -10,20 +10,20 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Question, conversation
 from voicegraft.core.runtime import OnThreads, random_numbers
 from voicegraft.data.chat import chat_prompt
 from voicegraft.fusion.backbone import answer_ends, one_line
-from voicegraft.fusion.mole import MoLE, Routing
+from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.sampling import Sampling, draw
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no character, or none yet
@@ -84,26 +84,10 @@ class Writing(Iterator[str]):
         return piece
 
 
-class WritingModel(Protocol):
-    """A backbone with its experts: ``SpeechLM``, ``TextLM``."""
-
-    @property
-    def mole(self) -> MoLE: ...
-
-    @property
-    def backbone(self) -> PreTrainedModel: ...
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
-
-    def writing(self) -> str | Tensor | Routing:
-        """The gates of one text to be continued, for ``mole.gated``."""
-
-
 class Writer:
     """Answers conversations with a fused model's text expert."""
 
-    def __init__(self, lm: WritingModel, num_threads: int | None = None):
+    def __init__(self, lm: SpeechLM, num_threads: int | None = None):
         self.lm, self.num_threads = lm, num_threads
         self.stops = answer_ends(lm.backbone, lm.tokenizer)
         self._one_line = lm.tokenizer.chat_template is None  # a base model, which would go on with the next question

@@ -24,7 +24,6 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from voicegraft import __version__
 from voicegraft.core.config import to_dict
@@ -35,14 +34,14 @@ from voicegraft.core.runtime import pick_device
 from voicegraft.core.text_input import file_lines
 from voicegraft.data.listening_tasks import HEARD, ListeningTask, load_tasks, prompt_of
 from voicegraft.data.prepared import PreparedSpeech
-from voicegraft.data.responses import Response, Tokens, block_file, read_responses, write_block, written
+from voicegraft.data.responses import UNKNOWN, Response, Tokens, block_file, read_responses, write_block
 from voicegraft.data.splits import Splits, hash_share
 from voicegraft.evaluation.speech.reserved import ReservedTexts
 from voicegraft.fusion.backbone import BackboneSettings, backbone_fingerprint, load_backbone
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.teachers.answers import Answer, Answerer, LocalAnswerer, RemoteAnswerer
 
-BLOCK = 128  # rows that are kept together: what a kill may cost
+BLOCK = 256  # rows that are kept together: what a kill may cost
 REASONS = {
     "empty": "nothing was answered",
     "endless": "it says the same again and again",
@@ -74,7 +73,7 @@ class ImitateConfig:
     tasks: tuple[str, ...] = ()  # empty: those of training that a small LLM can do
     wordings: Literal["trained", "held_out"] = "trained"
     wordings_per_text: int = 1  # of each task, drawn for each text
-    limit: int = 0  # rows to make, rounded up to whole blocks of 128; 0: all
+    limit: int = 0  # rows to make, rounded up to whole blocks of 256; 0: all
     held_back: int = 200  # transcripts that training holds back, to validate on; 0 for none
     min_words: int = 3  # of a transcript
     max_tokens: int = 24  # of an answer; longer ones are cut
@@ -121,17 +120,17 @@ def imitate(config: ImitateConfig) -> None:
                 prompts = [prompt_of(row.wording, row.text) for row in rows]
                 answers = answerer.answer(prompts, config.max_tokens, config.top_k)
                 judged = [judge(row, a, tasks[row.task]) for row, a in zip(rows, answers, strict=True)]
-                tokens = [_tokens(tokenizer, row, a) for row, a in zip(judged, answers, strict=True)]
+                # What is taken out of an answer was not written so.
+                tokens = [
+                    _tokens(a) if row.reply == a.text else UNKNOWN for row, a in zip(judged, answers, strict=True)
+                ]
                 named = [replace(row, writer=answerer.name) for row in judged]
                 write_block(out, number, list(zip(named, tokens, strict=True)))
             bar.update(len(rows))
     _report(out)
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, row: Response, answer: Answer) -> Tokens:
-    """Of the reply; what is taken out of an answer has no alternatives."""
-    if row.reply != answer.text:
-        return written(tokenizer, row.reply)
+def _tokens(answer: Answer) -> Tokens:
     return Tokens(np.asarray(answer.ids, dtype=np.int32), answer.top_ids, answer.top_logprobs)
 
 

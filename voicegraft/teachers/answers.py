@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -71,7 +72,7 @@ class _Top(LogitsProcessor):
 
 
 class LocalAnswerer:
-    """A backbone of transformers. Prompts of one call run together, padded on the left."""
+    """A backbone of transformers. Prompts run in batches, and what all of a batch begin with is read once."""
 
     def __init__(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, batch: int = 32):
         self.backbone, self.tokenizer, self.name, self.batch = backbone, tokenizer, name, batch
@@ -82,7 +83,7 @@ class LocalAnswerer:
             ids = [chat_prompt(self.tokenizer, messages) for messages in prompts]
         except TemplateError as error:
             raise VoicegraftError(f"the backbone's chat template does not take a prompt: {one_line(error)}") from error
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # those of like length together
+        order = sorted(range(len(ids)), key=ids.__getitem__)  # those that begin alike together
         answers: dict[int, Answer] = {}
         for at in range(0, len(order), self.batch):
             group = order[at : at + self.batch]
@@ -92,12 +93,25 @@ class LocalAnswerer:
     @torch.inference_mode()
     def _batch(self, prompts: list[list[int]], max_tokens: int, top_k: int) -> list[Answer]:
         longest, pad = max(map(len, prompts)), filler_id(self.tokenizer)
-        rows = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=self.backbone.device)
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=rows.device)
+        columns = zip(
+            *(prompt[:-1] for prompt in prompts), strict=False
+        )  # down to the shortest, but for its last token
+        shared = [column[0] for column in takewhile(lambda column: len({*column}) == 1, columns)]
+        begun = len(shared)
+        # Padding stands behind what is shared; masked, it is in nobody's way, and positions are counted without it.
+        widths = [longest - len(prompt) for prompt in prompts]
+        padded = [[*shared, *[pad] * n, *p[begun:]] for p, n in zip(prompts, widths, strict=True)]
+        rows = torch.tensor(padded, device=self.backbone.device)
+        mask = torch.tensor([[1] * begun + [0] * n + [1] * (longest - begun - n) for n in widths], device=rows.device)
+        cache: Any = None
+        if begun:
+            cache = self.backbone(input_ids=rows[:1, :begun], use_cache=True).past_key_values
+            cache.batch_repeat_interleave(len(rows))
         top = _Top(top_k)
         out = cast(Any, self.backbone).generate(
             input_ids=rows,
             attention_mask=mask,
+            past_key_values=cache,
             logits_processor=LogitsProcessorList([top] if top_k else []),
             generation_config=GenerationConfig(
                 max_new_tokens=max_tokens, do_sample=False, eos_token_id=self.stops or None, pad_token_id=pad

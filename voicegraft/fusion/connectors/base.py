@@ -6,6 +6,7 @@ Another kind is a class here and a line in ``KINDS``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import Pretrained, artifact_kind
+from voicegraft.core.config import from_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.backbone import backbone_fingerprint
 
@@ -92,6 +94,29 @@ def open_connector(folder: Path) -> Connector:
 def embedding_rows(backbone: PreTrainedModel) -> Tensor:
     """The token embeddings ``[V, D]``, frozen; they share the backbone's memory."""
     return cast(nn.Embedding, backbone.get_input_embeddings()).weight.detach()
+
+
+def new_connector(kind: str, shape: Mapping[str, Any], fits: ConnectorConfig) -> Connector:
+    """A fresh one of a kind of ``KINDS``, without ``connector-``.
+
+    Args:
+        shape: its own settings.
+
+    Raises:
+        VoicegraftError: no such kind, or settings that it does not have.
+    """
+    kinds = [name.removeprefix("connector-") for name in KINDS]
+    if kind not in kinds:
+        raise VoicegraftError(f"expected a connector of {', '.join(kinds)}, got {kind!r}")
+    cls = _class_of(f"connector-{kind}")
+    made: Connector = cls(from_dict(cls.CONFIG, {**shape, **vars(fits)}, origin=kind))
+    return made
+
+
+def _class_of(kind: str) -> type[Connector]:
+    module, name = KINDS[kind].split(":")
+    found: type[Connector] = getattr(import_module(f"{__package__}.{module}"), name)
+    return found
 
 
 def inside(lengths: Tensor, size: int) -> Tensor:
