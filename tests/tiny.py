@@ -27,7 +27,7 @@ from voicegraft.data.shards import RaggedArray, write_ragged
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.decoders.folded import FoldedDecoder
 from voicegraft.fusion.decoders.transformers import TransformersDecoder
-from voicegraft.fusion.experts import Expert, LoraSettings
+from voicegraft.fusion.experts import Belongs, Expert, LoraSettings, adapter_state, attach_lora, save_lora
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
@@ -141,15 +141,27 @@ def trained_expert(
     return training.eval()
 
 
-def speech_lm(backbone: PreTrainedModel, semantic: str = "s", **options: Any) -> SpeechLM:
-    """The fused model: the identity that writes, an expert that speaks."""
+def speech_lm(
+    backbone: PreTrainedModel, semantic: str = "s", listening: Expert | None = None, **options: Any
+) -> SpeechLM:
+    """The fused model: the identity that writes, an expert that speaks, and one that hears if it is given."""
     training = trained_expert(copy.deepcopy(backbone), semantic, **options)
     with tempfile.TemporaryDirectory() as folder:
         training.save(Path(folder), {})
         expert = Expert.load(Path(folder) / "speech")
-    return SpeechLM(
-        MoLE(backbone, {"text": None, "speech": expert}), byte_tokenizer(), training.speech_embedding
-    ).eval()
+    experts = {"text": None, "speech": expert} | ({"listening": listening} if listening else {})
+    return SpeechLM(MoLE(backbone, experts), byte_tokenizer(), training.speech_embedding).eval()
+
+
+def lora(backbone: PreTrainedModel, folder: Path, name: str) -> Path:
+    """An adapter of weights at random, as its training saves it."""
+    model = attach_lora(copy.deepcopy(backbone), LORA, name)
+    draw = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for tensor in adapter_state(model, name).values():
+            tensor.copy_(0.3 * torch.randn(tensor.shape, generator=draw))
+    save_lora(model, name, folder, Belongs.to(backbone, byte_tokenizer()))
+    return folder / name
 
 
 def decode_through(lm: SpeechLM, folded: bool) -> SpeechLM:

@@ -12,6 +12,7 @@ from tests import tiny
 from tests.fusion.test_speech_lm import FAMILIES, IDS, random_backbone
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.fusion.decoders.folded import FoldedDecoder
+from voicegraft.fusion.experts import Expert
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings
 from voicegraft.fusion.speech_lm import SpeechLM
 
@@ -220,6 +221,21 @@ def test_a_router_is_loaded_for_its_experts_only(tmp_path: Path) -> None:
     (tmp_path / "router" / "weights.safetensors").write_bytes(b"\0" * 50)
     with pytest.raises(VoicegraftError, match="damaged"):
         Router.load(tmp_path / "router", lm.mole, lm.speech_embedding.config.backbone)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", [KINDS[0], *(k for k in KINDS if k.hardness == "soft")], ids=name)
+def test_a_router_need_not_know_the_expert_that_hears(kind: RouterSettings, tmp_path: Path) -> None:
+    """It chooses as before among the others, and is not asked where there is audio."""
+    two = routed(kind)
+    two.router.save(tmp_path / "router", {})  # type: ignore[union-attr]
+    three = tiny.speech_lm(tiny.llama(), listening=Expert.load(tiny.lora(tiny.llama(), tmp_path, "listening")))
+    three.router = Router.load(tmp_path / "router", three.mole, three.speech_embedding.config.backbone)
+    torch.testing.assert_close(logits(three, IDS), logits(two, IDS))
+    x = two.embed_text(IDS[:1])
+    spoken = [lm.hidden(x[:, 7:], lm.begin(x[:, :6], x[:, 6:7])) for lm in (two, three)]
+    torch.testing.assert_close(*spoken, atol=2e-4, rtol=1e-3)
+    assert three.writing(hears=True) == "listening"
 
 
 @torch.inference_mode()

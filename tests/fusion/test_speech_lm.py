@@ -19,6 +19,7 @@ from voicegraft.data.sequences import speech_sequence
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.decoders.folded import FoldedDecoder, FoldedModel
 from voicegraft.fusion.decoders.transformers import TransformersDecoder
+from voicegraft.fusion.experts import LISTENING, Expert
 from voicegraft.fusion.speech_lm import SpeechLM
 
 SIZES: dict[str, Any] = {
@@ -63,16 +64,17 @@ def random_backbone(family: str, **sizes: int) -> PreTrainedModel:
 
 
 class Case:
-    """An untouched backbone, and its twin with an expert on it whose weights are not zero."""
+    """An untouched backbone, and its twin with two experts on it whose weights are not zero, beside the one that writes."""
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, folder: Path) -> None:
         self.untouched = random_backbone(family)
-        self.lm = tiny.speech_lm(copy.deepcopy(self.untouched))
+        self.listening = tiny.lora(self.untouched, folder, LISTENING)
+        self.lm = tiny.speech_lm(copy.deepcopy(self.untouched), listening=Expert.load(self.listening))
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(request.param, tmp_path_factory.mktemp("listening"))
 
 
 IDS = torch.randint(2, 258, (2, 14), generator=torch.Generator().manual_seed(0))
@@ -82,9 +84,14 @@ IDS = torch.randint(2, 258, (2, 14), generator=torch.Generator().manual_seed(0))
 def test_text_logits_are_the_backbones_bit_for_bit(case: Case) -> None:
     expected = case.untouched(input_ids=IDS).logits
     assert torch.equal(case.lm.text_logits(IDS), expected)
-    # The expert is there, and on: otherwise this proves nothing.
+    # The experts are there, and on: otherwise this proves nothing.
     expert = case.lm.hidden(case.lm.embed_text(IDS))
     assert not torch.allclose(expert, case.untouched.base_model(IDS).last_hidden_state, atol=1e-2)
+    with case.lm.mole.gated(case.lm.writing(hears=True)):
+        hears = case.lm.backbone(IDS).logits
+    assert not torch.allclose(hears, expected, atol=1e-2)
+    theirs = PeftModel.from_pretrained(copy.deepcopy(case.untouched), str(case.listening)).eval()
+    assert torch.equal(hears, theirs(IDS).logits)  # alone, it is PEFT's
     assert torch.equal(case.lm.text_logits(IDS), expected)  # and leaves nothing behind
 
 

@@ -33,11 +33,13 @@ def refused(folder: Path, message: str) -> None:
 
 
 def test_a_pack_explains_itself(pack_folder: Path) -> None:
-    assert {p.name for p in pack_folder.iterdir()} == {*PARTS, "pack.json", "CARD.md"} - {"monitor"}
+    assert {p.name for p in pack_folder.iterdir()} == {*PARTS, "pack.json", "CARD.md"} - {"monitor", "listening"}
     header = read_header(pack_folder)
     assert (header.name, header.default_voice, header.options) == ("tiny", "ben", tiny.OPTIONS)
     sizes = weight_bytes(pack_folder)
-    assert set(sizes) == set(PARTS) and all(size > 1000 for part, size in sizes.items() if part != "monitor")
+    assert set(sizes) == set(PARTS) and all(
+        size > 1000 for part, size in sizes.items() if part not in ("monitor", "listening")
+    )
     suffixes = {p.suffix for p in pack_folder.rglob("*") if p.is_file()}
     assert suffixes <= {".json", ".safetensors", ".md", ".jinja"}
 

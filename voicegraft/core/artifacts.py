@@ -228,6 +228,38 @@ def artifact_kind(folder: Path | str, wanted: str) -> str:
     return kind
 
 
+def read_json(path: Path, cls: type[C], wanted: str, version: int, anew: str) -> C:
+    """The JSON file that says what a folder of artifacts is, as ``cls``.
+
+    Args:
+        wanted: what was expected, for the errors.
+        version: of the file's key ``format`` that is read.
+        anew: what to do about an older one.
+
+    Raises:
+        VoicegraftError: it is not there, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise VoicegraftError(f"expected a {wanted} in {path.parent}, found no {path.name}; check the path")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VoicegraftError(f"cannot read {path}: {error}") from error
+    written = raw.get("format") if isinstance(raw, dict) else None
+    if isinstance(written, int) and written != version:  # first of all: a newer format may have keys unknown here
+        what = "upgrade voicegraft" if written > version else f"{anew}, or use the older version that made it"
+        raise VoicegraftError(f"{path.parent} has format {written}, this version reads {version}; {what}")
+    return from_dict(cls, raw, origin=str(path))
+
+
+def inside_folder(folder: Path, name: str, what: str) -> Path:
+    """The path of that name below a folder; raises VoicegraftError if it is not below: a file is not trusted with paths."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise VoicegraftError(f"{folder}: {what} outside the pack ({name}); give its path yourself")
+    return path
+
+
 def _read_json(folder: Path, wanted: str) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     if not path.is_file():

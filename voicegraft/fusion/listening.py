@@ -1,14 +1,200 @@
-"""Hearing: what a frozen speech encoder and a connector make of audio stands among the text's embeddings."""
+"""Hearing: what a frozen speech encoder and a connector make of audio stands among the text's embeddings.
+
+A listening pack is a folder with ``listening.json``, ``connector/`` and, if the LLM was taught too, ``listening/``, a PEFT
+adapter that acts on conversations with audio alone. It names the encoder and the backbone, and holds neither.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
+import numpy as np
+import soxr
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from voicegraft.audio.io import resampled
+from voicegraft.core.artifacts import inside_folder, read_json
+from voicegraft.core.hub import is_hub_name
+from voicegraft.core.messages import Waveform
+from voicegraft.core.parts import known_parts
 from voicegraft.data.chat import AUDIO
+from voicegraft.encoders.listening import SHORTEST_SEC, Ears, EncoderSettings
+from voicegraft.fusion.connectors.base import Connector, open_connector
+from voicegraft.fusion.experts import LISTENING, Belongs, Expert
+
+HEADER = "listening.json"
+FORMAT = 1
+CONNECTOR = "connector"  # folder of a listening pack
+Mode: TypeAlias = Literal["pure", "beside", "cascade"]  # the LLM gets vectors, vectors and a transcript, a transcript
+
+
+@dataclass(frozen=True)
+class ListeningHeader:
+    """``listening.json``."""
+
+    name: str
+    format: int = FORMAT
+    backbone: str = ""  # hub:NAME[@REVISION] or part:NAME; any other, and that of a voice pack's part, is given
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)  # model: a part, hub:NAME or a folder of the pack
+    mode: Mode = "beside"  # how it listens if nobody says
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: Path) -> ListeningHeader:
+        """Raises VoicegraftError: there is no listening pack, it is damaged, or of another format."""
+        return read_json(folder / HEADER, ListeningHeader, "listening pack", FORMAT, "train it anew")
+
+
+class Hearing(nn.Module):
+    """An encoder and a connector, frozen: audio -> vectors ``[N, D]`` among a backbone's embeddings."""
+
+    def __init__(self, connector: Connector, open_ears: Callable[[], Ears]):
+        """
+        Args:
+            connector: attached to its backbone.
+            open_ears: the encoder that it was trained on; it is opened when there is something to hear.
+        """
+        super().__init__()
+        self.connector = connector.eval().requires_grad_(False)
+        self._open_ears = open_ears
+        self._heard: WeakKeyDictionary[Waveform, Tensor] = WeakKeyDictionary()
+
+    @staticmethod
+    def load(
+        folder: Path,
+        backbone: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        fingerprint: str = "",
+        encoder: str | Path | None = None,
+    ) -> Hearing:
+        """What a listening pack hears with; its encoder is opened later, so that who only speaks needs none.
+
+        Args:
+            fingerprint: the backbone's, where it is known already.
+            encoder: a part, folder or name on the Hub, if not the one that the pack names.
+
+        Raises:
+            VoicegraftError: not a listening pack, damaged, of another backbone, or it names an encoder outside the pack.
+        """
+        settings = ListeningHeader.read(folder).encoder
+        if encoder is None and settings.model not in known_parts() and not is_hub_name(settings.model):
+            encoder = inside_folder(folder, settings.model, f"{HEADER} names an encoder")
+        connector = open_connector(folder / CONNECTOR)
+        connector.attach(backbone, tokenizer, fingerprint)
+        return Hearing(connector, partial(Ears, replace(settings, model=str(encoder or settings.model))))
+
+    @staticmethod
+    def expert(folder: Path, belongs: Belongs | None = None) -> Expert | None:
+        """The expert of a listening pack; None, the identity, where the connector alone learnt."""
+        adapter = folder / LISTENING
+        return Expert.load(adapter, belongs) if adapter.is_dir() else None
+
+    @cached_property
+    def ears(self) -> Ears:
+        """The encoder. Raises VoicegraftError: it is not there, or not the one that the connector was trained on."""
+        ears = self._open_ears()
+        self.connector.check_encoder(ears.width, ears.fingerprint)
+        return ears.to(next(self.connector.parameters()).device)
+
+    @torch.no_grad()
+    def listen(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
+        """Audio -> vectors ``[N, D]`` of each; what was heard once is remembered as long as its waveform is.
+
+        Raises:
+            VoicegraftError: a waveform is shorter than 50 ms, or the encoder cannot be opened.
+        """
+        new = [waveform for waveform in dict.fromkeys(waveforms) if waveform not in self._heard]
+        rate = self.ears.sample_rate if new else 0
+        sounds = [torch.from_numpy(resampled(w.samples, w.sample_rate, rate)) for w in new]
+        for waveform, features in zip(new, self.ears(sounds) if new else (), strict=True):
+            self.remember(waveform, features.frames)
+        return [self._heard[waveform] for waveform in waveforms]
+
+    @torch.no_grad()
+    def remember(self, waveform: Waveform, frames: Tensor) -> None:
+        """The encoder's frames ``[T, W]`` of a waveform: it need not be heard again."""
+        lengths = torch.tensor([len(frames)], device=frames.device)
+        self._heard[waveform] = self.connector(frames[None], lengths).rows()[0]
+
+    def start(self, sample_rate: int, chunk_sec: float = 4.0, context_sec: float = 1.0) -> HearingStream:
+        """Begins to hear sound that is still arriving.
+
+        Args:
+            sample_rate: Hz, of the sound.
+            chunk_sec: heard at a time; sound that is not longer than this and the context is heard in one go.
+            context_sec: that is heard again on either side of a chunk.
+        """
+        return HearingStream(self, sample_rate, chunk_sec, context_sec)
+
+
+class HearingStream:
+    """Encodes sound while it arrives, so that at its end little is left to do.
+
+    An encoder whose layers look both ways hears a chunk in its context a little otherwise than in the whole sound
+    (docs/hearing.md tells how much); how the sound is cut into pushes changes nothing.
+    """
+
+    def __init__(self, hearing: Hearing, sample_rate: int, chunk_sec: float, context_sec: float):
+        self._hearing, self._rate = hearing, sample_rate
+        ears = hearing.ears
+        self._resampler = (
+            None
+            if sample_rate == ears.sample_rate
+            else soxr.ResampleStream(sample_rate, ears.sample_rate, 1, dtype="float32")
+        )
+        self._hop = ears.encoder.hop
+        # In frames. Words come of the whole sound alone.
+        self._chunk = max(1, round(chunk_sec * ears.frames_per_sec)) if ears.decoder is None else None
+        self._context = round(max(context_sec, 2 * SHORTEST_SEC) * ears.frames_per_sec)
+        self._given: list[np.ndarray] = []  # all samples, as they came
+        self._sound = np.zeros(0, np.float32)  # samples from ``_begin`` on, at the encoder's rate
+        self._begin = 0  # frames
+        self._frames: list[Tensor] = []  # of the chunks that have been heard
+        self._done = 0  # frames
+
+    def push(self, samples: np.ndarray) -> None:
+        """The next samples ``[T]``, float32 in [-1, 1]."""
+        self._given.append(samples)
+        self._take(samples, last=False)
+        while self._chunk is not None and self._begin + len(self._sound) // self._hop > (
+            self._done + self._chunk + self._context
+        ):
+            self._hear(self._done + self._chunk)
+
+    def finish(self) -> Waveform:
+        """The whole sound, for a message; ``Hearing.listen`` knows its vectors already.
+
+        Raises:
+            VoicegraftError: it is shorter than 50 ms.
+        """
+        self._take(np.zeros(0, np.float32), last=True)
+        self._hear(None)
+        waveform = Waveform(np.concatenate(self._given), self._rate)
+        self._hearing.remember(waveform, torch.cat(self._frames))
+        return waveform
+
+    def _take(self, samples: np.ndarray, last: bool) -> None:
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last)
+        self._sound = np.concatenate([self._sound, samples])
+
+    @torch.no_grad()
+    def _hear(self, end: int | None) -> None:
+        """Frames up to ``end``, or all that are left."""
+        stop = None if end is None else (end + self._context - self._begin) * self._hop
+        frames = self._hearing.ears([torch.from_numpy(self._sound[:stop])])[0].frames
+        self._frames.append(frames[self._done - self._begin : None if end is None else end - self._begin])
+        if end is not None:
+            self._done = end
+            begin = max(self._begin, end - self._context)
+            self._sound, self._begin = self._sound[(begin - self._begin) * self._hop :], begin
 
 
 def embedded(backbone: PreTrainedModel, ids: Tensor, heard: Sequence[Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from voicegraft.core.artifacts import described_by, load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.experts import LISTENING
 from voicegraft.fusion.mole import Gates, MoLE
 
 
@@ -65,6 +66,7 @@ class Router(nn.Module):
     def __init__(self, config: RouterConfig):
         super().__init__()
         self.config = config
+        self.num_unrouted = 0  # experts behind those that it chooses among; they get no weight
         settings = config.settings
         own = settings.granularity == "token" and settings.per_layer
         spread = settings.granularity == "segment" and settings.per_layer
@@ -95,11 +97,12 @@ class Router(nn.Module):
         return logits.unflatten(-1, (-1, len(self.config.experts))) if self.config.settings.per_layer else logits
 
     def weigh(self, logits: Tensor) -> Tensor:
-        """Logits ``[..., E]`` -> gates ``[..., E]``; those of top-1 are hard, with the gradient of the soft ones."""
-        soft = logits.softmax(-1)
+        """Logits ``[..., E]`` -> gates ``[..., E + num_unrouted]``; those of top-1 are hard, with the gradient of the soft
+        ones."""
+        soft = F.pad(logits.softmax(-1), (0, self.num_unrouted))
         if self.config.settings.hardness == "soft":
             return soft
-        hard = F.one_hot(logits.argmax(-1), logits.shape[-1]).to(soft)
+        hard = F.one_hot(logits.argmax(-1), soft.shape[-1]).to(soft)
         return hard + soft - soft.detach() if soft.requires_grad else hard
 
     def segment_gates(self, prompt: Tensor) -> str | Tensor:
@@ -117,14 +120,16 @@ class Router(nn.Module):
 
     @staticmethod
     def load(folder: Path, mole: MoLE, backbone: str) -> Router:
-        """Loads a router for these experts on the backbone of this fingerprint.
+        """Loads a router for these experts on the backbone of this fingerprint; it need not know the listening expert.
 
         Raises:
             VoicegraftError: damaged, of other experts or of another backbone.
         """
         saved = load_artifact(folder, "router", RouterConfig)
         config = saved.config
-        if config.experts != mole.names:
+        # Whether there is audio in a prompt needs no router: nobody asks it then.
+        known = mole.names if LISTENING in config.experts else tuple(n for n in mole.names if n != LISTENING)
+        if config.experts != known:
             raise VoicegraftError(
                 f"the router in {folder} chooses among {len(config.experts)} experts ({', '.join(config.experts)}), this "
                 f"model has {len(mole.names)} ({', '.join(mole.names)}): train a router for these"
@@ -137,6 +142,7 @@ class Router(nn.Module):
         with described_by(folder):
             router = Router(config)
             router.load_state_dict(saved.tensors)
+        router.num_unrouted = len(mole.names) - len(known)
         return router.eval().requires_grad_(False)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import described_by, load_artifact
@@ -26,10 +26,12 @@ from voicegraft.data.layouts import MAX_ELAPSED, Feed, Position
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.decoders.base import Decoder, SequenceGates
 from voicegraft.fusion.decoders.choice import open_decoder
-from voicegraft.fusion.experts import SPEECH, TEXT, Belongs, Expert
-from voicegraft.fusion.mole import MoLE, Routing
+from voicegraft.fusion.experts import LISTENING, SPEECH, TEXT, Belongs, Expert
+from voicegraft.fusion.listening import Hearing
+from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.router import Router
 from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, SpeechEmbedding, SpeechEmbeddingConfig
+from voicegraft.fusion.text_lm import TextLM
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
 _AT_ONCE = 8  # phones or frames whose position features are worked out together
@@ -46,26 +48,22 @@ class SpeechState:
     features: dict[tuple[Sequence[int], Sequence[int], int], Tensor] = field(default_factory=dict)
 
 
-class SpeechLM(nn.Module):
+class SpeechLM(TextLM):
     def __init__(
         self,
         mole: MoLE,
         tokenizer: PreTrainedTokenizerBase,
         speech_embedding: SpeechEmbedding,
         router: Router | None = None,
+        hearing: Hearing | None = None,
     ):
         """
         Args:
-            mole: with the experts "text" and "speech"; there may be more.
+            mole: with the experts "text" and "speech", and "listening" where it hears; there may be more.
             router: None lets the task choose its expert (the oracle gate).
         """
-        super().__init__()
-        self.mole = mole
-        self.backbone = mole.backbone
-        self.tokenizer = tokenizer
+        super().__init__(mole, tokenizer, router, hearing)
         self.speech_embedding = speech_embedding
-        self.router = router
-        self.fixed: str | Tensor | None = None  # gates for everything, whatever router and task say; for comparisons
 
     @cached_property
     def decoder(self) -> Decoder:
@@ -76,17 +74,6 @@ class SpeechLM(nn.Module):
     def vocabulary(self) -> SpeechVocabulary:
         return self.speech_embedding.config.vocabulary
 
-    def text_logits(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
-        """Text ids ``[B, T]`` -> the text expert's logits ``[B, T, V]``; of the identity: the untouched backbone's."""
-        with self.mole.gated(TEXT):
-            return self.backbone(input_ids=input_ids, **kwargs).logits
-
-    def writing(self) -> str | Tensor | Routing:
-        """The gates for one batch of texts to be continued, for ``mole.gated``."""
-        if self.fixed is not None:
-            return self.fixed
-        return TEXT if self.router is None else self.router.start()
-
     def text_ids(self, text: str) -> list[int]:
         """The text as the speech expert reads it: the backbone's begin token, if it has one, and the backbone's tokens."""
         return sentence_ids(self.tokenizer, text)
@@ -94,10 +81,6 @@ class SpeechLM(nn.Module):
     def word_ids(self, written: str) -> list[int]:
         """A word, or any other piece of text, in the backbone's tokens."""
         return encode(self.tokenizer, written)
-
-    def embed_text(self, ids: Tensor) -> Tensor:
-        """Text ids ``[B, T]`` -> the backbone's embeddings ``[B, T, D]``."""
-        return self.backbone.get_input_embeddings()(ids)
 
     def speaking(self, prompt: Tensor) -> SequenceGates:
         """The gates for a sequence to be spoken, whose prompt, the segment that the router sees, is ``[1, T, D]``."""
@@ -220,12 +203,13 @@ class SpeechLM(nn.Module):
         return routed and self.router.config.settings.granularity == "token"  # type: ignore[union-attr]
 
     @staticmethod
-    def load(
+    def load(  # type: ignore[override]
         backbone_folder: str | Path,
         expert_folder: Path,
         router_folder: Path | None = None,
         text_expert: Path | None = None,
         settings: BackboneSettings | None = None,
+        listening: Path | None = None,
     ) -> SpeechLM:
         """Loads a backbone and fuses experts with it.
 
@@ -235,6 +219,7 @@ class SpeechLM(nn.Module):
             text_expert: PEFT's adapter folder; None is the identity.
             router_folder: None lets the task choose.
             settings: of the backbone; float32 if not given.
+            listening: a listening pack.
 
         Raises:
             VoicegraftError: something was trained for another backbone, is damaged, or does not fit the rest.
@@ -254,6 +239,10 @@ class SpeechLM(nn.Module):
             TEXT: None if text_expert is None else Expert.load(text_expert, belongs),
             SPEECH: Expert.load(expert_folder / SPEECH, belongs),
         }
+        hearing = None
+        if listening is not None:
+            experts[LISTENING] = Hearing.expert(listening, belongs)
+            hearing = Hearing.load(listening, backbone, tokenizer, belongs.backbone)
         mole = MoLE(backbone, experts)
         router = None if router_folder is None else Router.load(router_folder, mole, belongs.backbone)
-        return SpeechLM(mole, tokenizer, speech_embedding, router).eval().requires_grad_(False)
+        return SpeechLM(mole, tokenizer, speech_embedding, router, hearing).eval().requires_grad_(False)

@@ -10,6 +10,7 @@ acoustic/    from semantic tokens to acoustic frames
 voice/       from a recording to the vector of its speaker's voice; without it, the pack speaks in its own voices alone
 semantic/    codec/   the tokenizers
 vocoder/     from acoustic frames to sound; without it, the codec decodes
+listening/   a listening pack (fusion/listening.py); without it, the pack does not hear
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any
 
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
-from voicegraft.core.artifacts import atomic_folder
-from voicegraft.core.config import from_dict, to_dict
+from voicegraft.core.artifacts import atomic_folder, inside_folder, read_json
+from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import Loadable, is_hub_name
 from voicegraft.fusion.backbone import BackboneSettings
@@ -35,8 +36,8 @@ from voicegraft.text.frontend import Frontend, need_spelling, open_frontend
 from voicegraft.tokenizers.base import FrameDecoder
 from voicegraft.tokenizers.loading import open_decoder
 
-PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "voice", "vocoder", "semantic", "codec")
-OPTIONAL = ("router", "monitor", "voice", "vocoder")
+PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "voice", "vocoder", "semantic", "codec", "listening")
+OPTIONAL = ("router", "monitor", "voice", "vocoder", "listening")
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 2  # 2: voices are vectors
 
@@ -104,13 +105,19 @@ def open_pack(
     """
     header = read_header(folder)
     frontend = open_frontend(header.frontend)
-    router = folder / "router"
+    router, listening = folder / "router", folder / "listening"
     lm = SpeechLM.load(
-        backbone or (header.backbone if is_hub_name(header.backbone) else _inside(folder, header.backbone)),
+        backbone
+        or (
+            header.backbone
+            if is_hub_name(header.backbone)
+            else inside_folder(folder, header.backbone, "pack.json names a backbone")
+        ),
         folder / "expert",
         router if router.is_dir() else None,
         text_expert,
         settings=settings,
+        listening=listening if listening.is_dir() else None,
     )
     need_spelling(header.frontend, lm.speech_embedding.config.layout)
     acoustic = AcousticLM.load(folder / "acoustic")
@@ -132,18 +139,8 @@ def open_pack(
 
 
 def read_header(folder: Path) -> PackHeader:
-    path = folder / "pack.json"
-    if not path.is_file():
-        raise VoicegraftError(f"expected a voice pack in {folder}, found no pack.json; check the path")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise VoicegraftError(f"cannot read {path}: {error}") from error
-    written = raw.get("format") if isinstance(raw, dict) else None
-    if isinstance(written, int) and written != FORMAT:  # first of all: a newer format may have keys unknown here
-        what = "upgrade voicegraft" if written > FORMAT else "graft it anew, or use the older version that made it"
-        raise VoicegraftError(f"{folder} has format {written}, this version reads {FORMAT}; {what}")
-    return from_dict(PackHeader, raw, origin=str(path))
+    """Raises VoicegraftError: it is no voice pack, damaged, or of another format."""
+    return read_json(folder / "pack.json", PackHeader, "voice pack", FORMAT, "graft it anew")
 
 
 def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
@@ -164,12 +161,3 @@ def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
 def weight_bytes(folder: Path) -> Mapping[str, int]:
     """Bytes of safetensors per part of a pack."""
     return {part: sum(p.stat().st_size for p in (folder / part).rglob("*.safetensors")) for part in PARTS}
-
-
-def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise VoicegraftError(
-            f"{folder / 'pack.json'} names a backbone outside the pack ({name}); give its path yourself"
-        )
-    return path

@@ -1,5 +1,6 @@
-"""Writing: a conversation in, the answer's text out, piece by piece, as the text expert writes it.
+"""Writing: a conversation in, the answer's text out, piece by piece.
 
+The text expert writes; where there is audio in the conversation, the listening expert.
 The backbone decodes through transformers with its own cache: with the identity for a text expert the tokens are the untouched
 backbone's. Gates hold for one forward at a time, since between two pieces other streams, with other gates, may run.
 """
@@ -21,9 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Question, conversation
 from voicegraft.core.runtime import OnThreads, random_numbers
-from voicegraft.data.chat import chat_prompt
+from voicegraft.data.chat import chat_prompt, widened
 from voicegraft.fusion.backbone import answer_ends, one_line
-from voicegraft.fusion.speech_lm import SpeechLM
+from voicegraft.fusion.listening import embedded
+from voicegraft.fusion.text_lm import TextLM
 from voicegraft.inference.sampling import Sampling, draw
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"  # stands for bytes that are no character, or none yet
@@ -87,7 +89,7 @@ class Writing(Iterator[str]):
 class Writer:
     """Answers conversations with a fused model's text expert."""
 
-    def __init__(self, lm: SpeechLM, num_threads: int | None = None):
+    def __init__(self, lm: TextLM, num_threads: int | None = None):
         self.lm, self.num_threads = lm, num_threads
         self.stops = answer_ends(lm.backbone, lm.tokenizer)
         self._one_line = lm.tokenizer.chat_template is None  # a base model, which would go on with the next question
@@ -113,14 +115,14 @@ class Writer:
         """
         options = options or WritingOptions()
         room = self.room(options)
-        prompt = self._prompt(question)
+        prompt, heard = self._prompt(question)
         if room is not None and len(prompt) > room:
             raise VoicegraftError(
                 f"the question is too long: it has {len(prompt)} tokens, {room} fit (the backbone sees {self.context}, "
                 f"{options.max_tokens} are kept for the answer); shorten it, or ask for fewer max_tokens"
             )
         report = WritingReport(num_prompt=len(prompt))
-        tokens = self._tokens(prompt, options, random_numbers(seed), report)
+        tokens = self._tokens(prompt, heard, options, random_numbers(seed), report)
         return Writing(OnThreads(self.num_threads, _stripped(self._texts(tokens))), report)
 
     def fitting(self, messages: Sequence[Message], options: WritingOptions | None = None) -> list[Message]:
@@ -131,14 +133,14 @@ class Writer:
         begin = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
         system, kept = list(messages[:begin]), list(messages[begin:])
         room = self.room(options or WritingOptions())
-        while room is not None and len(kept) > 1 and len(self._prompt(system + kept)) > room:
+        while room is not None and len(kept) > 1 and len(self._prompt(system + kept)[0]) > room:
             del kept[0]
             while kept[0].role != "user" and len(kept) > 1:
                 del kept[0]
         return system + kept
 
     def room(self, options: WritingOptions) -> int | None:
-        """Tokens that a conversation may have so that its answer fits; None is any number.
+        """Tokens, and vectors of audio, that a conversation may have so that its answer fits; None is any number.
 
         Raises:
             VoicegraftError: not one, or this backbone's answers would have no end.
@@ -154,25 +156,34 @@ class Writer:
             raise VoicegraftError(f"expected max_tokens {wanted}; got {options.max_tokens}")
         return None if self.context is None else self.context - options.max_tokens
 
-    def _prompt(self, question: Question) -> list[int]:
+    def _prompt(self, question: Question) -> tuple[list[int], list[Tensor]]:
+        """The conversation's ids, with ``AUDIO`` for every vector of audio, and these vectors ``[N, D]``."""
         messages = conversation(question)
         try:
-            for message in messages:
-                message.text.encode()
-            return chat_prompt(self.lm.tokenizer, messages)
+            for message in messages:  # a message with audio has no text: who cannot hear says so
+                (message.text if self.lm.hearing is None else message.marked("")).encode()
+            ids = chat_prompt(self.lm.tokenizer, messages)
         except UnicodeEncodeError as error:
             raise VoicegraftError(f"the question is not text: {error.reason} at character {error.start}") from error
         except TemplateError as error:
             raise VoicegraftError(
                 f"the backbone's chat template does not take this conversation: {one_line(error)}"
             ) from error
+        sounds = [waveform for message in messages for waveform in message.waveforms]
+        heard = self.lm.hearing.listen(sounds) if self.lm.hearing is not None else []
+        return widened(ids, [len(vectors) for vectors in heard]), heard
 
     def _tokens(
-        self, prompt: list[int], options: WritingOptions, random: np.random.Generator, report: WritingReport
+        self,
+        prompt: list[int],
+        heard: list[Tensor],
+        options: WritingOptions,
+        random: np.random.Generator,
+        report: WritingReport,
     ) -> Iterator[int]:
         """The answer's tokens up to its end; runs the model."""
         device = self.lm.backbone.device
-        step = self._steps()
+        step = self._steps(heard)
         ids = prompt
         for _ in range(options.max_tokens):
             token = draw(step(torch.tensor([ids], device=device)), options.sampling, random)
@@ -183,16 +194,19 @@ class Writer:
             ids = [token]
         report.cut = True
 
-    def _steps(self) -> Callable[[Tensor], np.ndarray]:
-        """The model at work on one text: its next ids ``[1, T]`` -> logits ``[V]`` of what follows."""
-        gates = self.lm.writing()  # one for the whole text: a router remembers what has passed
+    def _steps(self, heard: list[Tensor]) -> Callable[[Tensor], np.ndarray]:
+        """The model at work on one text: its next ids ``[1, T]``, the prompt first -> logits ``[V]`` of what follows."""
+        gates = self.lm.writing(hears=bool(heard))  # one for the whole text: a router remembers what has passed
         cache: Any = None
 
         @torch.inference_mode()
         def step(ids: Tensor) -> np.ndarray:
             nonlocal cache
+            given = {"input_ids": ids}
+            if heard and cache is None:
+                given = {"inputs_embeds": embedded(self.lm.backbone, ids, heard)}
             with self.lm.mole.gated(gates):
-                out = self.lm.backbone(input_ids=ids, past_key_values=cache, use_cache=True, **self._last_only)
+                out = self.lm.backbone(**given, past_key_values=cache, use_cache=True, **self._last_only)
             cache = out.past_key_values
             return out.logits[0, -1].float().cpu().numpy()
 
