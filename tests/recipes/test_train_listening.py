@@ -11,14 +11,16 @@ import torch
 from tests import tiny
 from tests.whispers import write_whisper
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.messages import Waveform
 from voicegraft.data.chat import AUDIO, encode
 from voicegraft.data.features import HeardSpeech
 from voicegraft.data.listening_sequences import Interleaving
 from voicegraft.data.responses import UNKNOWN, Response, Tokens, write_block
-from voicegraft.encoders.listening import Ears, EncoderSettings
+from voicegraft.encoders.listening import EncoderSettings
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.connectors.base import open_connector
 from voicegraft.fusion.experts import LISTENING, Expert, LoraSettings
+from voicegraft.fusion.listening import Hearing, ListeningHeader
 from voicegraft.fusion.listening_training import ListeningTraining
 from voicegraft.recipes import train_listening as recipe
 from voicegraft.recipes.encode import EncodeConfig
@@ -155,8 +157,10 @@ def test_an_encoder_may_learn_from_recordings(work: Path) -> None:
     train_listening(replace(settings, interleaving=Interleaving(0.5)))
     connector = open_connector(work / "listening" / "connector")
     assert connector.config.encoder != HeardSpeech(work).header.fingerprint
-    ears = Ears(EncoderSettings(str(work / "listening" / "encoder")))
-    connector.check_encoder(ears.width, ears.fingerprint)
+    assert ListeningHeader.read(work / "listening").mode == "pure"
+    backbone, tokenizer = load_backbone(work / "backbone")
+    hearing = Hearing.load(work / "listening", backbone, tokenizer)
+    assert len(hearing.listen([Waveform(np.zeros(9000, dtype=np.float32), 16_000)])[0]) > 1
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from voicegraft.fusion.experts import (
     save_lora,
     take_adapter,
 )
-from voicegraft.fusion.listening import embedded
+from voicegraft.fusion.listening import CONNECTOR, embedded
 
+ENCODER = "encoder"  # folder of a listening pack whose encoder was trained
 _LEAST = 1e-6  # of a probability that is what others leave over
 
 
@@ -127,10 +128,10 @@ class ListeningTraining(nn.Module):
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
         """Writes ``folder/connector``, PEFT's adapter ``folder/listening`` and ``folder/encoder`` where they learnt."""
         if self.ears is not None:
-            self.ears.encoder.save(folder / "encoder")
-            settings = replace(self.ears.settings, model=str(folder / "encoder"))
+            self.ears.encoder.save(folder / ENCODER)
+            settings = replace(self.ears.settings, model=str(folder / ENCODER))
             self.connector.config = replace(self.connector.config, encoder=Ears(settings).fingerprint)
-        self.connector.save(folder / "connector", provenance)
+        self.connector.save(folder / CONNECTOR, provenance)
         if self.peft_model is not None:
             save_lora(self.peft_model, LISTENING, folder, self.belongs)
 

@@ -5,14 +5,15 @@
     voicegraft recipe train_listening voicetextblender/gated work=runs/mine
 
 The LLM learns to answer speech as it answers its transcript: rows of ``recipe imitate``, of ``recipe mix_modalities``, and
-recognition. The LLM's own weights stay: their hash before and after is printed. Writes ``work/OUT/connector``, and with a LoRA
-``work/OUT/listening``; stop it at any time, the same command goes on.
+recognition. The LLM's own weights stay: their hash before and after is printed. Writes a listening pack, ``work/OUT``; stop it
+at any time, the same command goes on.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ from transformers import PreTrainedModel
 from voicegraft.audio.io import resampled
 from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.files import write_text
+from voicegraft.core.hub import is_hub_name
+from voicegraft.core.parts import known_parts
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.features import HeardSpeech
 from voicegraft.data.listening_sequences import Interleaving, ListeningSequence, Portion
@@ -42,7 +46,8 @@ from voicegraft.fusion.connectors.base import (
     open_connector,
 )
 from voicegraft.fusion.experts import LISTENING, LoraSettings
-from voicegraft.fusion.listening_training import ListeningBatch, ListeningTraining, Piece
+from voicegraft.fusion.listening import HEADER, ListeningHeader
+from voicegraft.fusion.listening_training import ENCODER, ListeningBatch, ListeningTraining, Piece
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import launched_sharded, save_once
@@ -130,7 +135,31 @@ def train_listening(config: TrainListeningConfig) -> None:
             )
     if trained:
         provenance = {"recipe": "train_listening", "config": to_dict(config), **commit(), **before}
-        save_once(model, lambda folder: model.save(folder, provenance), work / config.out)
+        save_once(model, lambda folder: _save(config, model, material, folder, provenance), work / config.out)
+
+
+def _save(
+    config: TrainListeningConfig,
+    model: ListeningTraining,
+    material: Material,
+    folder: Path,
+    provenance: dict[str, object],
+) -> None:
+    """A listening pack."""
+    model.save(folder, provenance)
+    encoder = config.encoder if material.features is None else material.features.header.encoder
+    part = Path(
+        encoder.model
+    ).name  # a folder of this machine is nothing to others; its fingerprint tells if it is the part
+    name = ENCODER if model.ears is not None else part if part in known_parts() else encoder.model
+    header = ListeningHeader(
+        config.out,
+        backbone=config.backbone if is_hub_name(config.backbone) else "",
+        encoder=replace(encoder, model=name),
+        mode="beside" if config.transcript_beside else "pure",
+        provenance=provenance,
+    )
+    write_text(folder / HEADER, json.dumps(to_dict(header), indent=2))
 
 
 def _connector(
