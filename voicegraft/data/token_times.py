@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from voicegraft.core.artifacts import fingerprint
 from voicegraft.encoders.listening import Ears, EncoderSettings, model_folder
 from voicegraft.encoders.whisper_decoder import WhisperDecoder
 from voicegraft.tokenizers.forced_alignment import force_align
@@ -28,6 +31,12 @@ class TokenAligner(nn.Module):
         self.decoder = WhisperDecoder.from_pretrained(model_folder(recogniser))
         self.ears = Ears(EncoderSettings(recogniser))
         self._tokenizer = tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the recogniser, and over which of its heads are asked."""
+        parts = (self.ears.fingerprint, fingerprint(self.decoder.state_dict()), self.decoder.heads)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     @torch.inference_mode()
     def forward(self, text: str, heard: Tensor) -> np.ndarray:

@@ -42,7 +42,7 @@ class WhisperDecoder(nn.Module):
             missing = next(name for name, number in known.items() if number is None)
             raise VoicegraftError(f"the recogniser's tokenizer.json does not know {missing}; get it anew")
         *self._prompt, self._end = ids
-        self._tokenizer, self._heads = tokenizer, heads
+        self._tokenizer, self.heads = tokenizer, [*heads]
         self.model = model
         self.eval().requires_grad_(False)
 
@@ -111,7 +111,7 @@ class WhisperDecoder(nn.Module):
         finally:
             self.model.set_attn_implementation(before)
         # A token was chosen where the one before it was read.
-        weights = torch.stack([found[layer][0, head, len(self._prompt) - 1 :] for layer, head in self._heads]).float()
+        weights = torch.stack([found[layer][0, head, len(self._prompt) - 1 :] for layer, head in self.heads]).float()
         weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True, correction=0).clamp(min=1e-6)
         if weights.shape[-1] > _SMOOTHED // 2:
             padded = F.pad(weights, (_SMOOTHED // 2, _SMOOTHED // 2), mode="reflect")

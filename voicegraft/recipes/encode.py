@@ -98,7 +98,7 @@ class ShardEncoder:
             width=self.ears.width,
             frames_per_sec=self.ears.frames_per_sec,
             tokenizer=tokenizer_fingerprint(tokenizer),
-            aligner=self.aligner.ears.fingerprint,
+            aligner=self.aligner.fingerprint,
         )
         made_by = (self.header.fingerprint, self.header.tokenizer, self.header.aligner)
         self.folder = self.work / FOLDER / hashlib.sha256(" ".join(made_by).encode()).hexdigest()[:16]
