@@ -30,12 +30,10 @@ _WINDOW_SEC = 30.0  # of encoders that have no window of their own: what they at
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    model: str = (
-        "whisper-base"  # a part's name, a folder (of transformers, or Whisper for CTranslate2), a name on the Hub
-    )
+    model: str = "whisper-base"  # a part's name, a folder (also a Whisper for CTranslate2), a name on the Hub
     layer: int = -1  # hidden layer that is read; -1: the encoder's own output, after its last norm
     tail_sec: float = (
-        1.0  # s; Whisper: silence behind the sound instead of padding to its 30 s window; negative: pad to it
+        1.0  # Whisper: silence behind the sound instead of padding to its 30 s window; negative: pad to it
     )
     reads: Literal["encoder", "decoder"] = "encoder"  # decoder: one state per token of the recogniser's own transcript
 
