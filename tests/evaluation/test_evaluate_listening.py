@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests import tiny
 from voicegraft.audio.io import write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Waveform
-from voicegraft.data.chat import chat_prompt
+from voicegraft.data.chat import chat_prompt, encode
 from voicegraft.data.listening_tasks import load_tasks
 from voicegraft.data.splits import text_key
-from voicegraft.evaluation.listening.answering import CASCADE, NOTHING, TEXT, WRONG_TEXT, TextAnswering
+from voicegraft.evaluation.listening.answering import (
+    BESIDE,
+    CASCADE,
+    NOTHING,
+    PURE,
+    TEXT,
+    WRONG_AUDIO,
+    WRONG_TEXT,
+    LmAnswering,
+)
 from voicegraft.evaluation.listening.behaviour import PARTS, QUESTION, cases
 from voicegraft.evaluation.listening.clips import RATE, Spoken, read_clips, unspoken
 from voicegraft.evaluation.listening.items import questions, sentences
 from voicegraft.evaluation.speech.reserved import ReservedTexts
+from voicegraft.fusion.mole import MoLE
+from voicegraft.fusion.text_lm import TextLM
 from voicegraft.recipes.evaluate_listening import EvaluateListeningConfig, evaluate_listening
 
-TEXTS = ("The owl sees my house.", "What is the capital of France?", "We go home now.", "My house sees the owl.")
+TEXTS = ("The owl sees my house.", "What is the capital of Germany?", "We go home now.", "My house sees the owl.")
+
+
+def true_text(samples: np.ndarray, sample_rate: int) -> str:
+    """What is said in a clip, by its length."""
+    return TEXTS[min(range(4), key=lambda i: abs(len(samples) / sample_rate - (1 + i / 2)))]
 
 
 class Scribe:
@@ -36,8 +56,7 @@ class Scribe:
         self.num_calls += 1
         if not np.any(samples):
             return ""
-        told = TEXTS[min(range(4), key=lambda i: abs(len(samples) / sample_rate - (1 + i / 2)))]
-        return told.replace("We go home now.", "We go home.")
+        return true_text(samples, sample_rate).replace("We go home now.", "We go home.")
 
 
 @pytest.fixture
@@ -52,21 +71,52 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def evaluated(corpus: Path, out: Path, scribe: Scribe, limit: int | None = None) -> dict:
+class PerfectEars:
+    """Hears the words as the LLM itself embeds them: what a connector could be at best."""
+
+    def __init__(self, lm: TextLM) -> None:
+        self.lm, self.connector, self.ears = lm, nn.Linear(1, 1), SimpleNamespace(fingerprint="perfect")
+
+    def listen(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
+        texts = [true_text(w.samples, w.sample_rate) for w in waveforms]
+        return [self.lm.embed_text(torch.tensor(encode(self.lm.tokenizer, text), dtype=torch.long)) for text in texts]
+
+    def start(self, sample_rate: int) -> Self:
+        self.pushed: list[np.ndarray] = []
+        return self
+
+    def push(self, samples: np.ndarray) -> None:
+        self.pushed.append(samples)
+
+    def finish(self) -> Waveform:
+        return Waveform(np.concatenate(self.pushed), RATE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llm")
+    tiny.llama().save_pretrained(folder)
+    tiny.byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def evaluated(
+    corpus: Path, out: Path, scribe: Scribe, lm: TextLM, backbone: str = "", **options: Any
+) -> dict[str, Any]:
     config = EvaluateListeningConfig(
-        out, test_speech=(corpus,), limit=limit, max_tokens=4, unspoken=5, waits=1, device="cpu"
+        out, backbone=backbone, test_speech=(corpus,), max_tokens=4, unspoken=5, timed=1, device="cpu", **options
     )
-    return evaluate_listening(config, (tiny.llama(), tiny.byte_tokenizer()), scribe, progress=False)
+    return evaluate_listening(config, lm, scribe, progress=False)
 
 
-def test_a_report_goes_on_where_it_stopped(corpus: Path, tmp_path: Path) -> None:
-    scribe, out = Scribe(), tmp_path / "out"
-    evaluated(corpus, out, scribe, limit=2)
+def test_a_report_goes_on_where_it_stopped(corpus: Path, tmp_path: Path, folder: Path) -> None:
+    scribe, out, lm = Scribe(), tmp_path / "out", TextLM.load(folder)
+    evaluated(corpus, out, scribe, lm, limit=2)
     once = scribe.num_calls
-    found = evaluated(corpus, out, scribe)
+    found = evaluated(corpus, out, scribe, lm)
     assert scribe.num_calls == once + 2 + 1  # two more clips, and one is timed
     told = (out / "report.md").read_text()
-    assert evaluated(corpus, out, scribe)["behaviour"] == found["behaviour"]
+    assert evaluated(corpus, out, scribe, lm)["behaviour"] == found["behaviour"]
     rows = [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()[1:]]
     assert len({(r["who"], r["corpus"], r["id"], r["task"], r["wording"]) for r in rows}) == len(rows)
     assert found["words"]["said"]["Whisper's decoder"]["wer"]["value"] == pytest.approx(1 / 20)
@@ -81,11 +131,31 @@ def test_a_report_goes_on_where_it_stopped(corpus: Path, tmp_path: Path) -> None
     assert min(r["kl"] for r in rows if r["who"] == WRONG_TEXT) > 1e-6
 
 
-def test_answers_are_those_of_transformers() -> None:
-    model, tokenizer = tiny.llama(), tiny.byte_tokenizer()
-    answering, asked = TextAnswering(model, tokenizer), [Message.user("Who sees the owl?")]
+def test_who_hears_as_well_as_the_llm_reads_is_at_the_ceiling(corpus: Path, tmp_path: Path, folder: Path) -> None:
+    lm, out = TextLM.load(folder), tmp_path / "out"
+    evaluated(corpus, out, Scribe(), lm)  # floors and ceiling alone
+    read = (out / "rows.jsonl").read_bytes()
+    lm = TextLM(MoLE(lm.backbone, {"text": None, "listening": None}), lm.tokenizer)
+    lm.hearing = PerfectEars(lm)  # type: ignore[assignment]
+    found = evaluated(corpus, out, Scribe(), lm, str(folder))
+    assert (out / "rows.jsonl").read_bytes() == read  # which are not made again
+    for part in PARTS:
+        group = found["behaviour"][part]
+        assert group[PURE]["kl"]["value"] == 0 and group[PURE]["agreement"]["value"] == 1
+        assert group[WRONG_AUDIO] == group[WRONG_TEXT] and group[BESIDE]["kl"]["value"] > 0
+    assert found["words"]["said"][PURE] == found["words"]["said"][TEXT]
+    assert found["forgetting"]["largest difference of a text logit"] == "0"
+    assert {*found["first token"]} == {TEXT, CASCADE, PURE}
+
+
+def test_answers_are_those_of_transformers(folder: Path) -> None:
+    lm = TextLM.load(folder)
+    model, tokenizer = lm.backbone, lm.tokenizer
+    answering, asked = LmAnswering(lm), [Message.user("Who sees the owl?")]
+    longer = [Message.user("Who sees the owl, and who goes home?")]
     ids = torch.tensor([chat_prompt(tokenizer, asked)])
-    said = answering.write(asked, 6)
+    said, more = answering.write([asked, longer], 6)
+    assert answering.write([longer], 6) == [more]
     truth = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, pad_token_id=1)
     assert said == truth[0, ids.shape[1] :].tolist()
     logits = model(truth).logits[0, ids.shape[1] - 1 : -1].log_softmax(-1)
@@ -107,11 +177,11 @@ def test_wordings_and_tasks_of_the_benchmark_are_not_those_of_training() -> None
 
 
 def test_right_answers_are_whole_words_of_the_answer() -> None:
-    item = questions()[text_key("what is the capital of france")]
-    assert item.is_right("It is PARIS, of course.") and not item.is_right("The parish.")
+    item = questions()[text_key("what is the capital of germany")]
+    assert item.is_right("It is BERLIN, of course.") and not item.is_right("A Berliner.")
     packaged = [*questions().values(), *sentences().values()]
     reserved = ReservedTexts()
-    assert len(packaged) >= 150 and all(one.text in reserved for one in packaged)
+    assert len(packaged) == 200 and all(one.text in reserved for one in packaged)
     for one in sentences().values():
         assert any(f" {answer.lower()}" in f" {one.text.lower()}" for answer in one.answers), one
 
@@ -135,4 +205,4 @@ def test_held_back_clips_alone(corpus: Path) -> None:
     assert sorted(clip.id for clip in read_clips(corpus)) == ["1", "3"]
     assert [clip.id for clip in read_clips(corpus, whole=True)][:2] == [c.id for c in read_clips(corpus, True, limit=2)]
     with pytest.raises(VoicegraftError, match="different texts"):
-        evaluated(corpus, corpus / "out", Scribe(), limit=1)
+        evaluate_listening(EvaluateListeningConfig(corpus / "out", test_speech=(corpus,), limit=1))

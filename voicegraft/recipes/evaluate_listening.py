@@ -1,70 +1,81 @@
 """What an LLM makes of speech, beside what it makes of the true words, of a recogniser's, of nothing and of wrong ones.
 
-    voicegraft evaluate listening --speech corpora/kathleen --test-speech LibriSpeech/test-other --out OUT
+    voicegraft evaluate listening --listening PACK --speech corpora/kathleen --test-speech LibriSpeech/test-other --out OUT
 
 Word error rates, right answers to spoken questions, and how far the answers' distribution is from that to the true text, on
-tasks and wordings of training and on others (docs/hearing.md). Without a model that hears, only the floors, the ceiling and the
-cascade are measured. Writes OUT/report.md, report.json and report.html. An interrupted run goes on where it stopped
-(OUT/rows.jsonl), and with a larger --limit only what is missing is made.
+tasks and wordings of training and on others (docs/hearing.md). Without --listening only the floors, the ceiling and the cascade
+are measured. Writes OUT/report.md, report.json and report.html. An interrupted run goes on where it stopped (OUT/rows.jsonl,
+OUT/heard.jsonl), and with a larger --limit only what is missing is made.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from voicegraft.core.artifacts import file_digest, fingerprint
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.ledger import Ledger
+from voicegraft.core.ledger import Ledger, Row
+from voicegraft.core.messages import Message, Waveform
 from voicegraft.core.runtime import pick_device, single_thread
+from voicegraft.data.chat import chat_prompt
 from voicegraft.data.listening_tasks import load_tasks, prompt_of
 from voicegraft.data.splits import text_key
 from voicegraft.evaluation.judges.base import Recognizer
 from voicegraft.evaluation.judges.load import load_recognizer
-from voicegraft.evaluation.listening.answering import (
-    CASCADE,
-    NOTHING,
-    TEXT,
-    WRONG_TEXT,
-    Answering,
-    Places,
-    TextAnswering,
-)
-from voicegraft.evaluation.listening.behaviour import KEYS, Case, cases, measure
+from voicegraft.evaluation.listening.answering import CASCADE, HEARD, PURE, READ, TEXT, LmAnswering, Places
+from voicegraft.evaluation.listening.behaviour import KEYS, cases, measure
 from voicegraft.evaluation.listening.clips import Spoken, read_clips, unspoken
 from voicegraft.evaluation.listening.items import questions, sentences
-from voicegraft.evaluation.listening.recognition import WHISPER, all_heard, heard
+from voicegraft.evaluation.listening.recognition import (
+    CONNECTOR,
+    WHISPER,
+    Reader,
+    all_heard,
+    connector_reader,
+    heard,
+)
 from voicegraft.evaluation.listening.report import document, summarize
 from voicegraft.evaluation.metrics.rates import normalize_transcript
 from voicegraft.evaluation.reports.document import write_document
 from voicegraft.evaluation.reports.summary import environment
+from voicegraft.evaluation.tasks.base import Subject
+from voicegraft.evaluation.tasks.forgetting import logit_difference
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
+from voicegraft.fusion.experts import ADAPTER_WEIGHTS, LISTENING
+from voicegraft.fusion.listening import ListeningHeader
+from voicegraft.fusion.text_lm import TextLM
 
 _PACKAGES = ("torch", "transformers", "numpy", "scipy", "faster-whisper", "ctranslate2", "jiwer")
-_WAITED_WORDING = "What is this text about? Answer in a few words.\n{audio}"
+_BACKBONE = "part:smollm2"  # where no listening pack names another
+_TIMED = "What is this text about? Answer in a few words.\n{audio}"
+_CHUNK_SEC = 0.25  # of sound that arrives
 
 
 @dataclass(frozen=True)
 class EvaluateListeningConfig:
     out: Path  # folder for the report
-    backbone: str = "part:smollm2"  # the text LLM: a folder, part:NAME or a name on the Hub
+    listening: Path | None = None  # listening pack; none: floors, ceiling and cascade alone
+    backbone: str = ""  # the text LLM: a folder, part:NAME or a name on the Hub; none: the pack's, or part:smollm2
+    encoder: str | None = None  # the speech encoder, if not the one that the pack names
     speech: tuple[Path, ...] = ()  # corpora of any layout, of which those clips count that training holds back
     test_speech: tuple[Path, ...] = ()  # corpora of any layout that nothing is trained on: all their clips count
     limit: int | None = None  # clips of each corpus
     tasks_file: Path | None = None  # YAML of tasks and wordings; none: the packaged one
     tasks: tuple[str, ...] = ()  # none: those that a small LLM can do
     max_tokens: int = 16  # of an answer
+    batch: int = 16  # answers that are written together
     recognizer: str = "whisper"  # whose transcript the cascade reads: whisper or whisper:MODEL
     unspoken: int = 50  # clips of silence and noise
-    waits: int = 20  # clips whose first token is timed
+    timed: int = 20  # clips whose first token is timed
     device: str = "auto"
 
 
@@ -76,14 +87,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_listening(
     config: EvaluateListeningConfig,
-    backbone: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
+    lm: TextLM | None = None,
     recognizer: Recognizer | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measures what ``config`` names, writes the report and returns it.
 
     Args:
-        backbone: in place of the one that ``config`` names. recognizer: the same.
+        lm: in place of the one that ``config`` names. recognizer: the same.
 
     Raises:
         VoicegraftError: inputs that are missing or do not fit together, and missing packages.
@@ -91,7 +102,7 @@ def evaluate_listening(
     device = pick_device(config.device)
     if device.type == "cpu":
         single_thread()
-    clips = _clips(config)
+    clips, silent = _clips(config), unspoken(config.unspoken)
     normalize: Callable[[str], str] = normalize_transcript
     if recognizer is None:
         recognizer, own = load_recognizer(config.recognizer)
@@ -99,47 +110,71 @@ def evaluate_listening(
     tasks = load_tasks(config.tasks_file, config.tasks)
     if not config.tasks:
         tasks = {name: task for name, task in tasks.items() if task.small}
-    model, tokenizer = backbone or load_backbone(config.backbone)
-    torch.nn.Module.to(model, device)
-    facts = {"backbone": backbone_fingerprint(model), "recognizer": recognizer.name, "max tokens": config.max_tokens}
+    lm = (lm or _load(config)).to(device)
+    facts = {
+        "backbone": backbone_fingerprint(lm.backbone),
+        "recognizer": recognizer.name,
+        "max tokens": config.max_tokens,
+    }
     ledger = Ledger(config.out / "rows.jsonl", facts, KEYS)
-    reader = partial(_transcribe, recognizer)
-    answering = TextAnswering(model, tokenizer)
+    whisper: Reader = partial(_transcribe, recognizer)
 
     def transcript(clip: Spoken) -> str:
-        return str(heard(WHISPER, reader, clip, ledger, normalize)["heard"])
+        return str(heard(WHISPER, whisper, clip, ledger, normalize)["heard"])
 
     bar = partial(tqdm, unit="clip", disable=not progress, mininterval=5)
-    readers = {WHISPER: reader}
-    words = all_heard(readers, bar(clips, desc="words"), ledger, normalize)
-    silent = all_heard(readers, bar(unspoken(config.unspoken), desc="silence"), ledger, normalize)
-    places = Places(transcript, _others(clips))
+    shown = partial(bar, desc="answers", unit="batch")
     asked = list(cases(clips, tasks, questions(), sentences()))
-    names = (CASCADE, NOTHING, WRONG_TEXT)
+    answering, places = LmAnswering(lm), Places(transcript, _others(clips))
+    words: list[Row] = []
+    made_up: list[Row] = []
 
-    def shown(todo: Sequence[Case]) -> Sequence[Case]:
-        return bar(todo, desc="answers", unit="answer")  # type: ignore[return-value]
+    def hear(name: str, reader: Reader, into: Ledger) -> None:
+        for rows, of in ((words, clips), (made_up, silent)):
+            rows += all_heard(name, reader, bar(of, desc=name), into, normalize)
 
-    rows = measure(asked, names, places, answering, ledger, config.max_tokens, normalize, shown)
-    timed = Places(lambda clip: reader(clip.waveform), places.others)
-    waited = [
-        {"who": name, "wall_sec": _wait(answering, timed, name, clip)}
-        for clip in bar(clips[: config.waits], desc="first token")
-        for name in (TEXT, CASCADE)
-    ]
-    corpora = {
-        name: sum(clip.corpus == name for clip in clips) for name in dict.fromkeys(clip.corpus for clip in clips)
-    }
-    about = {
+    hear(WHISPER, whisper, ledger)
+    rows = measure(asked, READ, places, answering, ledger, ledger, config.max_tokens, normalize, config.batch, shown)
+    found: dict[str, Any] = {}
+    if lm.hearing is not None:
+        adapter = config.listening / LISTENING / ADAPTER_WEIGHTS if config.listening else None
+        facts |= {
+            "connector": fingerprint(lm.hearing.connector.state_dict()),
+            "expert": file_digest(adapter)[:16] if adapter and adapter.is_file() else None,
+            "encoder": lm.hearing.ears.fingerprint,
+        }
+        own_rows = Ledger(config.out / "heard.jsonl", facts, KEYS)
+        if reader := connector_reader(lm):
+            hear(CONNECTOR, reader, own_rows)
+        more = measure(
+            asked, HEARD, places, answering, own_rows, ledger, config.max_tokens, normalize, config.batch, shown
+        )
+        rows += more[len(asked) :]
+        found["forgetting"] = _forgetting(config, lm)
+    timed = [_wait(answering, name, clip, whisper) for clip in bar(clips[: config.timed]) for name in _timed(lm)]
+    found["about"] = {
         **facts,
-        "clips": corpora,
+        "pack": config.listening.name if config.listening else None,
+        "clips": {name: sum(c.corpus == name for c in clips) for name in dict.fromkeys(c.corpus for c in clips)},
         "tasks": list(tasks),
         "date": time.strftime("%Y-%m-%d"),
         **environment(_PACKAGES),
     }
-    found = summarize(rows, words, silent, waited) | {"about": about}
+    found |= summarize(rows, words, made_up, timed)
     write_document(config.out, "report", document(found), found)
     return found
+
+
+def _load(config: EvaluateListeningConfig) -> TextLM:
+    return TextLM.load(_backbone(config), listening=config.listening, encoder=config.encoder)
+
+
+def _backbone(config: EvaluateListeningConfig) -> str:
+    """A folder or a name."""
+    named = ListeningHeader.read(config.listening).backbone if config.listening else _BACKBONE
+    if not (config.backbone or named):
+        raise VoicegraftError(f"{config.listening} does not name its backbone: give --backbone")
+    return config.backbone or named
 
 
 def _clips(config: EvaluateListeningConfig) -> list[Spoken]:
@@ -161,14 +196,40 @@ def _others(clips: Sequence[Spoken]) -> dict[tuple[str, str], Spoken]:
     return found
 
 
-def _transcribe(recognizer: Recognizer, waveform: Any) -> str:
+def _transcribe(recognizer: Recognizer, waveform: Waveform) -> str:
     return recognizer.transcribe(waveform.samples, waveform.sample_rate)
 
 
-def _wait(model: Answering, places: Places, name: str, clip: Spoken) -> float:
+def _timed(lm: TextLM) -> Sequence[str]:
+    return (TEXT, CASCADE) if lm.hearing is None else (TEXT, CASCADE, PURE)
+
+
+def _wait(model: LmAnswering, name: str, clip: Spoken, whisper: Reader) -> dict[str, Any]:
+    """How long the first token takes from the end of the sound: what can be done before has been done."""
+    stream = None
+    if name == PURE and model.lm.hearing is not None:
+        stream = model.lm.hearing.start(clip.waveform.sample_rate)
+        for samples in _chunks(clip.waveform):
+            stream.push(samples)
     start = time.perf_counter()
-    model.write(prompt_of(_WAITED_WORDING, *places.of(name)(clip)), 1)
-    return time.perf_counter() - start
+    part = stream.finish() if stream else clip.text if name == TEXT else whisper(clip.waveform)
+    model.write([prompt_of(_TIMED, part)], 1)
+    return {"who": name, "wall_sec": time.perf_counter() - start}
+
+
+def _chunks(waveform: Waveform) -> Iterable[Any]:
+    size = round(_CHUNK_SEC * waveform.sample_rate)
+    return (waveform.samples[begin : begin + size] for begin in range(0, len(waveform.samples), size))
+
+
+def _forgetting(config: EvaluateListeningConfig, lm: TextLM) -> dict[str, Any]:
+    """Largest difference of a text logit from those of the backbone loaded for itself, the listening expert installed."""
+    before, _ = load_backbone(_backbone(config))
+    nn.Module.to(before, lm.backbone.device)
+    texts = [chat_prompt(lm.tokenizer, [Message.user(item.text)]) for item in questions().values()]
+    after = Subject(lm.backbone, lm.tokenizer, lambda: lm.mole.gated(lm.writing()))
+    largest = logit_difference(before, after, texts)
+    return {"largest difference of a text logit": f"{largest:.3g}", "texts": len(texts)}
 
 
 if __name__ == "__main__":

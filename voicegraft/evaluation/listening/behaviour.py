@@ -6,14 +6,15 @@ tasks that it never used. The answer to the true text is the ceiling; every othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from voicegraft.core.ledger import Ledger, Row
+from voicegraft.core.messages import Message
 from voicegraft.data.listening_tasks import REPEAT, ListeningTask, prompt_of
 from voicegraft.data.splits import hash_share, text_key
-from voicegraft.evaluation.listening.answering import TEXT, Answering, Places
+from voicegraft.evaluation.listening.answering import TEXT, Answering, Place, Places
 from voicegraft.evaluation.listening.clips import Spoken
 from voicegraft.evaluation.listening.items import Item
 from voicegraft.evaluation.metrics.rates import word_edits
@@ -36,6 +37,14 @@ class Case:
 
     def key(self, place: str) -> tuple[str, str, str, str, str]:
         return place, self.clip.corpus, self.clip.id, self.task, self.wording
+
+    @property
+    def has_score(self) -> bool:
+        """Whether an answer is right or wrong."""
+        return self.item is not None or self.task == REPEAT
+
+    def asked(self, place: Place) -> list[Message]:
+        return prompt_of(self.wording, *place(self.clip))
 
 
 def cases(
@@ -74,45 +83,54 @@ def measure(
     places: Places,
     model: Answering,
     ledger: Ledger,
+    ceilings: Ledger,
     max_tokens: int,
     normalize: Callable[[str], str],
-    shown: Callable[[Sequence[Case]], Sequence[Case]] = lambda todo: todo,
+    batch: int = 16,
+    shown: Callable[[Sequence[Sequence[Case]]], Iterable[Sequence[Case]]] = iter,
 ) -> list[Row]:
-    """Rows of all cases under all places, the true text first; those that the ledger holds are not made again.
+    """Rows of all cases under all places, those of the true text first; what the ledgers hold is not made again.
 
     Args:
         names: places, without the true text.
+        ledger: of their rows. ceilings: of the true text's, which may be the same one.
         max_tokens: of an answer; to repeat a text takes as many as the text has, and some.
-        shown: wraps the cases that are left, for a bar.
+        batch: answers that are written together.
+        shown: wraps the batches that are left, for a bar.
     """
-    wanted = [TEXT, *names]
-    for case in shown([case for case in asked if any(case.key(name) not in ledger.rows for name in wanted)]):
-        ceiling = ledger.rows.get(case.key(TEXT))
-        prompt = prompt_of(case.wording, *places.of(TEXT)(case.clip))
-        longest = max_tokens + (len(case.clip.text) // 2 if case.task == REPEAT else 0)
-        if ceiling is None:
-            said = model.write(prompt, longest)
-            ceiling = (
-                _row(case, TEXT, 0.0, len(said), len(said))
-                | {"ids": said}
-                | _scored(case, model.decode(said), normalize)
-            )
-            ledger.add(ceiling)
-        said, expected = ceiling["ids"], None
+
+    def written(group: Sequence[Case], name: str) -> Iterator[tuple[Case, list[int]]]:
+        """Of each case the answer to what stands there."""
+        if group:
+            longest = [max_tokens + (len(case.clip.text) // 2 if case.task == REPEAT else 0) for case in group]
+            said = model.write([case.asked(places.of(name)) for case in group], max(longest))
+            yield from ((case, ids[:most]) for case, ids, most in zip(group, said, longest, strict=True))
+
+    todo = [case for case in asked if any(case.key(name) not in ledger.rows for name in names)]
+    for group in shown([todo[at : at + batch] for at in range(0, len(todo), batch)]):
+        for case, said in written([case for case in group if case.key(TEXT) not in ceilings.rows], TEXT):
+            row = _row(case, TEXT, 0.0, len(said), len(said)) | {"ids": said}
+            ceilings.add(row | _scored(case, model.decode(said), normalize))
+        expected = {id(case): model.log_probs(case.asked(places.of(TEXT)), _ceiling(case, ceilings)) for case in group}
         for name in names:
-            if case.key(name) in ledger.rows:
-                continue
-            if expected is None:
-                expected = model.log_probs(prompt, said)
-            other = prompt_of(case.wording, *places.of(name)(case.clip))
-            found = model.log_probs(other, said)
-            divergence = float((expected.exp() * (expected - found)).sum())
-            agreed = int((expected.argmax(-1) == found.argmax(-1)).sum())
-            row = _row(case, name, divergence, agreed, len(said))
-            if case.item or case.task == REPEAT:
-                row |= _scored(case, model.decode(model.write(other, longest)), normalize)
-            ledger.add(row)
-    return [ledger.rows[case.key(name)] for case in asked for name in wanted]
+            left = [case for case in group if case.key(name) not in ledger.rows]
+            answers = {id(case): said for case, said in written([case for case in left if case.has_score], name)}
+            for case in left:
+                true = expected[id(case)]
+                found = model.log_probs(case.asked(places.of(name)), _ceiling(case, ceilings))
+                divergence = float((true.exp() * (true - found)).sum())
+                agreed = int((true.argmax(-1) == found.argmax(-1)).sum())
+                row = _row(case, name, divergence, agreed, len(true))
+                if case.has_score:
+                    row |= _scored(case, model.decode(answers[id(case)]), normalize)
+                ledger.add(row)
+    rows = [ceilings.rows[case.key(TEXT)] for case in asked]
+    return rows + [ledger.rows[case.key(name)] for name in names for case in asked]
+
+
+def _ceiling(case: Case, ceilings: Ledger) -> list[int]:
+    said: list[int] = ceilings.rows[case.key(TEXT)]["ids"]
+    return said
 
 
 def _row(case: Case, place: str, divergence: float, agreed: int, num_tokens: int) -> Row:
