@@ -41,7 +41,7 @@ from voicegraft.fusion.backbone import BackboneSettings, backbone_fingerprint, l
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.teachers.answers import Answer, Answerer, LocalAnswerer, RemoteAnswerer
 
-BLOCK = 256  # rows that are kept together: what a kill may cost
+BLOCK = 64  # rows that are kept together: what a kill may cost
 REASONS = {
     "empty": "nothing was answered",
     "endless": "it says the same again and again",
@@ -73,7 +73,7 @@ class ImitateConfig:
     tasks: tuple[str, ...] = ()  # empty: those of training that a small LLM can do
     wordings: Literal["trained", "held_out"] = "trained"
     wordings_per_text: int = 1  # of each task, drawn for each text
-    limit: int = 0  # rows to make, rounded up to whole blocks of 256; 0: all
+    limit: int = 0  # rows to make, rounded up to whole blocks of 64; 0: all
     held_back: int = 200  # transcripts that training holds back, to validate on; 0 for none
     min_words: int = 3  # of a transcript
     max_tokens: int = 24  # of an answer; longer ones are cut
