@@ -64,8 +64,7 @@ class SpeakingOptions:
 
 
 @dataclass(frozen=True)
-class AskingOptions(SpeakingOptions):
-    text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
+class AnsweringOptions:
     max_tokens: int = 256  # longest answer
     temperature: float = 0.0  # 0 writes the likeliest; 1 varies
 
@@ -76,6 +75,11 @@ class AskingOptions(SpeakingOptions):
 
         default = WritingOptions()
         return WritingOptions(self.max_tokens, replace(default.sampling, temperature=self.temperature))
+
+
+@dataclass(frozen=True)
+class AskingOptions(AnsweringOptions, SpeakingOptions):
+    text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
 
 
 def _place(text: str | None) -> Path | str | None:

@@ -20,6 +20,7 @@ VERBS = {
     "speak": "voicegraft.cli.speak",
     "ask": "voicegraft.cli.ask",
     "chat": "voicegraft.cli.chat",
+    "listen": "voicegraft.cli.listen",
     "synthesize": "voicegraft.recipes.synthesize",
     "prepare": "voicegraft.recipes.prepare",
     "graft": "voicegraft.recipes.graft",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.encoders.ctranslate2 import MODEL
 from voicegraft.evaluation.judges import whisper
 from voicegraft.evaluation.judges.base import Judges, Recognizer
 from voicegraft.evaluation.judges.faults import FaultJudge
@@ -60,7 +61,7 @@ def _recognizers(asked: str) -> tuple[dict[str, Any], dict[str, str]]:
         return {"recognizer": PocketSphinxRecognizer()}, {"recognizer": POCKETSPHINX}
     leads: Recognizer
     try:
-        if model and not (Path(model) / whisper.MODEL).is_file():
+        if model and not (Path(model) / MODEL).is_file():
             leads = WhisperRecognizer(model)
         else:
             leads = whisper.FasterWhisperRecognizer(Path(model) if model else whisper.judge_folder())

@@ -16,11 +16,11 @@ import numpy as np
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.parts import JUDGE, find_part, known_parts
+from voicegraft.encoders.ctranslate2 import MODEL
+from voicegraft.encoders.recognizer import BEAM, FasterWhisper
 from voicegraft.evaluation.judges.base import judge_samples, silent
 
-MODEL = "model.bin"  # the weights, by CTranslate2's name
 _PACKAGES = ("faster_whisper", "whisper_normalizer")  # of the extra
-_BEAM = 5
 
 
 def judge_folder() -> Path:
@@ -37,44 +37,16 @@ def judge_folder() -> Path:
     return folder
 
 
-class FasterWhisperRecognizer:
-    """Words by a Whisper of CTranslate2, in English, on one CPU thread.
-
-    int8, beam of 5, temperature 0, no timestamps, no voice activity detector; each window of 30 s for itself.
-    """
+class FasterFasterWhisper:
+    """Words by a Whisper of CTranslate2, in English, on one CPU thread; no voice activity detector."""
 
     def __init__(self, folder: Path) -> None:
-        if missing := [name for name in (MODEL, "config.json", "tokenizer.json") if not (folder / name).is_file()]:
-            # Without its tokenizer the library would fetch one.
-            raise VoicegraftError(
-                f"expected a Whisper for CTranslate2 in {folder}, which lacks {' and '.join(missing)}; get it anew"
-            )
-        try:
-            from faster_whisper import WhisperModel
-        except ImportError as error:
-            raise VoicegraftError(f"Whisper needs faster-whisper ({error}): pip install voicegraft[whisper]") from error
-        try:
-            self._model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
-        except Exception as error:  # CTranslate2 and tokenizers have errors of their own
-            raise VoicegraftError(f"cannot load {folder} as a Whisper for CTranslate2: {error}; get it anew") from error
-        weights = folder / MODEL
-        who = f"{folder.resolve().name} ({weights.stat().st_size / 1e6:.0f} MB, {file_digest(weights)[:16]})"
-        self.name = f"{who}, faster-whisper, int8, beam {_BEAM}, temperature 0, English"
+        self._model = FasterWhisper(folder, num_threads=1)
+        self.name = f"{self._model.name}, faster-whisper, int8, beam {BEAM}, temperature 0, English"
 
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
-        heard = judge_samples(samples, sample_rate)  # at 16 kHz, which the library takes for granted
-        if silent(heard):
-            return ""
-        segments, _ = self._model.transcribe(
-            heard,
-            language="en",
-            beam_size=_BEAM,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            vad_filter=False,
-            without_timestamps=True,
-        )
-        return " ".join(segment.text.strip() for segment in segments)
+        heard = judge_samples(samples, sample_rate)
+        return "" if silent(heard) else self._model.recognize(heard).text
 
 
 def english_normalizer() -> Callable[[str], str]:
