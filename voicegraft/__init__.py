@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voicegraft.fusion.backbone import BackboneSettings
     from voicegraft.fusion.speech_lm import SpeechLM
     from voicegraft.guard.guarded import GuardPolicy, SpeechFailure
+    from voicegraft.inference.listener import Answer, HeardSegment, Listener
     from voicegraft.inference.pack import Pack, open_pack
     from voicegraft.inference.report import SpeechReport, SpokenSentence, SpokenWord
     from voicegraft.inference.sampling import Sampling
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Answer",
     "AnswerStream",
     "BackboneSettings",
     "GuardPolicy",
+    "HeardSegment",
+    "Listener",
     "Message",
     "Pack",
     "Sampling",
@@ -55,6 +59,7 @@ _HOMES = {
     "fusion.backbone": "BackboneSettings",
     "fusion.speech_lm": "SpeechLM",
     "guard.guarded": "GuardPolicy SpeechFailure",
+    "inference.listener": "Answer HeardSegment Listener",
     "inference.pack": "Pack open_pack",
     "inference.report": "SpeechReport SpokenSentence SpokenWord",
     "inference.sampling": "Sampling",

@@ -21,7 +21,7 @@ def record(sample_rate: int, wait: Callable[[], object]) -> Waveform:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, PortAudio is not
         raise VoicegraftError(
-            f"the microphone needs sounddevice ({error}): pip install voicegraft[microphone]; on Linux also install libportaudio2"
+            f"the microphone needs sounddevice ({error}): pip install voicegraft[microphone], and on Linux libportaudio2"
         ) from error
     blocks: list[np.ndarray] = []
 

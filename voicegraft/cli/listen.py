@@ -11,7 +11,6 @@ or some was not understood; 2 after a mistake, which is told in one line.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 

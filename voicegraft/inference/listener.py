@@ -1,4 +1,4 @@
-"""The listening API: ``Listener.load(pack).listen(recording)`` yields what was said; with a task, what the text LLM makes of it.
+"""The listening API: ``Listener.load().listen(recording)`` yields what was said; with a task, what the text LLM makes of it.
 
 How the LLM hears is its mode: "cascade" gives it the recogniser's transcript. Transcribing alone needs no LLM.
 """
@@ -133,7 +133,9 @@ class Listener:
             VoicegraftError: a part or a package is missing, or something is damaged.
         """
         if mode not in (None, "cascade"):
-            wanted = f"expected a mode of {', '.join(get_args(Mode))}" if mode not in get_args(Mode) else "expected cascade"
+            wanted = (
+                f"expected a mode of {', '.join(get_args(Mode))}" if mode not in get_args(Mode) else "expected cascade"
+            )
             raise VoicegraftError(f"{wanted}, got {mode}: without a listening pack only cascade hears")
         model = FasterWhisper(opened(recognizer), num_threads or 0)
         return Listener(model, backbone or BACKBONE, device, settings, num_threads)
@@ -157,8 +159,8 @@ class Listener:
 
         Args:
             audio: any length, rate and number of channels.
-            task: None or "transcribe"; "answer", as if it had been written, or another task of ``data/listening_tasks.yaml``; or an
-                instruction, behind which the LLM finds what was said, or with ``{audio}`` in its place.
+            task: None or "transcribe"; "answer", as if it had been written, or another task of ``data/listening_tasks.yaml``;
+                or an instruction, behind which the LLM finds what was said, or with ``{audio}`` in its place.
             language: of the speech; "" lets the recogniser tell.
             options: how the text LLM writes.
             seed: of sampled writing.
@@ -180,7 +182,13 @@ class Listener:
         report = ListeningReport(len(sound) / RATE)
         report.text = " ".join(line.strip() for line in self._transcript(sound, language, report))
         known = load_tasks()
-        wording = known[task].trained[0] if task in known else task if HEARD in task else f"{task}\n{HEARD}"
+        wording = (
+            (known[task].trained + known[task].held_out)[0]
+            if task in known
+            else task
+            if HEARD in task
+            else f"{task}\n{HEARD}"
+        )
         return (prompt_of(wording, report.text)[0] if report.text else None), report
 
     def _transcript(self, sound: np.ndarray, language: str, report: ListeningReport) -> Iterator[str]:

@@ -37,7 +37,7 @@ def judge_folder() -> Path:
     return folder
 
 
-class FasterFasterWhisper:
+class FasterWhisperRecognizer:
     """Words by a Whisper of CTranslate2, in English, on one CPU thread; no voice activity detector."""
 
     def __init__(self, folder: Path) -> None:
