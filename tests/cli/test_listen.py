@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.inference.test_listener import HELLO, Says, backbone, silence
+from tests.inference.test_listener import HELLO, backbone, listener, silence
 from voicegraft import cli
 from voicegraft.audio.io import write_audio
+from voicegraft.cli.chat import Chat, ChatOptions
 from voicegraft.encoders.recognizer import RATE, Words
 from voicegraft.inference.listener import Listener
+from voicegraft.inference.speaker import Speaker
+from voicegraft.inference.writer import WritingOptions
 
 __all__ = ["backbone"]
 
@@ -20,7 +23,7 @@ __all__ = ["backbone"]
 def said(monkeypatch: pytest.MonkeyPatch, backbone: Path) -> list[Words | str]:
     """What the recogniser will say, one after the other."""
     words: list[Words | str] = []
-    monkeypatch.setattr(Listener, "load", staticmethod(lambda *_: Listener(Says(*words), backbone)))  # type: ignore[arg-type]
+    monkeypatch.setattr(Listener, "load", staticmethod(lambda *_, **__: listener(backbone, *words)))
     return words
 
 
@@ -77,9 +80,45 @@ def test_a_task_is_answered(
     said[:] = ["We go home."]
     cut = run(hello, "--task", "Say this:", "--max-tokens", 8)
     out, err = capsys.readouterr()
-    hears = Listener(Says("We go home."), backbone)  # type: ignore[arg-type]
-    answer = hears.listen(hello, "Say this:", options=None)
+    answer = listener(backbone, "We go home.").listen(hello, "Say this:")
     assert "".join(answer).startswith(out.rstrip("\n")) and cut == int("was cut" in err)
+
+
+def test_a_spoken_question_is_answered_aloud_by_the_llm_that_heard_it(
+    said: list[Words | str],
+    hello: Path,
+    quiet: Path,
+    pack_folder: Path,
+    backbone: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said[:] = ["Who goes?"]
+    out = tmp_path / "answer.wav"
+    common = ("--pack", pack_folder, "--out", out, "--max-tokens", 12)
+    assert cli.main(["ask", "--audio", *map(str, (hello, *common))]) == 0
+    shown, told = capsys.readouterr()
+    wanted = "".join(listener(backbone).writer.start("Who goes?", WritingOptions(max_tokens=12)))
+    assert shown.startswith(f"{wanted}\n{out}: ") and "hears (cascade) and answers" in told
+    assert out.is_file()
+    assert cli.main(["ask", "Say this:", "--audio", *map(str, (quiet, *common))]) == 2
+    assert "no speech was found" in capsys.readouterr().err
+
+
+def test_a_conversation_takes_spoken_turns(
+    said: list[Words | str], hello: Path, speaker: Speaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said[:] = ["Who goes?"]
+    writer = speaker.writer
+    try:
+        talk = Chat(speaker, ChatOptions(out_dir=tmp_path / "replies", voice="ann", reply="text", max_tokens=8))
+        talk.run([f"/hear {hello}", "/hear nothing.wav", "/hear", "We see."])
+        assert speaker.writer is talk.listener.writer is not writer  # type: ignore[union-attr]
+    finally:
+        speaker.writer = writer
+    out, err = capsys.readouterr()
+    assert out.startswith("heard: Who goes?\n") and [m.text for m in talk.messages[::2]] == ["Who goes?", "We see."]
+    assert "found nothing" in err and "no command '/hear'" in err
 
 
 def test_sound_comes_through_standard_input(

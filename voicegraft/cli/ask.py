@@ -1,4 +1,7 @@
-"""Answer a question, written and spoken.
+"""Answer a question, written or spoken, in writing and aloud.
+
+A spoken question (--audio) is heard as ``voicegraft listen`` hears it: see its help for what it needs. The LLM that hears it
+answers, and the voice pack speaks; standard error tells which. A question beside it is the instruction.
 
 Exit status: 0 if the answer was spoken; 1 if it has nothing to say aloud (its text is printed, no file is written); 2 after a
 mistake, which is told in one line.
@@ -10,15 +13,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from voicegraft.cli.hearing import HearingOptions, sound_of, understood
 from voicegraft.cli.speaking import AskingOptions, complain, sink, standard_input, summary
 from voicegraft.core.command_line import read_options
 from voicegraft.core.text_input import argument
 
+if TYPE_CHECKING:
+    from voicegraft.core.messages import Question
+
 
 @dataclass(frozen=True)
-class AskVerb(AskingOptions):
+class AskVerb(AskingOptions, HearingOptions):
     question: str | None = None  # what to ask; standard input where it is missing or -
+    audio: str | None = None  # a recording of the question; - reads it from standard input
     out: Path = Path(
         "answer.wav"
     )  # .wav, .flac, .opus or .mp3; - writes a WAV to standard output, and text to standard error
@@ -30,9 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     writing = options.writing()
     out = sink(options.out)
     asked = options.question
-    question = "".join(standard_input()) if asked is None or asked == "-" else argument(asked)
+    sound = None if options.audio is None else sound_of(options.audio)
+    if asked is None and sound is not None:
+        asked = "answer"
+    question: Question = "".join(standard_input()) if asked is None or asked == "-" else argument(asked)
     shown = sys.stdout if isinstance(out, Path) else sys.stderr
     speaker = options.load(options.text_expert)
+    if sound is not None:
+        listener = options.listener(options.device, speaker)
+        question = understood(listener, sound, str(question), options.spoken_language)
 
     def show(piece: str) -> None:
         print(piece, end="", flush=True, file=shown)

@@ -1,4 +1,4 @@
-"""A conversation; each reply is text, speech or both.
+"""A conversation, written or spoken; each reply is text, speech or both.
 
 Messages come line by line from the terminal or standard input; /help lists the commands. Exit status: 0, or 1 if a message
 could not be answered as it should be.
@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from voicegraft.cli.hearing import HearingOptions, from_microphone, understood
 from voicegraft.cli.speaking import AskingOptions, standard_input
 from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
@@ -24,12 +25,14 @@ from voicegraft.core.text_input import lines_of
 
 if TYPE_CHECKING:
     from voicegraft.core.messages import Message
+    from voicegraft.inference.listener import Audio, Listener
     from voicegraft.inference.speaker import Speaker
 
 Reply = Literal["text", "speech", "both"]
 HELP = """\
 Write a message and press Enter. A line may begin with
   /text, /speech, /both   how this message and those after it are answered; alone on a line: those after it
+  /hear FILE, /mic        a spoken message: a recording, or what you say until you press Enter
   /new                    forgets the conversation
   /help                   shows this list
   /quit                   ends, as Ctrl-D does; Ctrl-C stops a reply
@@ -37,7 +40,7 @@ A message that itself begins with a slash: put a space before it."""
 
 
 @dataclass(frozen=True)
-class ChatOptions(AskingOptions):
+class ChatOptions(AskingOptions, HearingOptions):
     reply: Reply = "both"  # until a message chooses
     out_dir: Path = Path("replies")  # gets reply-001.wav ...; what is there already is kept
     play: str | None = None  # command that plays each spoken reply, such as "aplay -q"
@@ -94,6 +97,7 @@ class Chat:
         self.speaker, self.options = speaker, options
         self.writing, self.speaking, self.play = options.writing(), options.speaking(speaker), player(options.play)
         self.reply = options.reply
+        self.listener: Listener | None = None  # from the first spoken message on
         self.messages: list[Message] = []
         self._forgets = False  # whether the oldest messages have been left out
         self._mid_line = False
@@ -129,8 +133,13 @@ class Chat:
                 self.reply = cast(Reply, name)
                 if not message:
                     print(f"replies from here on: {name}", flush=True)
-            elif message or name not in ("new", "help", "quit"):
+            elif name == "hear" and message:
+                self._hear(Path(message))
+                return True
+            elif message or name not in ("mic", "new", "help", "quit"):
                 raise VoicegraftError(f"no command {line.strip()!r}; /help lists them")
+            elif name == "mic":
+                self._hear(from_microphone())
             elif name == "new":
                 self.messages, self._forgets = [], False
                 print("the conversation is forgotten", flush=True)
@@ -139,13 +148,20 @@ class Chat:
             else:
                 return False
         if message:
-            self._answer(message)
+            from voicegraft.core.messages import Message
+
+            self._answer(Message.user(message))
         return True
 
-    def _answer(self, message: str) -> None:
-        from voicegraft.core.messages import Message
+    def _hear(self, sound: Audio) -> None:
+        options = self.options
+        self.listener = self.listener or options.listener(options.device, self.speaker)
+        message = understood(self.listener, sound, "answer", options.spoken_language)
+        print(f"heard: {message.marked('').strip()}" if message.marked("").strip() else "heard", flush=True)
+        self._answer(message)
 
-        messages = self.speaker.writer.fitting([*self.messages, Message.user(message)], self.writing)
+    def _answer(self, message: Message) -> None:
+        messages = self.speaker.writer.fitting([*self.messages, message], self.writing)
         if self.reply == "text":
             self._write(messages)
         else:

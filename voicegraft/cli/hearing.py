@@ -7,31 +7,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from voicegraft.cli.speaking import complain, place
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.parts import JUDGE, PART
 
 if TYPE_CHECKING:
-    from voicegraft.core.messages import Waveform
-    from voicegraft.inference.listener import Listener
+    from voicegraft.core.messages import Message, Waveform
+    from voicegraft.inference.listener import Audio, Listener
+    from voicegraft.inference.speaker import Speaker
 
 
 @dataclass(frozen=True)
 class HearingOptions:
-    mode: Literal["cascade"] | None = None  # how the text LLM hears: cascade gives it the transcript
-    recognizer: str = "part:whisper-base-ct2"  # a Whisper for CTranslate2, a folder or a part
-    llm: str = "part:smollm2"  # the text LLM that answers speech: a folder, a part or hub:NAME
+    # How the text LLM hears: pure by a listening pack's vectors, cascade by the transcript, beside by both (default: the pack's
+    # own way; without one, cascade).
+    mode: Literal["pure", "beside", "cascade"] | None = None
+    listening: str | None = None  # listening pack: a folder, or hub:NAME (default: none)
+    llm: str | None = (
+        None  # the text LLM that answers: a folder, a part or hub:NAME (default: the pack's, or part:smollm2)
+    )
+    recognizer: str = f"{PART}{JUDGE}"  # a Whisper for CTranslate2, a folder or a part
     language: str = "en"  # of the speech; auto lets the recogniser tell
 
     @property
     def spoken_language(self) -> str:
         return "" if self.language == "auto" else self.language
 
-    def listener(self, device: str = "cpu") -> Listener:
+    def listener(self, device: str = "cpu", speaker: Speaker | None = None) -> Listener:
+        """What hears. With a speaker, one LLM writes what the voice reads: its own where that hears, else the listener's."""
         from transformers.utils.logging import disable_progress_bar
 
         from voicegraft.inference.listener import Listener
 
         disable_progress_bar()  # standard error is for what went wrong
-        return Listener.load(self.mode, self.llm, self.recognizer, device)
+        pack, llm = place(self.listening), place(self.llm)
+        if speaker is not None and pack is None and llm is None and speaker.pack.lm.hearing is not None:
+            return Listener.load(speaker.pack.folder, self.mode, None, self.recognizer, device, writer=speaker.writer)
+        listener = Listener.load(pack, self.mode, llm, self.recognizer, device)
+        if speaker is not None:
+            speaker.writer = listener.writer
+            complain([f"{listener.name} hears ({listener.mode}) and answers; {speaker.pack.header.name} speaks"])
+        return listener
+
+
+def understood(listener: Listener, sound: Audio, task: str, language: str) -> Message:
+    """What was said, as a message; what was not understood goes to standard error.
+
+    Raises:
+        VoicegraftError: nothing was said, or understood; or what ``Listener.message`` raises.
+    """
+    message, report = listener.message(sound, task, language)
+    if message is None:
+        raise VoicegraftError("; ".join(report.warnings))
+    complain(report.warnings)
+    return message
 
 
 def sound_of(name: str) -> Path | bytes:

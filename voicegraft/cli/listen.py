@@ -3,7 +3,7 @@
 Needs faster-whisper (pip install voicegraft[whisper]) and parts, which are fetched once:
 
   voicegraft parts get whisper-base-ct2    the recogniser, 148 MB
-  voicegraft parts get smollm2             the text LLM, 271 MB; for --task alone
+  voicegraft parts get smollm2             the text LLM, 271 MB; for --task, and with a listening pack that was trained for it
 
 The text goes to standard output, notes to standard error. Exit status: 0 if all of it was understood; 1 if there was no speech,
 or some was not understood; 2 after a mistake, which is told in one line.
@@ -32,7 +32,7 @@ class ListenVerb(AnsweringOptions, HearingOptions):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = read_options(ListenVerb, argv, __doc__, "voicegraft listen", ("files",))
+    options = read_options(ListenVerb, argv, __doc__, "voicegraft listen", ("files",), {"listening": "pack"})
     writing, task = options.writing(), argument(options.task)
     if options.microphone == bool(options.files):
         raise VoicegraftError("expected recordings, - for one on standard input, or --microphone; --help says more")

@@ -37,7 +37,7 @@ class SpeakingOptions:
         from voicegraft.inference.speaker import Speaker
 
         disable_progress_bar()  # loading takes a second, and standard error is for what went wrong
-        pack, backbone, expert = (_place(text) for text in (self.pack, self.backbone, text_expert))
+        pack, backbone, expert = (place(text) for text in (self.pack, self.backbone, text_expert))
         return Speaker.load(pack, backbone, self.device, expert)
 
     def chosen(self, speaker: Speaker, out: Path) -> Voice:
@@ -82,7 +82,7 @@ class AskingOptions(AnsweringOptions, SpeakingOptions):
     text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
 
 
-def _place(text: str | None) -> Path | str | None:
+def place(text: str | None) -> Path | str | None:
     """A path, or hub:NAME as it is."""
     return text if text is None or text.startswith("hub:") else Path(text)
 

@@ -117,6 +117,13 @@ class Hearing(nn.Module):
             self.remember(waveform, features.frames)
         return [self._heard[waveform] for waveform in waveforms]
 
+    def read(self, waveform: Waveform, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """What the connector itself reads, without the LLM; None for kinds that cannot tell. Errors as of ``listen``."""
+        samples = resampled(waveform.samples, waveform.sample_rate, self.ears.sample_rate)
+        frames = self.ears([torch.from_numpy(samples)])[0].frames
+        read = self.connector.read(frames[None], torch.tensor([len(frames)], device=frames.device))
+        return None if read is None else str(tokenizer.decode(read[0])).strip()
+
     @torch.no_grad()
     def remember(self, waveform: Waveform, frames: Tensor) -> None:
         """The encoder's frames ``[T, W]`` of a waveform: it need not be heard again."""

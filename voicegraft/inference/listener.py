@@ -1,32 +1,35 @@
-"""The listening API: ``Listener.load().listen(recording)`` yields what was said; with a task, what the text LLM makes of it.
+"""The listening API: ``Listener.load(pack).listen(recording)`` yields what was said, or what the text LLM makes of it.
 
-How the LLM hears is its mode: "cascade" gives it the recogniser's transcript. Transcribing alone needs no LLM.
+How the LLM hears is its mode: "pure" gives it the vectors of a listening pack, "cascade" the recogniser's transcript, "beside"
+both. The transcript is the recogniser's, in pure mode the connector's own reading. Parts are loaded when they are needed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 
 from voicegraft.audio.io import open_audio, read_audio, read_frames, resampled, to_mono
 from voicegraft.core.errors import VoicegraftError
-from voicegraft.core.hub import opened
-from voicegraft.core.messages import Message, Waveform
+from voicegraft.core.hub import Loadable, opened
+from voicegraft.core.messages import Message, Part, Waveform
 from voicegraft.core.parts import JUDGE, PART
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.listening_tasks import HEARD, load_tasks, prompt_of
-from voicegraft.encoders.recognizer import RATE, FasterWhisper, speech_stretches
+from voicegraft.data.listening_tasks import HEARD, REPEAT, load_tasks, prompt_of
+from voicegraft.encoders.recognizer import RATE, FasterWhisper, Words, speech_stretches
 from voicegraft.fusion.backbone import BackboneSettings
+from voicegraft.fusion.experts import LISTENING
+from voicegraft.fusion.listening import ListeningHeader, Mode
 from voicegraft.fusion.text_lm import TextLM
+from voicegraft.inference.pack import PACK_HEADER, backbone_of, read_header
 from voicegraft.inference.writer import Writer, WritingOptions, WritingReport
 
-Mode = Literal["pure", "beside", "cascade"]
 Audio: TypeAlias = Path | str | bytes | Waveform  # a file, what a file holds, or samples
 TRANSCRIBE, ANSWER = "transcribe", "answer"
 RECOGNIZER = f"{PART}{JUDGE}"
@@ -39,7 +42,7 @@ class HeardSegment:
 
     begin_sec: float
     end_sec: float
-    text: str  # what was said there
+    text: str  # what was said there; "" where the LLM heard it and nobody wrote it down
     sure: bool = True  # False: a guess, which is in no answer
 
 
@@ -98,54 +101,80 @@ class Answer(Iterator[str]):
         return piece
 
 
-class Listener:
+class Listener(Loadable):
+    """``Listener.load`` says what the arguments are; ``from_pretrained`` takes a name on the Hub too."""
+
     def __init__(
         self,
-        recognizer: FasterWhisper,
-        backbone: str | Path = BACKBONE,
-        device: str = "cpu",
-        settings: BackboneSettings | None = None,
-        num_threads: int | None = None,
+        mode: Mode,
+        open_writer: Callable[[], Writer],
+        open_recognizer: Callable[[], FasterWhisper],
+        name: str = "",
     ):
-        self.recognizer = recognizer
-        self.mode: Mode = "cascade"
-        self._backbone = backbone
-        self._device, self._settings, self._num_threads = pick_device(device), settings, num_threads
+        """
+        Args:
+            open_writer: what answers, and hears where the mode is not cascade.
+            name: of the text LLM, for people.
+        """
+        self.mode, self.name = mode, name
+        self._open_writer, self._open_recognizer = open_writer, open_recognizer
 
     @staticmethod
     def load(
+        pack: Path | str | None = None,
         mode: Mode | None = None,
         backbone: str | Path | None = None,
         recognizer: str | Path = RECOGNIZER,
         device: str = "cpu",
         settings: BackboneSettings | None = None,
         num_threads: int | None = None,
+        writer: Writer | None = None,
     ) -> Listener:
-        """Loads what hears; the text LLM is loaded when it is first asked something.
+        """Opens a listening pack, or a voice pack that holds one. Models are loaded when they are first needed.
 
         Args:
-            mode: how the text LLM hears.
-            backbone: folder, part or Hub name of the text LLM.
-            recognizer: folder or part of a Whisper for CTranslate2.
+            pack: a folder, or hub:NAME[@REVISION]; None hears by the recogniser alone.
+            mode: how the text LLM hears; None is the pack's own way, without a pack cascade.
+            backbone: folder, part or Hub name of the text LLM, where the pack does not name it.
+            recognizer: folder or part of a Whisper for CTranslate2; pure mode needs none.
             num_threads: that models compute on; None is their own choice.
+            writer: answers, in place of a backbone of the listener's own.
 
         Raises:
-            VoicegraftError: a part or a package is missing, or something is damaged.
+            VoicegraftError: not a listening pack, no such mode, or one that cannot be without a pack.
         """
-        if mode not in (None, "cascade"):
-            wanted = (
-                f"expected a mode of {', '.join(get_args(Mode))}" if mode not in get_args(Mode) else "expected cascade"
-            )
-            raise VoicegraftError(f"{wanted}, got {mode}: without a listening pack only cascade hears")
-        model = FasterWhisper(opened(recognizer), num_threads or 0)
-        return Listener(model, backbone or BACKBONE, device, settings, num_threads)
+        folder, header = _opened(pack)
+        chosen = mode or (header.mode if header else "cascade")
+        if chosen not in get_args(Mode):
+            raise VoicegraftError(f"expected a mode of {', '.join(get_args(Mode))}, got {chosen!r}")
+        if folder is None and chosen != "cascade":
+            raise VoicegraftError(f"the mode {chosen} needs a listening pack (--pack); without one, cascade hears")
+        llm = backbone or (header.backbone if header else BACKBONE)
+        if not llm:
+            raise VoicegraftError(f"{folder} does not name its text LLM: give the backbone that it was trained for")
+
+        def open_writer() -> Writer:
+            lm = TextLM.load(llm, settings, None if chosen == "cascade" else folder)
+            return Writer(lm.to(pick_device(device)), num_threads)
+
+        def open_recognizer() -> FasterWhisper:
+            return FasterWhisper(opened(recognizer), num_threads or 0)
+
+        return Listener(chosen, (lambda: writer) if writer else open_writer, open_recognizer, str(llm))
 
     @cached_property
     def writer(self) -> Writer:
-        """The text LLM; loaded when it is first needed."""
-        lm = TextLM.load(self._backbone, self._settings)
-        lm.backbone.to(self._device)  # type: ignore[arg-type]
-        return Writer(lm, self._num_threads)
+        """The text LLM.
+
+        Raises:
+            VoicegraftError: it is missing, damaged, or not the one that the pack was trained for.
+        """
+        return self._open_writer()
+
+    @cached_property
+    def recognizer(self) -> FasterWhisper:
+        """Raises VoicegraftError: the part or its package is missing, or damaged."""
+        return self._open_recognizer()
 
     def listen(
         self,
@@ -166,41 +195,64 @@ class Listener:
             seed: of sampled writing.
 
         Raises:
-            VoicegraftError: it cannot be read as audio, or an empty instruction.
+            VoicegraftError: it cannot be read as audio, or an empty instruction; later, as of ``writer`` and ``recognizer``.
         """
         if task is not None and not task.strip():
             raise VoicegraftError("expected a task, such as 'Summarize this:', got an empty text")
         sound = _samples(audio)
         report = ListeningReport(len(sound) / RATE)
         if task is None or task == TRANSCRIBE:
-            return Answer(self._transcript(sound, language, report), report)
+            return Answer(self._transcript(sound, language, report, options), report)
         return Answer(self._written(sound, task, language, report, options, seed), report)
 
     def message(self, audio: Audio, task: str = ANSWER, language: str = "en") -> tuple[Message | None, ListeningReport]:
         """What was said, as the user's message to ``writer``: None where nothing was. Arguments and errors as of ``listen``."""
         sound = _samples(audio)
         report = ListeningReport(len(sound) / RATE)
-        report.text = " ".join(line.strip() for line in self._transcript(sound, language, report))
-        known = load_tasks()
-        wording = (
-            (known[task].trained + known[task].held_out)[0]
-            if task in known
-            else task
-            if HEARD in task
-            else f"{task}\n{HEARD}"
-        )
-        return (prompt_of(wording, report.text)[0] if report.text else None), report
+        return self._asked(sound, task, language, report), report
 
-    def _transcript(self, sound: np.ndarray, language: str, report: ListeningReport) -> Iterator[str]:
-        begun = False
+    def _transcript(
+        self, sound: np.ndarray, language: str, report: ListeningReport, options: WritingOptions | None
+    ) -> Iterator[str]:
+        for line, (segment, _) in enumerate(self._heard(sound, language, report, options=options)):
+            yield f"\n{segment.text}" if line else segment.text
+
+    def _heard(
+        self,
+        sound: np.ndarray,
+        language: str,
+        report: ListeningReport,
+        reads: bool = True,
+        options: WritingOptions | None = None,
+    ) -> Iterator[tuple[HeardSegment, Waveform]]:
+        """The stretches that were understood."""
         for begin, end in speech_stretches(sound):
-            words = self.recognizer.recognize(sound[begin:end], language)
-            if not words.text:
+            stretch = Waveform(sound[begin:end], RATE)
+            words = self._words(stretch, language, options) if reads else Words("")
+            if reads and not words.text:
                 continue
             report.segments.append(HeardSegment(begin / RATE, end / RATE, words.text, words.sure))
             if words.sure:
-                yield f"\n{words.text}" if begun else words.text
-                begun = True
+                yield report.segments[-1], stretch
+
+    def _words(self, stretch: Waveform, language: str, options: WritingOptions | None) -> Words:
+        if self.mode != "pure":
+            return self.recognizer.recognize(stretch.samples, language)
+        lm = self.writer.lm
+        read = lm.hearing.read(stretch, lm.tokenizer) if lm.hearing is not None else None
+        if read is None:
+            read = "".join(self.writer.start(prompt_of(_wording(REPEAT), stretch), options))
+        return Words(read)
+
+    def _asked(self, sound: np.ndarray, task: str, language: str, report: ListeningReport) -> Message | None:
+        heard = list(self._heard(sound, language, report, reads=self.mode != "pure"))
+        if not heard:
+            return None
+        words = " ".join(segment.text for segment, _ in heard)
+        parts: list[Part] = [] if self.mode == "cascade" else [stretch for _, stretch in heard]
+        if self.mode != "pure":
+            parts.append(f"\n{words}" if parts else words)
+        return prompt_of(_wording(task), *parts)[0]
 
     def _written(
         self,
@@ -211,12 +263,29 @@ class Listener:
         options: WritingOptions | None,
         seed: int,
     ) -> Iterator[str]:
-        message, heard = self.message(Waveform(sound, RATE), task, language)
-        report.segments = heard.segments
-        if message is not None:
+        if (message := self._asked(sound, task, language, report)) is not None:
             writing = self.writer.start(message, options, seed)
             report.writing = writing.report
             yield from writing
+
+
+def _opened(pack: Path | str | None) -> tuple[Path | None, ListeningHeader | None]:
+    """The folder of a listening pack, or of a voice pack's part, and its header with the backbone that it needs."""
+    if pack is None:
+        return None, None
+    folder = opened(pack)
+    if not (folder / PACK_HEADER).is_file():
+        return folder, ListeningHeader.read(folder)
+    header = ListeningHeader.read(folder / LISTENING)
+    return folder / LISTENING, replace(header, backbone=str(backbone_of(folder, read_header(folder))))
+
+
+def _wording(task: str) -> str:
+    """An instruction with a place for what was said."""
+    known = load_tasks()
+    if task in known:
+        return (known[task].trained + known[task].held_out)[0]
+    return task if HEARD in task else f"{task}\n{HEARD}"
 
 
 def _samples(audio: Audio) -> np.ndarray:

@@ -38,6 +38,7 @@ from voicegraft.tokenizers.loading import open_decoder
 
 PARTS = ("backbone", "expert", "router", "monitor", "acoustic", "voice", "vocoder", "semantic", "codec", "listening")
 OPTIONAL = ("router", "monitor", "voice", "vocoder", "listening")
+PACK_HEADER = "pack.json"
 DEFAULT_PACK = Path(__file__).parent.parent / "packs" / "pocket"
 FORMAT = 2  # 2: voices are vectors
 
@@ -77,7 +78,7 @@ class Pack(Loadable):
         Raises:
             VoicegraftError: the folder holds something else, or cannot be written.
         """
-        with atomic_folder(folder, marker="pack.json") as draft:
+        with atomic_folder(folder, marker=PACK_HEADER) as draft:
             shutil.copytree(self.folder, draft, dirs_exist_ok=True)
 
     @property
@@ -107,12 +108,7 @@ def open_pack(
     frontend = open_frontend(header.frontend)
     router, listening = folder / "router", folder / "listening"
     lm = SpeechLM.load(
-        backbone
-        or (
-            header.backbone
-            if is_hub_name(header.backbone)
-            else inside_folder(folder, header.backbone, "pack.json names a backbone")
-        ),
+        backbone or backbone_of(folder, header),
         folder / "expert",
         router if router.is_dir() else None,
         text_expert,
@@ -138,14 +134,21 @@ def open_pack(
     return Pack(folder, header, lm, acoustic, vocoder, frontend, monitor)
 
 
+def backbone_of(folder: Path, header: PackHeader) -> str | Path:
+    """Where a pack's text LLM lies. Raises VoicegraftError: outside of the pack, and not named by a name."""
+    if is_hub_name(header.backbone):
+        return header.backbone
+    return inside_folder(folder, header.backbone, f"{PACK_HEADER} names a backbone")
+
+
 def read_header(folder: Path) -> PackHeader:
     """Raises VoicegraftError: it is no voice pack, damaged, or of another format."""
-    return read_json(folder / "pack.json", PackHeader, "voice pack", FORMAT, "graft it anew")
+    return read_json(folder / PACK_HEADER, PackHeader, "voice pack", FORMAT, "graft it anew")
 
 
 def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
     """Gathers the trained parts of a work folder into a pack."""
-    with atomic_folder(folder, marker="pack.json") as draft:
+    with atomic_folder(folder, marker=PACK_HEADER) as draft:
         for part in PARTS:
             if part == "backbone" and header.backbone != "backbone":
                 continue
@@ -154,7 +157,7 @@ def write_pack(folder: Path, work: Path, header: PackHeader, card: str) -> None:
             if not (work / part).is_dir():
                 raise VoicegraftError(f"cannot write the pack: {work / part} is missing; run the recipe that trains it")
             shutil.copytree(work / part, draft / part, ignore=shutil.ignore_patterns("README.md", "resume", "log"))
-        (draft / "pack.json").write_text(json.dumps(to_dict(header), indent=2) + "\n", encoding="utf-8")
+        (draft / PACK_HEADER).write_text(json.dumps(to_dict(header), indent=2) + "\n", encoding="utf-8")
         (draft / "CARD.md").write_text(card, encoding="utf-8")
 
 

@@ -59,6 +59,10 @@ class Connector(Pretrained):
     def forward(self, frames: Tensor, lengths: Tensor) -> Heard:
         raise NotImplementedError
 
+    def read(self, frames: Tensor, lengths: Tensor) -> list[list[int]] | None:
+        """The LLM's tokens of what is said in each, by the connector alone; None of kinds that cannot tell."""
+        return None
+
     def attach(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str = "") -> None:
         """Makes sure that it belongs to this backbone, and takes from it what it needs, sharing the memory.
 
