@@ -116,6 +116,16 @@ def test_the_decoder_says_what_transformers_decodes(recogniser: Path) -> None:
 
 
 @torch.inference_mode()
+def test_the_decoder_gets_five_seconds_of_silence(tmp_path: Path) -> None:
+    folder = write_whisper(tmp_path / "whisper", seconds=8)
+    sound = sounds(RATE * 7 // 10)
+    for tail_sec, num_frames in ((1.0, 35 + 250), (6.0, 35 + 300), (60.0, 400), (-1.0, 400)):
+        heard = ears(folder, reads="decoder", tail_sec=tail_sec)
+        text, states = heard.decoder.transcribe(heard.encoder.encode(sound, num_frames))
+        (found,) = heard([sound[0]])
+        assert found.transcript == text and torch.equal(found.frames, states)
+
+
 def test_a_loop_is_said_once() -> None:
     from voicegraft.encoders.whisper_decoder import _loop
 

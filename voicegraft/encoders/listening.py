@@ -1,7 +1,7 @@
 """Ears: waveforms of any length -> what a language model may hear, from any pretrained speech encoder.
 
 Whisper's encoder is run on the sound itself and a little silence, instead of on its window of 30 s: ten times cheaper, and
-connectors learn from it as well (docs/hearing.md). Its own decoder needs the silence.
+connectors learn from it as well. Its own decoder wants more silence, but not all of it (docs/hearing.md).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.encoders.whisper_decoder import WhisperDecoder
 
 SHORTEST_SEC = 0.05
+DECODER_TAIL_SEC = 5.0  # silence without which Whisper's decoder says its words again and again
 _WINDOW_SEC = 30.0  # of encoders that have no window of their own: what they attend to at once
 
 
@@ -110,8 +111,12 @@ class Ears(nn.Module):
         if self.decoder is None:
             return Features(self._frames(waveform[None])[0])
         window = self.encoder.reader.window or 0  # Whisper's is never 0
-        pieces = waveform[None].split(window * self.encoder.hop, 1)
-        heard = [self.decoder.transcribe(self.encoder.encode(piece, window)) for piece in pieces]
+        silence = round(max(self.settings.tail_sec, DECODER_TAIL_SEC) * self.frames_per_sec)
+        heard = []
+        for piece in waveform[None].split(window * self.encoder.hop, 1):
+            short = self.settings.tail_sec >= 0
+            num_frames = min(window, piece.shape[-1] // self.encoder.hop + silence) if short else window
+            heard.append(self.decoder.transcribe(self.encoder.encode(piece, num_frames)))
         return Features(torch.cat([states for _, states in heard]), " ".join(text for text, _ in heard if text))
 
     def _frames(self, samples: Tensor) -> Tensor:
