@@ -104,8 +104,9 @@ def evaluated(
     corpus: Path, out: Path, scribe: Scribe, lm: TextLM, backbone: str = "", **options: Any
 ) -> dict[str, Any]:
     config = EvaluateListeningConfig(
-        out, backbone=backbone, test_speech=(corpus,), max_tokens=4, unspoken=5, timed=1, device="cpu", **options
-    )
+        out, backbone=backbone, test_speech=(corpus,), tasks=("topic", "repeat", "title"), max_tokens=2, unspoken=5, timed=1,
+        device="cpu", **options,
+    )  # fmt: skip
     return evaluate_listening(config, lm, scribe, progress=False)
 
 
