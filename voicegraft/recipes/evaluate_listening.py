@@ -37,6 +37,7 @@ from voicegraft.evaluation.listening.clips import Spoken, read_clips, unspoken
 from voicegraft.evaluation.listening.items import questions, sentences
 from voicegraft.evaluation.listening.recognition import (
     CONNECTOR,
+    LISTEN,
     WHISPER,
     Reader,
     all_heard,
@@ -53,6 +54,8 @@ from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, LISTENING
 from voicegraft.fusion.listening import ListeningHeader
 from voicegraft.fusion.text_lm import TextLM
+from voicegraft.inference.listener import Listener
+from voicegraft.inference.writer import Writer
 
 _PACKAGES = ("torch", "transformers", "numpy", "scipy", "faster-whisper", "ctranslate2", "jiwer")
 _BACKBONE = "part:smollm2"  # where no listening pack names another
@@ -104,6 +107,7 @@ def evaluate_listening(
         single_thread()
     clips, silent = _clips(config), unspoken(config.unspoken)
     normalize: Callable[[str], str] = normalize_transcript
+    real = recognizer is None
     if recognizer is None:
         recognizer, own = load_recognizer(config.recognizer)
         normalize = own or normalize_transcript
@@ -136,6 +140,7 @@ def evaluate_listening(
     hear(WHISPER, whisper, ledger)
     rows = measure(asked, READ, places, answering, ledger, ledger, config.max_tokens, normalize, config.batch, shown)
     found: dict[str, Any] = {}
+    own_rows = ledger
     if lm.hearing is not None:
         adapter = config.listening / LISTENING / ADAPTER_WEIGHTS if config.listening else None
         facts |= {
@@ -151,6 +156,9 @@ def evaluate_listening(
         )
         rows += more[len(asked) :]
         found["forgetting"] = _forgetting(config, lm)
+    if real:
+        verb = Listener.load(config.listening, backbone=_backbone(config), num_threads=1, writer=Writer(lm, 1))
+        hear(LISTEN, lambda waveform: "".join(verb.listen(waveform)), own_rows)
     timed = [_wait(answering, name, clip, whisper) for clip in bar(clips[: config.timed]) for name in _timed(lm)]
     found["about"] = {
         **facts,

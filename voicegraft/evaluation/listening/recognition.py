@@ -19,7 +19,7 @@ from voicegraft.fusion.connectors.aligned import Aligned
 from voicegraft.fusion.listening import Hearing
 from voicegraft.fusion.text_lm import TextLM
 
-WHISPER, CONNECTOR = "Whisper's decoder", "connector's reading"
+WHISPER, LISTEN, CONNECTOR = "Whisper's decoder", "voicegraft listen", "connector's reading"
 Reader = Callable[[Waveform], str]
 
 
