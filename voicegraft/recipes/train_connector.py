@@ -60,7 +60,7 @@ class TrainConnectorConfig:
     heads: int = 5
     strides: tuple[int, ...] = (2, 2)
     dropout: float = 0.1
-    least: int = 10  # times a token must be heard in training; rarer ones are spelt; 1: none is
+    least: int = 3  # times a token must be heard in training; rarer ones are spelt; 1: none is
     spike_share: float = 0.3  # of the steps, before CTC
     masks: SpecAugment = field(default_factory=SpecAugment)
     batch_frames: int = 6400  # of the encoder
