@@ -76,6 +76,7 @@ class PerfectEars:
 
     def __init__(self, lm: TextLM) -> None:
         self.lm, self.connector, self.ears = lm, nn.Linear(1, 1), SimpleNamespace(fingerprint="perfect")
+        self.connector.READS = False
 
     def listen(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
         texts = [true_text(w.samples, w.sample_rate) for w in waveforms]
@@ -137,7 +138,7 @@ def test_who_hears_as_well_as_the_llm_reads_is_at_the_ceiling(corpus: Path, tmp_
     evaluated(corpus, out, Scribe(), lm)  # floors and ceiling alone
     read = (out / "rows.jsonl").read_bytes()
     lm = TextLM(MoLE(lm.backbone, {"text": None, "listening": None}), lm.tokenizer)
-    lm.hearing = PerfectEars(lm)  # type: ignore[assignment]
+    lm.hearing = PerfectEars(lm)
     found = evaluated(corpus, out, Scribe(), lm, str(folder))
     assert (out / "rows.jsonl").read_bytes() == read  # which are not made again
     for part in PARTS:

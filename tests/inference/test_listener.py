@@ -192,6 +192,7 @@ def test_in_pure_mode_the_connector_reads_or_the_llm_repeats(work: Path, monkeyp
     assert "".join(repeated) == "".join(hears.writer.start(asked, SHORT))
     tokens = tiny.byte_tokenizer()("we go")["input_ids"]
     connector = hears.writer.lm.hearing.connector  # type: ignore[union-attr]
+    monkeypatch.setattr(connector, "READS", True)
     monkeypatch.setattr(connector, "read", lambda frames, lengths: [tokens])
     answer = hears.listen(Waveform(np.concatenate([BRIEF, silence(3), BRIEF]), RATE))
     assert list(answer) == ["we go", "\nwe go"]

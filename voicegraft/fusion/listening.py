@@ -119,10 +119,12 @@ class Hearing(nn.Module):
 
     def read(self, waveform: Waveform, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """What the connector itself reads, without the LLM; None for kinds that cannot tell. Errors as of ``listen``."""
+        if not self.connector.READS:
+            return None
         samples = resampled(waveform.samples, waveform.sample_rate, self.ears.sample_rate)
         frames = self.ears([torch.from_numpy(samples)])[0].frames
-        read = self.connector.read(frames[None], torch.tensor([len(frames)], device=frames.device))
-        return None if read is None else str(tokenizer.decode(read[0])).strip()
+        (tokens,) = self.connector.read(frames[None], torch.tensor([len(frames)], device=frames.device))
+        return str(tokenizer.decode(tokens)).strip()
 
     @torch.no_grad()
     def remember(self, waveform: Waveform, frames: Tensor) -> None:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
-from voicegraft.audio.io import resampled
 from voicegraft.core.ledger import Ledger, Row
 from voicegraft.core.messages import Waveform
 from voicegraft.evaluation.listening.behaviour import KEYS
 from voicegraft.evaluation.listening.clips import Spoken
 from voicegraft.evaluation.metrics.rates import word_edits
-from voicegraft.fusion.connectors.aligned import Aligned
-from voicegraft.fusion.listening import Hearing
 from voicegraft.fusion.text_lm import TextLM
 
 WHISPER, LISTEN, CONNECTOR = "Whisper's decoder", "voicegraft listen", "connector's reading"
@@ -44,13 +37,7 @@ def all_heard(
 
 def connector_reader(lm: TextLM) -> Reader | None:
     """What the connector itself reads, without the LLM; None for kinds that cannot tell."""
-    if lm.hearing is None or not isinstance(lm.hearing.connector, Aligned):
+    if lm.hearing is None or not lm.hearing.connector.READS:
         return None
-    return partial(_read, lm.hearing, lm.hearing.connector, lm.tokenizer)
-
-
-def _read(hearing: Hearing, connector: Aligned, tokenizer: PreTrainedTokenizerBase, waveform: Waveform) -> str:
-    samples = resampled(waveform.samples, waveform.sample_rate, hearing.ears.sample_rate)
-    frames = hearing.ears([torch.from_numpy(samples)])[0].frames
-    (tokens,) = connector.read(frames[None], torch.tensor([len(frames)], device=frames.device))
-    return str(tokenizer.decode(tokens))
+    hearing, tokenizer = lm.hearing, lm.tokenizer
+    return lambda waveform: hearing.read(waveform, tokenizer) or ""

@@ -41,6 +41,7 @@ class AlignedConfig(ConnectorConfig):
 
 class Aligned(Connector):
     KIND, CONFIG = "connector-aligned", AlignedConfig
+    READS = True
     config: AlignedConfig
     pieces: Tensor  # [P] int64, token ids
     table: Tensor | None  # [V, D], the backbone's embeddings

@@ -54,14 +54,15 @@ class Connector(Pretrained):
     """``forward(frames [B, T, W], lengths [B]) -> Heard``; padding never changes what a row becomes."""
 
     STORED_AS = torch.float16
+    READS = False  # whether it can tell what is said, without the LLM
     config: ConnectorConfig
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Heard:
         raise NotImplementedError
 
-    def read(self, frames: Tensor, lengths: Tensor) -> list[list[int]] | None:
-        """The LLM's tokens of what is said in each, by the connector alone; None of kinds that cannot tell."""
-        return None
+    def read(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:
+        """The LLM's tokens of what is said in each, by the connector alone; for kinds that ``READS``."""
+        raise NotImplementedError
 
     def attach(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str = "") -> None:
         """Makes sure that it belongs to this backbone, and takes from it what it needs, sharing the memory.
