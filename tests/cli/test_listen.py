@@ -56,7 +56,7 @@ def test_silence_and_guesses_are_told_and_are_no_success(
     said: list[Words | str], hello: Path, quiet: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(quiet) == 1
-    assert capsys.readouterr() == ("", f"voicegraft: {quiet}: no speech was found in 1.0 s of sound\n")
+    assert capsys.readouterr() == ("", f"voicegraft: {quiet}: no speech was found in 1 s of sound\n")
     said[:] = [Words("Hm.", sure=False)]
     assert run(hello, "--task", "answer") == 1
     out, err = capsys.readouterr()

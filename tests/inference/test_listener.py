@@ -88,7 +88,7 @@ def test_where_nobody_speaks_nothing_is_heard_and_nothing_is_asked(backbone: Pat
     for task in (None, "answer"):
         answer = hears.listen(Waveform(sound, RATE), task)
         assert list(answer) == [] and answer.text == "" and answer.segments == []
-        assert answer.warnings == [f"no speech was found in {len(sound) / RATE:.1f} s of sound"]
+        assert answer.warnings == [f"no speech was found in {len(sound) / RATE:.3g} s of sound"]
     assert "writer" not in vars(hears)  # the LLM was not even loaded
     assert hears.message(Waveform(sound, RATE))[0] is None
 

@@ -61,7 +61,7 @@ class ListeningReport:
     def warnings(self) -> list[str]:
         """What a reader should know, a line each."""
         if not self.segments:
-            return [f"no speech was found in {self.duration_sec:.1f} s of sound"]
+            return [f"no speech was found in {self.duration_sec:.3g} s of sound"]
         return [
             f"from {s.begin_sec:.1f} to {s.end_sec:.1f} s something was said that was not understood; it may be: {s.text}"
             for s in self.segments
