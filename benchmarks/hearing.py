@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_times("transcript", answers)
     pause = np.zeros(round(options.pause_sec * RATE), np.float32)
     long = Waveform(np.concatenate([part for clip in clips for part in (clip.waveform.samples, pause)]), RATE)
-    answer, _, cpu = _timed(lambda: listener.listen(long))
+    began = time.process_time()
+    answer = _drained(listener.listen(long))
+    cpu = time.process_time() - began
     words(f"listen, one recording of {long.duration_sec:.0f} s ({cpu:.0f} CPU s)", [answer.text], [" ".join(texts)])
     if options.task:
         short = WritingOptions(max_tokens=12)
@@ -91,7 +93,8 @@ def _timed(begin: Callable[[], Answer]) -> tuple[Answer, float, float]:
 
 
 def _print_times(what: str, answers: Sequence[tuple[Answer, float, float]]) -> None:
-    wall, cpu = (statistics.median(row[i] for row in answers) for i in (1, 2))
+    wall = statistics.median(wall for _, wall, _ in answers)
+    cpu = statistics.median(cpu for _, _, cpu in answers)
     lasts = statistics.median(answer.report.duration_sec for answer, _, _ in answers)
     print(
         f"first piece of the {what} after {1000 * wall:.0f} ms, {1000 * cpu:.0f} ms of CPU (median; clips of {lasts:.1f} s)"
