@@ -169,7 +169,8 @@ def _pack(config: PocketConfig, work: Path) -> None:
     shipped = work / "shipped"
     for part in PARTS:
         shutil.rmtree(shipped / part, ignore_errors=True)
-        shutil.copytree(work / part, shipped / part, ignore=shutil.ignore_patterns("resume", "log"))
+        if (work / part).is_dir():  # what must be there is asked for when the pack is written
+            shutil.copytree(work / part, shipped / part, ignore=shutil.ignore_patterns("resume", "log"))
     keep_voices(shipped, config.voices)
     write_pack(Path(config.out), shipped, header, card(header, shipped))
 
