@@ -82,7 +82,12 @@ def test_speech_is_found_at_any_level(level: float) -> None:
     assert len(list(speech_stretches(level * HELLO))) == 1
 
 
-@pytest.mark.parametrize("sound", [silence(2), noise(2), noise(5, 1e-4), silence(0.05), silence(0)], ids=len)
+def hum(sec: float) -> np.ndarray:
+    time = np.arange(round(sec * RATE)) / RATE
+    return np.sum([0.01 * np.sin(2 * np.pi * 50 * k * time) / k for k in range(1, 8)], axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize("sound", [silence(2), noise(2), noise(5, 1e-4), hum(6), silence(0.05), silence(0)], ids=len)
 def test_where_nobody_speaks_nothing_is_heard_and_nothing_is_asked(backbone: Path, sound: np.ndarray) -> None:
     hears = listener(backbone)  # its recogniser would fail
     for task in (None, "answer"):
@@ -91,6 +96,11 @@ def test_where_nobody_speaks_nothing_is_heard_and_nothing_is_asked(backbone: Pat
         assert answer.warnings == [f"no speech was found in {len(sound) / RATE:.3g} s of sound"]
     assert "writer" not in vars(hears)  # the LLM was not even loaded
     assert hears.message(Waveform(sound, RATE))[0] is None
+
+
+def test_marks_without_words_are_no_speech(backbone: Path) -> None:
+    answer = listener(backbone, " . ").listen(Waveform(HELLO, RATE), "answer")
+    assert list(answer) == [] and answer.segments == [] and "no speech" in answer.warnings[0]
 
 
 def test_a_transcript_comes_stretch_by_stretch_with_its_times(backbone: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from voicegraft.audio.level import normalise_level
 from voicegraft.core.artifacts import file_digest
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.encoders.ctranslate2 import MODEL
@@ -86,8 +85,8 @@ class FasterWhisper:
 def speech_stretches(samples: np.ndarray) -> Iterator[tuple[int, int]]:
     """Float32 samples ``[T]`` at ``RATE`` -> first sample of each stretch with speech, and the one after its last.
 
-    Stretches are cut at pauses and as long as they may be; all speech is in one of them. At any level: quiet recordings are
-    turned up first.
+    Stretches are cut at pauses and as long as they may be; all speech is in one of them. At any level: turning quiet
+    recordings up finds no more speech, and takes hum for some.
 
     Raises:
         VoicegraftError: faster-whisper is missing.
@@ -104,7 +103,7 @@ def speech_stretches(samples: np.ndarray) -> Iterator[tuple[int, int]]:
         speech_pad_ms=round(1000 * MARGIN_SEC),
     )
     begin = end = -1
-    for found in get_speech_timestamps(normalise_level(samples, RATE), options):
+    for found in get_speech_timestamps(samples, options):
         if begin >= 0 and found["end"] - begin <= LONGEST_SEC * RATE and found["start"] - end <= GAP_SEC * RATE:
             end = found["end"]
             continue

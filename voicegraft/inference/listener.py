@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeAlias, get_args
 
@@ -229,7 +229,7 @@ class Listener(Loadable):
         for begin, end in speech_stretches(sound):
             stretch = Waveform(sound[begin:end], RATE)
             words = self._words(stretch, language, options) if reads else Words("")
-            if reads and not words.text:
+            if reads and not any(map(str.isalnum, words.text)):
                 continue
             report.segments.append(HeardSegment(begin / RATE, end / RATE, words.text, words.sure))
             if words.sure:
@@ -280,6 +280,7 @@ def _opened(pack: Path | str | None) -> tuple[Path | None, ListeningHeader | Non
     return folder / LISTENING, replace(header, backbone=str(backbone_of(folder, read_header(folder))))
 
 
+@cache  # reading the tasks takes a tenth of a second
 def _wording(task: str) -> str:
     """An instruction with a place for what was said."""
     known = load_tasks()
