@@ -77,6 +77,23 @@ def test_writing_of_what_was_heard_is_pefts_model_at_work(lm: TextLM, work: Path
     )
 
 
+def test_a_beginning_that_was_read_before_changes_nothing(lm: TextLM) -> None:
+    writer = Writer(lm)
+    to_come = sound(0.1)
+    beginning = writer.begin([Message.user("Who is this? ", to_come), *ASKED[1:]])
+    whole = list(writer.start(ASKED, SHORT))
+    lengths: list[int] = []
+    hook = lm.backbone.model.layers[0].register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
+    for _ in range(2):  # it may be used again
+        writing = writer.start(ASKED, SHORT, beginning=beginning)
+        lengths.clear()
+        assert list(writing) == whole
+        assert lengths[0] == writing.report.num_prompt - len(beginning.ids) > 0
+    hook.remove()
+    for other in (ASKED[2:], "Who is this? And what?"):
+        assert list(writer.start(other, SHORT, beginning=beginning)) == list(writer.start(other, SHORT))
+
+
 def test_vectors_count_as_tokens_do(lm: TextLM) -> None:
     writer = Writer(lm)
     text = [Message(m.role, (m.marked(""),)) for m in ASKED]

@@ -18,7 +18,8 @@ from voicegraft.encoders.recognizer import LONGEST_SEC, RATE, Words, speech_stre
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.listening import Mode
 from voicegraft.fusion.text_lm import TextLM
-from voicegraft.inference.listener import Listener
+from voicegraft.inference.arriving import Arriving
+from voicegraft.inference.listener import Answer, Listener
 from voicegraft.inference.writer import Writer, WritingOptions
 
 pytest.importorskip("faster_whisper")
@@ -192,6 +193,25 @@ def test_a_pack_hears_the_stretches_that_have_speech(work: Path, mode: Mode, mon
     assert len(says.heard) == (2 if mode == "beside" else 0)
     wanted = ["Who?", "You?"] if mode == "beside" else ["", ""]
     assert [segment.text for segment in answer.segments] == wanted and answer.warnings == answer.report.writing.warnings  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", ["pure", "cascade"])
+def test_sound_that_arrives_is_answered_as_the_whole(work: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    hears = Listener.load(work / "listening", mode, work / "backbone")
+    monkeypatch.setattr(hears, "_open_recognizer", lambda: Says("Who?", "Who?"))
+
+    def answer(sound: np.ndarray) -> Answer:
+        arriving = Arriving(hears, "Say this:", RATE)
+        for block in np.array_split(sound, 7):
+            arriving.push(block)
+        return arriving.finish(SHORT)
+
+    spoken = answer(BRIEF)
+    asked = Message.user("Say this:\n", Waveform(BRIEF, RATE) if mode == "pure" else "Who?")
+    assert "".join(spoken) == "".join(hears.writer.start(asked, SHORT)) and len(spoken.segments) == 1
+    assert spoken.report.first_text_sec > 0 and spoken.report.writing is not None
+    nothing = answer(silence(1))
+    assert not list(nothing) and nothing.warnings == ["no speech was found in 1 s of sound"]
 
 
 def test_in_pure_mode_the_connector_reads_or_the_llm_repeats(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

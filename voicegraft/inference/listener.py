@@ -108,12 +108,13 @@ class Listener(Loadable):
         self,
         mode: Mode,
         open_writer: Callable[[], Writer],
-        open_recognizer: Callable[[], FasterWhisper],
+        open_recognizer: Callable[[], FasterWhisper] = lambda: FasterWhisper(opened(RECOGNIZER)),
         name: str = "",
     ):
         """
         Args:
             open_writer: what answers, and hears where the mode is not cascade.
+            open_recognizer: where the mode is not pure.
             name: of the text LLM, for people.
         """
         self.mode, self.name = mode, name
@@ -241,7 +242,7 @@ class Listener(Loadable):
         lm = self.writer.lm
         read = lm.hearing.read(stretch, lm.tokenizer) if lm.hearing is not None else None
         if read is None:
-            read = "".join(self.writer.start(prompt_of(_wording(REPEAT), stretch), options))
+            read = "".join(self.writer.start(prompt_of(wording_of(REPEAT), stretch), options))
         return Words(read)
 
     def _asked(self, sound: np.ndarray, task: str, language: str, report: ListeningReport) -> Message | None:
@@ -252,7 +253,7 @@ class Listener(Loadable):
         parts: list[Part] = [] if self.mode == "cascade" else [stretch for _, stretch in heard]
         if self.mode != "pure":
             parts.append(f"\n{words}" if parts else words)
-        return prompt_of(_wording(task), *parts)[0]
+        return prompt_of(wording_of(task), *parts)[0]
 
     def _written(
         self,
@@ -281,7 +282,7 @@ def _opened(pack: Path | str | None) -> tuple[Path | None, ListeningHeader | Non
 
 
 @cache  # reading the tasks takes a tenth of a second
-def _wording(task: str) -> str:
+def wording_of(task: str) -> str:
     """An instruction with a place for what was said."""
     known = load_tasks()
     if task in known:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Question, conversation
 from voicegraft.core.runtime import OnThreads, random_numbers
-from voicegraft.data.chat import chat_prompt, widened
+from voicegraft.data.chat import AUDIO, chat_prompt, widened
 from voicegraft.fusion.backbone import answer_ends, one_line
 from voicegraft.fusion.listening import embedded
 from voicegraft.fusion.text_lm import TextLM
@@ -59,6 +60,14 @@ class WritingReport:
         if self.cut:
             found.append(f"the answer was cut after {len(self.ids)} tokens; allow more with max_tokens")
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What stands before the first audio of a conversation, already read."""
+
+    ids: list[int]
+    cache: Any  # of transformers
 
 
 class Writing(Iterator[str]):
@@ -103,12 +112,29 @@ class Writer:
         length = getattr(self.lm.backbone.config.get_text_config(), "max_position_embeddings", None)
         return None if length is None else int(length)
 
-    def start(self, question: Question, options: WritingOptions | None = None, seed: int = 0) -> Writing:
+    def begin(self, question: Question) -> Beginning:
+        """Reads what stands before the first audio, so that ``start`` need not once that audio is there.
+
+        Args:
+            question: with any waveforms; those to come need not be known yet.
+        """
+        ids = self._ids(conversation(question))
+        ids = ids[: ids.index(AUDIO)] if AUDIO in ids else ids
+        return Beginning(ids, next(OnThreads(self.num_threads, map(self._read, [ids]))))
+
+    def start(
+        self,
+        question: Question,
+        options: WritingOptions | None = None,
+        seed: int = 0,
+        beginning: Beginning | None = None,
+    ) -> Writing:
         """Checks a request at once, and writes while the answer is drawn.
 
         Args:
             question: one question, or a conversation that ends with the user's message.
             seed: of sampled writing.
+            beginning: of this conversation, read already; that of another one is not used.
 
         Raises:
             VoicegraftError: nothing was asked, the question does not fit the backbone, or its answers have no end.
@@ -122,7 +148,9 @@ class Writer:
                 f"{options.max_tokens} are kept for the answer); shorten it, or ask for fewer max_tokens"
             )
         report = WritingReport(num_prompt=len(prompt))
-        tokens = self._tokens(prompt, heard, options, random_numbers(seed), report)
+        if beginning and (not heard or prompt[: len(beginning.ids)] != beginning.ids):
+            beginning = None
+        tokens = self._tokens(prompt, heard, options, random_numbers(seed), report, beginning)
         return Writing(OnThreads(self.num_threads, _stripped(self._texts(tokens))), report)
 
     def fitting(self, messages: Sequence[Message], options: WritingOptions | None = None) -> list[Message]:
@@ -159,19 +187,32 @@ class Writer:
     def _prompt(self, question: Question) -> tuple[list[int], list[Tensor]]:
         """The conversation's ids, with ``AUDIO`` for every vector of audio, and these vectors ``[N, D]``."""
         messages = conversation(question)
+        ids = self._ids(messages)
+        sounds = [waveform for message in messages for waveform in message.waveforms]
+        heard = self.lm.hearing.listen(sounds) if self.lm.hearing is not None else []
+        return widened(ids, [len(vectors) for vectors in heard]), heard
+
+    def _ids(self, messages: Sequence[Message]) -> list[int]:
+        """With ``AUDIO`` in the place of each audio."""
         try:
             for message in messages:  # a message with audio has no text: who cannot hear says so
                 (message.text if self.lm.hearing is None else message.marked("")).encode()
-            ids = chat_prompt(self.lm.tokenizer, messages)
+            return chat_prompt(self.lm.tokenizer, messages)
         except UnicodeEncodeError as error:
             raise VoicegraftError(f"the question is not text: {error.reason} at character {error.start}") from error
         except TemplateError as error:
             raise VoicegraftError(
                 f"the backbone's chat template does not take this conversation: {one_line(error)}"
             ) from error
-        sounds = [waveform for message in messages for waveform in message.waveforms]
-        heard = self.lm.hearing.listen(sounds) if self.lm.hearing is not None else []
-        return widened(ids, [len(vectors) for vectors in heard]), heard
+
+    @torch.inference_mode()
+    def _read(self, ids: list[int]) -> Any:
+        """What the backbone keeps of the beginning of a conversation with audio; nothing of nothing."""
+        if not ids:
+            return None
+        with self.lm.mole.gated(self.lm.writing(hears=True)):
+            given = torch.tensor([ids], device=self.lm.backbone.device)
+            return self.lm.backbone(input_ids=given, use_cache=True, **self._last_only).past_key_values
 
     def _tokens(
         self,
@@ -180,11 +221,12 @@ class Writer:
         options: WritingOptions,
         random: np.random.Generator,
         report: WritingReport,
+        beginning: Beginning | None,
     ) -> Iterator[int]:
         """The answer's tokens up to its end; runs the model."""
         device = self.lm.backbone.device
-        step = self._steps(heard)
-        ids = prompt
+        step = self._steps(heard, beginning)
+        ids = prompt[len(beginning.ids) :] if beginning else prompt
         for _ in range(options.max_tokens):
             token = draw(step(torch.tensor([ids], device=device)), options.sampling, random)
             if token in self.stops:
@@ -194,17 +236,19 @@ class Writer:
             ids = [token]
         report.cut = True
 
-    def _steps(self, heard: list[Tensor]) -> Callable[[Tensor], np.ndarray]:
+    def _steps(self, heard: list[Tensor], beginning: Beginning | None) -> Callable[[Tensor], np.ndarray]:
         """The model at work on one text: its next ids ``[1, T]``, the prompt first -> logits ``[V]`` of what follows."""
         gates = self.lm.writing(hears=bool(heard))  # one for the whole text: a router remembers what has passed
-        cache: Any = None
+        cache = deepcopy(beginning.cache) if beginning else None  # it grows, and others may begin so
+        vectors = heard
 
         @torch.inference_mode()
         def step(ids: Tensor) -> np.ndarray:
-            nonlocal cache
+            nonlocal cache, vectors
             given = {"input_ids": ids}
-            if heard and cache is None:
-                given = {"inputs_embeds": embedded(self.lm.backbone, ids, heard)}
+            if vectors:
+                given = {"inputs_embeds": embedded(self.lm.backbone, ids, vectors)}
+                vectors = []
             with self.lm.mole.gated(gates):
                 out = self.lm.backbone(**given, past_key_values=cache, use_cache=True, **self._last_only)
             cache = out.past_key_values

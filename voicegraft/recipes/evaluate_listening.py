@@ -11,7 +11,7 @@ OUT/heard.jsonl), and with a larger --limit only what is missing is made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,8 +54,9 @@ from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, LISTENING
 from voicegraft.fusion.listening import ListeningHeader
 from voicegraft.fusion.text_lm import TextLM
+from voicegraft.inference.arriving import Arriving
 from voicegraft.inference.listener import Listener
-from voicegraft.inference.writer import Writer
+from voicegraft.inference.writer import Writer, WritingOptions
 
 _PACKAGES = ("torch", "transformers", "numpy", "scipy", "faster-whisper", "ctranslate2", "jiwer")
 _BACKBONE = "part:smollm2"  # where no listening pack names another
@@ -214,20 +215,17 @@ def _timed(lm: TextLM) -> Sequence[str]:
 
 def _wait(model: LmAnswering, name: str, clip: Spoken, whisper: Reader) -> dict[str, Any]:
     """How long the first token takes from the end of the sound: what can be done before has been done."""
-    stream = None
-    if name == PURE and model.lm.hearing is not None:
-        stream = model.lm.hearing.start(clip.waveform.sample_rate)
-        for samples in _chunks(clip.waveform):
-            stream.push(samples)
+    if name == PURE:
+        arriving = Arriving(Listener("pure", lambda: Writer(model.lm)), _TIMED, clip.waveform.sample_rate)
+        size = round(_CHUNK_SEC * clip.waveform.sample_rate)
+        for begin in range(0, len(clip.waveform.samples), size):
+            arriving.push(clip.waveform.samples[begin : begin + size])
     start = time.perf_counter()
-    part = stream.finish() if stream else clip.text if name == TEXT else whisper(clip.waveform)
-    model.write([prompt_of(_TIMED, part)], 1)
+    if name == PURE:
+        list(arriving.finish(WritingOptions(max_tokens=1)))
+    else:
+        model.write([prompt_of(_TIMED, clip.text if name == TEXT else whisper(clip.waveform))], 1)
     return {"who": name, "wall_sec": time.perf_counter() - start}
-
-
-def _chunks(waveform: Waveform) -> Iterable[Any]:
-    size = round(_CHUNK_SEC * waveform.sample_rate)
-    return (waveform.samples[begin : begin + size] for begin in range(0, len(waveform.samples), size))
 
 
 def _forgetting(config: EvaluateListeningConfig, lm: TextLM) -> dict[str, Any]:
