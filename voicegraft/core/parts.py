@@ -18,7 +18,7 @@ from voicegraft.core.errors import VoicegraftError
 
 PART = "part:"  # before the name of a part, where a folder could stand too
 TABLE = Path(__file__).with_name("parts.yaml")
-JUDGE = "whisper-base-ct2"  # the recogniser that reports lead with
+JUDGE = "whisper-base-ct2"  # the recogniser that reports lead with; what listens, and the usual encoder
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
-from voicegraft.core.parts import find_part, known_parts
+from voicegraft.core.parts import JUDGE, find_part, known_parts
 from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.encoders.whisper_decoder import WhisperDecoder
 
@@ -31,7 +31,7 @@ _WINDOW_SEC = 30.0  # of encoders that have no window of their own: what they at
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    model: str = "whisper-base"  # a part's name, a folder (also a Whisper for CTranslate2), a name on the Hub
+    model: str = JUDGE  # a part's name, a folder (also a Whisper for CTranslate2), a name on the Hub
     layer: int = -1  # hidden layer that is read; -1: the encoder's own output, after its last norm
     tail_sec: float = (
         1.0  # Whisper: silence behind the sound instead of padding to its 30 s window; negative: pad to it

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from voicegraft.audio.io import resampled
+from voicegraft.core.parts import JUDGE
 from voicegraft.core.runtime import pick_device, single_thread
 from voicegraft.data.features import ABOUT, FOLDER, Encoded, FeaturesHeader, check_fits, write_features
 from voicegraft.data.manifest import read_manifest
@@ -38,7 +39,7 @@ class EncodeConfig:
     work: str = "runs/listen"  # the work folder
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     backbone: str = "part:smollm2"  # whose tokens are timed: a folder, part:NAME or a name on the Hub
-    aligner: str = "whisper-base-ct2"  # the Whisper that times them, named as the encoder is
+    aligner: str = JUDGE  # the Whisper that times them, named as the encoder is
     shards: tuple[str, ...] = ()  # beginnings of the names of those that are encoded; empty: all
     workers: int = 1  # processes; each computes on one thread
     device: str = "auto"
