@@ -18,11 +18,13 @@ import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tests import codecs, encoders, tiny
+from tests.whispers import write_whisper
 from voicegraft import cli
 from voicegraft.audio.io import write_audio
 from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.guard.guarded import GuardPolicy
+from voicegraft.inference.listener import Listener
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import graft as road
@@ -134,10 +136,22 @@ def parts(kind: str, folder: Path) -> dict[str, Any]:
     family, codec = kind.split(" and ")
     encoder = encoders.write_encoder(folder / family, family)
     model = codecs.write_hf_model(codec, folder / codec)
-    return {
+    return ({"listen": listen(folder)} if family == "whisper" else {}) | {
         "semantic": {"encoder": str(encoder), "layer": encoders.LAYER, "vocab_size": 12, "steps": 2},
         "codec": {"model": str(model), "num_codebooks": 2},
         "speech": PLAIN,
+    }
+
+
+def listen(folder: Path) -> dict[str, Any]:
+    whisper = str(write_whisper(folder / "recogniser", seconds=4))
+    connector = {"width": 8, "layers": 1, "heads": 2, "batch_frames": 400, "loop": LOOP}
+    train = {"blend": {"recognition": {}}, "batch_positions": 200, "loop": LOOP}
+    return {
+        "encode": {"encoder": {"model": whisper}, "aligner": whisper},
+        "connector": connector,
+        "imitate": None,
+        "train": train,
     }
 
 
@@ -164,6 +178,11 @@ def test_recordings_and_a_backbone_become_a_pack_that_speaks(
     untouched = AutoModelForCausalLM.from_pretrained(qwen)
     with torch.inference_mode():
         assert torch.equal(speaker.pack.lm.text_logits(ids), untouched(ids).logits)
+    assert (speaker.pack.lm.hearing is not None) == ("whisper" in kind)
+    if speaker.pack.lm.hearing is not None:
+        heard = Listener.load(tmp_path / "work" / "pack", "pure", writer=speaker.writer)
+        assert heard.writer.lm.hearing.connector.READS  # type: ignore[union-attr]
+        assert list((tmp_path / "work" / "pack" / "listening").rglob("listening.json"))
     card = (tmp_path / "work" / "pack" / "CARD.md").read_text()
     assert "text-to-speech" in card and "made up" in card
     # The same command once more does nothing but gather the parts again.
@@ -336,6 +355,8 @@ def test_every_stage_says_what_it_depends_on_with_keys_that_there_are(
         ("teacher=nowhere/at/all", "there is no such folder"),
         ("teacher={qwen}", "found no pack.json"),
         ("align.pack=other", "align.pack: unknown key; it is called 'teacher' now"),
+        ("listen.encode.aligner=nowhere/at/all", "there is no such folder"),
+        ("listen.imitate=null", "learns from the LLM's answers, which listen.imitate: null leaves out"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_done(

@@ -27,6 +27,7 @@ class HearingOptions:
         None  # the text LLM that answers: a folder, a part or hub:NAME (default: the pack's, or part:smollm2)
     )
     recognizer: str = f"{PART}{JUDGE}"  # a Whisper for CTranslate2, a folder or a part
+    encoder: str | None = None  # the speech encoder, a folder, a part or hub:NAME (default: what the pack names)
     language: str = "en"  # of the speech; auto lets the recogniser tell
 
     @property
@@ -42,8 +43,8 @@ class HearingOptions:
         disable_progress_bar()  # standard error is for what went wrong
         pack, llm = place(self.listening), place(self.llm)
         if speaker is not None and pack is None and llm is None and speaker.pack.lm.hearing is not None:
-            return Listener.load(speaker.pack.folder, self.mode, None, self.recognizer, device, writer=speaker.writer)
-        listener = Listener.load(pack, self.mode, llm, self.recognizer, device)
+            return Listener.load(speaker.pack.folder, self.mode, recognizer=self.recognizer, writer=speaker.writer)
+        listener = Listener.load(pack, self.mode, llm, self.recognizer, place(self.encoder), device)
         if speaker is not None:
             speaker.writer = listener.writer
             complain([f"{listener.name} hears ({listener.mode}) and answers; {speaker.pack.header.name} speaks"])

@@ -126,6 +126,7 @@ class Listener(Loadable):
         mode: Mode | None = None,
         backbone: str | Path | None = None,
         recognizer: str | Path = RECOGNIZER,
+        encoder: str | Path | None = None,
         device: str = "cpu",
         settings: BackboneSettings | None = None,
         num_threads: int | None = None,
@@ -138,6 +139,7 @@ class Listener(Loadable):
             mode: how the text LLM hears; None is the pack's own way, without a pack cascade.
             backbone: folder, part or Hub name of the text LLM, where the pack does not name it.
             recognizer: folder or part of a Whisper for CTranslate2; pure mode needs none.
+            encoder: folder, part or Hub name of the speech encoder, where it is not what the pack names.
             num_threads: that models compute on; None is their own choice.
             writer: answers, in place of a backbone of the listener's own.
 
@@ -155,7 +157,7 @@ class Listener(Loadable):
             raise VoicegraftError(f"{folder} does not name its text LLM: give the backbone that it was trained for")
 
         def open_writer() -> Writer:
-            lm = TextLM.load(llm, settings, None if chosen == "cascade" else folder)
+            lm = TextLM.load(llm, settings, None if chosen == "cascade" else folder, encoder=encoder)
             return Writer(lm.to(pick_device(device)), num_threads)
 
         def open_recognizer() -> FasterWhisper:

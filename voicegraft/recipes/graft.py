@@ -4,8 +4,8 @@
     voicegraft graft CONFIG.yaml --plan          # says what would be done, and stops
 
 Prepares the recordings, finds out when each sound is said, tokenises them, trains the acoustic LM, the monitor, the speech
-expert and the router, writes the pack, and evaluates it. The plan comes first. Every stage is skipped when it is done and goes
-on where it was interrupted; what each cost is in ``work/cost.json``.
+expert and the router, with ``listen`` also what hears, writes the pack, and evaluates it. The plan comes first. Every stage is
+skipped when it is done and goes on where it was interrupted; what each cost is in ``work/cost.json``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
 from voicegraft.recipes.graft_config import GraftConfig
+from voicegraft.recipes.graft_listening import check_listening, listening_stages
 from voicegraft.recipes.graft_scale import Scale, parameters
 from voicegraft.recipes.prepare import PrepareConfig, prepare
 from voicegraft.recipes.stages import Stage, costs, remember, run_stages, show_plan
@@ -81,6 +82,8 @@ def graft(config: GraftConfig) -> None:
         config_of(config.semantic.encoder, encoders.WANTED, encoders.FAMILIES)
     if config.codec.model not in ("", "train"):
         config_of(config.codec.model, "codec", codec_families.FAMILIES)
+    if config.listen is not None:
+        check_listening(config.listen)
     walk(config, _stages)
     if not config.plan and is_main_process():
         print(f'now: voicegraft speak "Hello." --pack {config.out}')
@@ -150,6 +153,7 @@ def _stages(config: GraftConfig, work: Path) -> list[Stage]:
         units,
         *([reads] if config.router and not guided else []),  # else the alignment writes them
         *model_stages(replace(config, router=made_up), work, scale),
+        *(listening_stages(config, config.listen, work, scale) if config.listen else []),
         gathers,
         *([measures] if config.evaluate else []),
     ]

@@ -8,8 +8,12 @@ from pathlib import Path
 from voicegraft.data.checks import Limits
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.align import AlignConfig
+from voicegraft.recipes.encode import EncodeConfig
+from voicegraft.recipes.imitate import ImitateConfig
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig
 from voicegraft.recipes.train_codec import TrainCodecConfig
+from voicegraft.recipes.train_connector import TrainConnectorConfig
+from voicegraft.recipes.train_listening import TrainListeningConfig
 from voicegraft.recipes.train_monitor import TrainMonitorConfig
 from voicegraft.recipes.train_router import TrainRouterConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig
@@ -52,6 +56,16 @@ class EvaluateChoice:
 
 
 @dataclass(frozen=True)
+class ListenChoice:
+    """As in the recipes of these names; the connector is the kind that reads."""
+
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    connector: TrainConnectorConfig = field(default_factory=TrainConnectorConfig)
+    imitate: ImitateConfig | None = field(default_factory=ImitateConfig)  # null: no answers of the LLM's own
+    train: TrainListeningConfig = field(default_factory=TrainListeningConfig)
+
+
+@dataclass(frozen=True)
 class GraftConfig:
     backbone: str  # folder of a causal LM, or its name on the Hugging Face Hub
     corpora: tuple[str, ...]  # recordings with their texts, in any layout that `voicegraft prepare` knows
@@ -77,5 +91,6 @@ class GraftConfig:
     acoustic: TrainAcousticConfig = field(default_factory=TrainAcousticConfig)
     speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
     router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
+    listen: ListenChoice | None = None  # null: the pack speaks and does not hear; needs the part whisper-base-ct2
     options: SpeakOptions = field(default_factory=SpeakOptions)
     evaluate: EvaluateChoice | None = None  # null: not; needs the extra "evaluate"

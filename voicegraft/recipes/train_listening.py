@@ -27,7 +27,6 @@ from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import is_hub_name
-from voicegraft.core.parts import known_parts
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.features import HeardSpeech
 from voicegraft.data.listening_sequences import Interleaving, ListeningSequence, Portion
@@ -148,10 +147,9 @@ def _save(
     """A listening pack."""
     model.save(folder, provenance)
     encoder = config.encoder if material.features is None else material.features.header.encoder
-    part = Path(
-        encoder.model
-    ).name  # a folder of this machine is nothing to others; its fingerprint tells if it is the part
-    name = ENCODER if model.ears is not None else part if part in known_parts() else encoder.model
+    # A folder of this machine is nothing to others; its fingerprint tells if it is the part, or what is given as encoder.
+    name = encoder.model if is_hub_name(encoder.model) else Path(encoder.model).name
+    name = name if model.ears is None else ENCODER
     header = ListeningHeader(
         config.out,
         backbone=config.backbone if is_hub_name(config.backbone) else "",

@@ -102,7 +102,8 @@ class Aligned(Connector):
             tokens, sources = self._as_written([piece for piece, _ in runs])
             exact = table[tokens].float() if tokens else table[:0].float()
             said = [row[[slot for i in source for slot in runs[i][1]]].mean(0) for source in sources]
-            towards = torch.stack(said) * exact.norm(dim=-1, keepdim=True) if said else exact
+            # Where nothing is read there is nothing to learn, yet a way for gradients.
+            towards = (torch.stack(said) if said else row[:0]) * exact.norm(dim=-1, keepdim=True)
             found.append(exact + (towards - towards.detach()))
         return Heard(
             nn.utils.rnn.pad_sequence(found, True), torch.tensor([len(row) for row in found], device=frames.device)
