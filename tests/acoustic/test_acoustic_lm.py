@@ -68,27 +68,6 @@ def test_steps_that_forget_the_frame_before_are_the_forward_without_history(mode
 
 
 @torch.inference_mode()
-def test_units_that_are_told_are_heard_and_steps_hear_them_as_the_forward_does() -> None:
-    torch.manual_seed(0)
-    model = AcousticLM(replace(tiny.ACOUSTIC, units=("a", "b", "c"))).eval()
-    model.codebooks.normal_()
-    semantic, _, voice = tokens(9, batch=2)
-    units = torch.randint(4, semantic.shape, generator=torch.Generator().manual_seed(1))
-    padded = torch.nn.functional.pad(units, (model.config.past, model.config.ahead))
-    state, made = model.start(2), []
-    for frame in range(9):
-        told = padded[:, frame : frame + model.config.past + 1 + model.config.ahead]
-        codes, state = model.step(around(model, semantic, frame), voice, state, 0.0, units=told)
-        made.append(codes)
-    codes = torch.stack(made, -1)
-    heard, untold = model(semantic, codes, voice, units=units), model(semantic, codes, voice)
-    assert torch.equal(heard.argmax(-1), codes)
-    assert not torch.allclose(heard, untold)
-    assert torch.equal(untold, model(semantic, codes, voice, units=torch.zeros_like(units)))  # 0 is "not told"
-    assert model.unit_numbers(["c", "a", "new", ""]) == [3, 1, 0, 0]
-
-
-@torch.inference_mode()
 def test_the_look_ahead_is_exactly_what_it_says(model: AcousticLM) -> None:
     semantic, codes, voice = tokens(16)
     before = model(semantic, codes, voice)

@@ -143,19 +143,15 @@ def test_a_sentence_that_only_wants_to_end_still_has_a_sound_per_word(pack: Pack
 
 
 @torch.inference_mode()
-def reference_frames(
-    model: AcousticLM, semantic: list[int], voice: np.ndarray, forget: bool, units: list[str] | None = None
-) -> np.ndarray:
+def reference_frames(model: AcousticLM, semantic: list[int], voice: np.ndarray, forget: bool) -> np.ndarray:
     """All frames at once known: explicit padding."""
     c = model.config
     padded = [model.beyond] * c.past + semantic + [model.beyond] * c.ahead
-    told = [0] * c.past + model.unit_numbers(units or [""] * len(semantic)) + [0] * c.ahead
     state, frames = model.start(), []
     for t in range(len(semantic)):
         ids = torch.tensor([padded[t : t + c.past + 1 + c.ahead]])
-        around = torch.tensor([told[t : t + c.past + 1 + c.ahead]])
         heard = torch.from_numpy(voice)[None]
-        _, state = model.step(ids, heard, state, 0.7, forget=forget, blend=True, units=around)
+        _, state = model.step(ids, heard, state, 0.7, forget=forget, blend=True)
         frames.append(state.previous[0].numpy())
     return np.stack(frames)
 
@@ -173,26 +169,6 @@ def test_there_is_a_frame_for_every_token(shape: tuple[int, int]) -> None:
         assert len(frames) == num_tokens
         if frames:
             assert np.array_equal(np.stack(frames), reference_frames(model, semantic, voice, num_tokens % 2 == 1))
-
-
-@pytest.mark.parametrize("ahead", [0, 3])
-def test_frames_are_told_the_unit_of_each_token(pack: Pack, ahead: int) -> None:
-    tokens = sentence_tokens(pack.lm, TEXT, "ann", OPTIONS, generator())
-    asked: list[str] = []
-
-    def unit_of(number: int) -> str:
-        asked.append(tokens.unit_of(number))
-        return asked[-1]
-
-    torch.manual_seed(0)
-    model = AcousticLM(replace(tiny.ACOUSTIC, units=tiny.VOCABULARY.units, ahead=ahead)).eval()
-    model.codebooks.normal_()
-    voice, options = model.named_voice("ben"), SpeakOptions(acoustic_temperature=0.7)
-    frames = np.stack(list(acoustic_frames(model, tokens, voice, options, unit_of=unit_of)))
-    assert asked == [spoken.unit for spoken in tokens.spoken for _ in range(spoken.num_frames)]
-    codes = tokens.machine.codes
-    assert np.array_equal(frames, reference_frames(model, codes, voice, True, asked))
-    assert not np.allclose(frames, reference_frames(model, codes, voice, True))
 
 
 def test_frames_come_only_so_far_behind_the_tokens(pack: Pack) -> None:

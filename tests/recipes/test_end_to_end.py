@@ -82,7 +82,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rounds=(LOOP, LOOP),
             batch_size=2,
             crop_frames=30,
-            told_units=0.8,
             device="cpu",
         )
     )

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from tests import tiny
-from voicegraft.acoustic.acoustic_lm import AcousticLM
-from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import sentence_ids
 from voicegraft.data.lexicon import Lexicon
@@ -31,7 +29,7 @@ from voicegraft.data.splits import text_key
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.speech_material import Material, Round, material
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
-from voicegraft.recipes.train_acoustic import Corruption, Row, TrainAcousticConfig, stack, take_weights
+from voicegraft.recipes.train_acoustic import Corruption, Row, TrainAcousticConfig, stack
 from voicegraft.recipes.train_codec import waveform_crops
 from voicegraft.recipes.train_semantic import Batches, TrainSemanticConfig
 from voicegraft.recipes.train_speech import TrainSpeechConfig, corrupt_inputs
@@ -206,32 +204,12 @@ def test_the_expert_validates_other_sentences_than_it_trains_on(tmp_path: Path) 
 
 def test_rows_are_stacked_with_padding_that_is_not_trained() -> None:
     heard = np.zeros(7, np.float32)
-    rows = [
-        Row(np.arange(n), np.full(n, 4), np.ones((2 * n, 2), np.int16), np.arange(2 * n) // 2, heard, n % 2)
-        for n in (3, 5)
-    ]
+    rows = [Row(np.arange(n), np.ones((2 * n, 2), np.int16), np.arange(2 * n) // 2, heard, n % 2) for n in (3, 5)]
     batch = stack(rows, 27, CPU)
     assert batch.semantic.tolist() == [[0, 1, 2, 27, 27], [0, 1, 2, 3, 4]]
-    assert batch.units.tolist() == [[4, 4, 4, 0, 0], [4] * 5]
     assert batch.codes.shape == (2, 2, 10) and (batch.codes[0, :, 6:] == -1).all() and (batch.codes[1] == 1).all()
     assert batch.tokens[0].tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 0, 0]
     assert batch.voice.tolist() == [1, 1] and batch.reference.shape == (2, 7)
-
-
-def test_an_acoustic_lm_goes_on_from_one_that_was_told_no_units(tmp_path: Path) -> None:
-    voice = VoiceEncoderConfig(mel=tiny.MEL, channels=12, width=tiny.ACOUSTIC.voice_width)
-    tiny.acoustic_lm().save(tmp_path / "acoustic", {})
-    VoiceEncoder(voice).save(tmp_path / "voice", {})
-    before, heard_before = AcousticLM.load(tmp_path / "acoustic"), VoiceEncoder.load(tmp_path / "voice")
-    model = AcousticLM(replace(before.config, units=tiny.VOCABULARY.units, voices=("cid",), dropout=0.1)).eval()
-    encoder = VoiceEncoder(voice)
-    take_weights(model, encoder, tmp_path)
-    semantic, codes, told = torch.arange(6)[None], torch.ones(1, 3, 6, dtype=torch.int64), torch.ones(1, 5)
-    assert torch.equal(before(semantic, codes, told), model(semantic, codes, told))
-    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), heard_before.parameters(), strict=True))
-    other = AcousticLM(replace(tiny.ACOUSTIC, width=2 * tiny.ACOUSTIC.width))
-    with pytest.raises(VoicegraftError, match="has another shape than this run"):
-        take_weights(other, encoder, tmp_path)
 
 
 def test_sequences_are_mixed_by_the_shares_of_a_round() -> None:

@@ -3,10 +3,8 @@
 Where both token streams run at the same rate, frame ``t`` of the one is frame ``t`` of the other; at other rates an acoustic
 frame belongs to the semantic token in its middle (``FrameRateRatio``). So alignment is free. A causal transformer with a
 sliding window reads, per frame, the semantic tokens around it (a few ahead), the voice, and, unless told to forget it, what
-it made of the frame before. Where the text has told what is being said (the guided layout), it is told the unit of each token,
-too: a guessed token may be off a little, its unit is not. The K codes of a frame are drawn one after the other by a light head
-that sees the sum of the entries drawn so far: residual codes refine one another, and drawing them independently would lose
-that.
+it made of the frame before. The K codes of a frame are drawn one after the other by a light head that sees the sum of the
+entries drawn so far: residual codes refine one another, and drawing them independently would lose that.
 
 Streaming state is a value: ``step`` turns the next semantic frame and the state into one frame of codes.
 """
@@ -54,7 +52,6 @@ class FrameRateRatio:
 class AcousticConfig:
     semantic_vocab: int = 1225  # semantic codes
     voices: tuple[str, ...] = ("default",)
-    units: tuple[str, ...] = ()  # what each token may be told to belong to; none: it is told the tokens alone
     voice_width: int = 64  # of the vector that tells a voice
     num_codebooks: int = 8  # K
     codebook_size: int = 256  # N
@@ -123,9 +120,6 @@ class AcousticLM(Pretrained):
         c = self.config = config
         self.register_buffer("codebooks", torch.zeros(c.num_codebooks, c.codebook_size, c.code_width))
         self.semantic = nn.Embedding(c.semantic_vocab + 1, c.width)  # the last row stands for "beyond the ends"
-        if c.units:
-            self.units = nn.Embedding(len(c.units) + 1, c.width, padding_idx=0)  # the first row stands for "not told"
-            nn.init.normal_(self.units.weight[1:], std=0.1)  # a unit that training never tells says little
         self.around = nn.Conv1d(c.width, c.width, c.past + 1 + c.ahead)
         self.voices = nn.Embedding(len(c.voices), c.voice_width)  # vectors of the named voices
         self.voice = nn.Linear(c.voice_width, c.width, bias=False)
@@ -148,7 +142,6 @@ class AcousticLM(Pretrained):
         voice: Tensor,
         history: Tensor | None = None,
         tokens: Tensor | None = None,
-        units: Tensor | None = None,
     ) -> Tensor:
         """Logits ``[B, K, T, N]`` with the true codes as past.
 
@@ -157,7 +150,6 @@ class AcousticLM(Pretrained):
             tokens: which semantic token each frame belongs to, ``[B, T]``; from the beginning where None.
             history: what to believe of the frames before, ``[B, T, code_width]`` (frame ``t`` holds frame ``t - 1``);
                 the sums of the true entries where None. Training passes damaged ones, as generation will.
-            units: numbers of the units (``unit_numbers``) of the semantic tokens, ``[B, S]``, 0 where not told.
         """
         if history is None:
             history = self.shifted_sums(codes)
@@ -165,7 +157,7 @@ class AcousticLM(Pretrained):
         padded = F.pad(semantic, (c.past, c.ahead), value=self.beyond)
         if tokens is None:
             tokens = c.ratio.token_of(torch.arange(codes.shape[-1], device=codes.device)).expand(len(codes), -1)
-        near = self._around(padded, None if units is None else F.pad(units, (c.past, c.ahead)))
+        near = self._around(padded)
         if c.ratio != FrameRateRatio():
             near = near.gather(1, tokens.clamp(max=near.shape[1] - 1)[..., None].expand(-1, -1, c.width))
         x = near + self.voice(voice)[:, None] + self.history(history)
@@ -182,17 +174,9 @@ class AcousticLM(Pretrained):
         hidden = F.gelu(hidden + torch.einsum("kbtw,kwh->kbth", drawn, self.head_sum))
         return torch.einsum("kbth,khn->bktn", hidden, self.head_out)
 
-    def unit_numbers(self, units: Sequence[str]) -> list[int]:
-        """What ``units`` arguments say of these units: 0 for one that was not known in training."""
-        known = {unit: number for number, unit in enumerate(self.config.units, start=1)}
-        return [known.get(unit, 0) for unit in units]
-
-    def _around(self, semantic: Tensor, units: Tensor | None) -> Tensor:
+    def _around(self, semantic: Tensor) -> Tensor:
         """Padded ids ``[B, past + N + ahead]`` -> what N tokens with their neighbours say, ``[B, N, D]``."""
-        rows = self.semantic(semantic)
-        if self.config.units and units is not None:
-            rows = rows + self.units(units)
-        around: Tensor = self.around(rows.mT).mT
+        around: Tensor = self.around(self.semantic(semantic).mT).mT
         return around
 
     def entries(self, codes: Tensor) -> Tensor:
@@ -226,7 +210,6 @@ class AcousticLM(Pretrained):
         uniform: Tensor | None = None,
         forget: bool = False,
         blend: bool = False,
-        units: Tensor | None = None,
     ) -> tuple[Tensor, AcousticState]:
         """One frame.
 
@@ -238,14 +221,13 @@ class AcousticLM(Pretrained):
             forget: leaves the frame before out, as training often does; what remains is the semantic context.
             blend: the frame is not the sum of the drawn entries but of every codebook's mean entry under the softmax at
                 ``temperature``. The finer codebooks are nearly unpredictable: one of their entries is noise, the mean is not.
-            units: numbers of the units of those ids, ``[B, past + 1 + ahead]``, 0 where not told.
 
         Returns:
             Codes ``[B, K]`` and the state after them, whose ``previous`` is the frame itself.
         """
         c = self.config
         previous = torch.zeros_like(state.previous) if forget else state.previous
-        x = self._around(semantic, units) + (self.voice(voice) + self.history(previous))[:, None]
+        x = self._around(semantic) + (self.voice(voice) + self.history(previous))[:, None]
         cos, sin = _angles(torch.tensor([state.position], device=x.device), c.width // c.num_heads)
         keys, values = [], []
         for i, layer in enumerate(self._layers()):
@@ -280,15 +262,13 @@ class AcousticLM(Pretrained):
         uniform: np.ndarray | None,
         forget: bool,
         blend: bool,
-        units: Sequence[int] | None = None,
     ) -> tuple[np.ndarray, AcousticState]:
         """``step`` for one stream, on arrays: returns the frame ``[code_width]`` and the state after it."""
         device = self.codebooks.device
         ids = torch.tensor([semantic], device=device)
-        said = None if units is None else torch.tensor([units], device=device)
         noise = None if uniform is None else torch.from_numpy(uniform)[None].to(device)
         told = torch.from_numpy(voice)[None].to(device)
-        _, state = self.step(ids, told, state, temperature, noise, forget, blend, said)
+        _, state = self.step(ids, told, state, temperature, noise, forget, blend)
         return state.previous[0].float().cpu().numpy(), state
 
 

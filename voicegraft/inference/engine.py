@@ -5,7 +5,6 @@ An engine belongs to one thread. Sentences join and leave between any two steps;
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +72,6 @@ class SentenceTokens:
     @property
     def spoken(self) -> list[SpokenUnit]:
         return self.machine.spoken
-
-    def unit_of(self, frame: int) -> str:
-        """The unit that a token belongs to which has been said, in layouts with units; "" in others."""
-        number = bisect_right(self.spoken, frame, key=lambda unit: unit.start_frame)
-        return self.spoken[number - 1].unit if number else ""
 
     @property
     def is_over(self) -> bool:

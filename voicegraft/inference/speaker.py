@@ -263,7 +263,7 @@ class Speaker(Loadable):
                     )
                     guarded = self._guarded(tokens)
                     parts.append((tokens, guarded, num_samples / self.sample_rate))
-                    yield self._render(guarded or tokens, voice, fine, options, tokens.unit_of), 0.0
+                    yield self._render(guarded or tokens, voice, fine, options), 0.0
                 spoken = self._spoken(form, parts, num_samples / self.sample_rate)
                 callbacks.report.add(spoken)
                 if callbacks.on_spoken is not None:
@@ -307,14 +307,9 @@ class Speaker(Loadable):
         )
 
     def _render(
-        self,
-        tokens: Iterable[int],
-        voice: Voice,
-        random: np.random.Generator,
-        options: SpeakOptions,
-        unit_of: Callable[[int], str] | None = None,
+        self, tokens: Iterable[int], voice: Voice, random: np.random.Generator, options: SpeakOptions
     ) -> Iterator[np.ndarray]:
-        frames = acoustic_frames(self.pack.acoustic, tokens, voice.vector, options, random, unit_of)
+        frames = acoustic_frames(self.pack.acoustic, tokens, voice.vector, options, random)
         return render(self.pack.vocoder, frames, options.first_chunk_frames, options.chunk_frames)
 
     def _sound(self, tokens: list[int], voice: Voice, random: np.random.Generator, options: SpeakOptions) -> np.ndarray:

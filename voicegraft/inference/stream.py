@@ -6,7 +6,7 @@ render            frames -> samples                               (vocoder, its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -25,19 +25,16 @@ def acoustic_frames(
     voice: np.ndarray,
     options: SpeakOptions,
     random: np.random.Generator | None = None,
-    unit_of: Callable[[int], str] | None = None,
 ) -> Iterator[np.ndarray]:
     """Semantic tokens -> frames ``[code_width]``, ``ahead`` tokens behind, all frames in the end.
 
     Args:
         voice: the vector that tells how to sound, ``[voice_width]``.
-        unit_of: the unit that a token belongs to, by the token's number; asked for when the token has come.
     """
     c = model.config
     random = random or np.random.default_rng()
     state = model.start()
-    near = [model.beyond] * c.past  # the tokens from ``first`` on, and the numbers of their units
-    units = None if unit_of is None or not c.units else [0] * c.past
+    near = [model.beyond] * c.past  # the tokens from ``first`` on
     first = -c.past
     frame, num_tokens = 0, 0
 
@@ -46,12 +43,7 @@ def acoustic_frames(
         begin = c.ratio.token_of(frame) - c.past
         del near[: begin - first]
         span = near[: c.past + 1 + c.ahead]
-        missing = c.past + 1 + c.ahead - len(span)
-        span += [model.beyond] * missing
-        told = None
-        if units is not None:
-            del units[: begin - first]
-            told = [*units[: c.past + 1 + c.ahead], *[0] * missing]
+        span += [model.beyond] * (c.past + 1 + c.ahead - len(span))
         first = begin
         drawn = options.acoustic_temperature > 0 and not options.acoustic_blend
         uniform = random.random((c.num_codebooks, c.codebook_size), np.float32) if drawn else None
@@ -63,15 +55,12 @@ def acoustic_frames(
             uniform,
             forget=not options.acoustic_history,
             blend=options.acoustic_blend,
-            units=told,
         )
         frame += 1
         return made
 
     for token in semantic:
         near.append(token)
-        if units is not None and unit_of is not None:
-            units += model.unit_numbers([unit_of(num_tokens)])
         num_tokens += 1
         while c.ratio.token_of(frame) + c.ahead < num_tokens:
             yield step()

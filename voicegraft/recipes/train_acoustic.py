@@ -4,8 +4,8 @@
 
 Generation feeds the model its own guesses, and semantic tokens that a language model guessed. So training corrupts both:
 some histories are forgotten or replaced, and some semantic digits are off by one. The voice is told by what the voice encoder
-makes of any recording of the same speaker, seldom the same; both are trained together. With ``told_units`` the model is told
-the aligned unit of each token, as the guided layout will tell it. Writes ``acoustic/`` and ``voice/``.
+makes of any recording of the same speaker, seldom the same; both are trained together.
+Writes ``acoustic/`` and ``voice/``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM, FrameRat
 from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
 from voicegraft.audio.io import resampled
 from voicegraft.core.artifacts import fingerprint
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
-from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips, frame_counts, newest_alignments
+from voicegraft.data.prepared import Clip, PreparedSpeech, draw_clips
 from voicegraft.data.tokens import Tokens
 from voicegraft.recipes.command import recipe_main
-from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
 from voicegraft.tokenizers.loading import open_codec, open_semantic
 from voicegraft.train.config import LoopConfig
@@ -46,12 +44,10 @@ class TrainAcousticConfig:
     reference_sec: float = 4.0  # of the recording that tells the voice; shorter ones are repeated
     speaker_weight: float = 0.1  # of the softmax over the speakers
     rounds: tuple[LoopConfig, ...] = (LoopConfig(),)  # one after the other, each with its own learning rates
-    start_from: str = ""  # work folder with the acoustic/ and voice/ to go on from; empty: fresh ones
     batch_size: int = 16  # crops
     crop_frames: int = 120  # frames per crop
     forget_history: float = 0.1  # share of frames whose past is zeroed
     wrong_history: float = 0.15  # share of frames whose past is another frame's
-    told_units: float = 0.0  # share of the aligned crops whose units are told; 0: the model knows none
     wrong_digits: float = 0.04  # share of the semantic tokens' digits (FSQ), or of the tokens, that are off a little
     device: str = "auto"
 
@@ -59,7 +55,7 @@ class TrainAcousticConfig:
 def train_acoustic(config: TrainAcousticConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     semantic, codec = open_semantic(work / "semantic"), open_codec(work / "codec")
-    speech = PreparedSpeech(work, config.corpora or None, newest_alignments(work) if config.told_units else None)
+    speech = PreparedSpeech(work, config.corpora or None)
     ratio = FrameRateRatio.of(semantic.spec, codec.spec)
     tokens_of = Tokens(work, "semantic", semantic.spec.fingerprint)
     codes = Tokens(work, "codec", codec.spec.fingerprint)
@@ -70,7 +66,6 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
             config.model,
             semantic_vocab=semantic.spec.vocab_size,
             voices=tuple(speech.speakers),
-            units=UNITS if config.told_units and any(clip.utterance.units for clip in train) else (),
             voice_width=config.voice_encoder.width,
             num_codebooks=codec.spec.num_codebooks,
             codebook_size=codec.spec.vocab_size,
@@ -85,8 +80,6 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     with torch.no_grad():
         model.semantic.weight[:-1] = semantic.rows(model.config.width, 0.5)
     encoder = VoiceEncoder(config.voice_encoder)
-    if config.start_from:
-        take_weights(model, encoder, Path(config.start_from))
     conditioned = VoiceConditioned(model, encoder).to(device)
     cast(nn.Module, semantic).to(device)
     corruption = Corruption(config, semantic)
@@ -111,13 +104,8 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         voice = speech.speakers.index(clip.utterance.speaker)
         first, last = int(inside[0]), int(inside[-1])
         heard = reference(clip, draw)
-        said = np.zeros(len(tokens_of(clip)), np.int64)
-        if model.config.units and clip.utterance.units:
-            counts = frame_counts(clip.utterance, len(said), semantic.spec.sample_rate / semantic.spec.hop)
-            said = np.repeat(model.unit_numbers(clip.utterance.units), counts)
         return Row(
             tokens_of(clip)[first : last + 1, 0],
-            said[first : last + 1],
             codes(clip)[start : start + len(inside)],
             inside - first,
             heard,
@@ -130,8 +118,6 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
         for clip in draw_clips(train, draw, config.batch_size):
             room = len(codes(clip)) - config.crop_frames
             rows.append(row(clip, int(draw.integers(max(1, room + 1))), config.crop_frames, draw))
-            if draw.random() >= config.told_units:
-                rows[-1] = replace(rows[-1], units=np.zeros_like(rows[-1].units))
         return stack(rows, model.beyond, device)
 
     def losses(models: Models, batch: Batch, step: int) -> tuple[Losses, Metrics]:
@@ -171,26 +157,6 @@ def train_acoustic(config: TrainAcousticConfig) -> None:
     save_once(encoder, encoder.save, work / "voice", about)
 
 
-def take_weights(model: AcousticLM, encoder: VoiceEncoder, folder: Path) -> None:
-    """Copies the weights of saved models of the same shape; voices, and units that were not told before, stay as they are.
-
-    Raises:
-        VoicegraftError: another shape, or other tokens.
-    """
-    saved, voice = AcousticLM.load(folder / "acoustic"), VoiceEncoder.load(folder / "voice")
-    first, own = (replace(m.config, voices=(), units=(), dropout=0.0, voice_encoder="") for m in (saved, model))
-    if first != own or voice.config != encoder.config:
-        raise VoicegraftError(
-            f"the acoustic LM in {folder} has another shape than this run, or was trained on other tokens: train from the "
-            "start, or with the same model, voice_encoder, semantic tokenizer and codec"
-        )
-    taken = {name: tensor for name, tensor in saved.state_dict().items() if name != "voices.weight"}
-    if saved.config.units != model.config.units:
-        taken.pop("units.weight", None)
-    model.load_state_dict({**model.state_dict(), **taken})
-    encoder.load_state_dict(voice.state_dict())
-
-
 def mean_voice(encoder: VoiceEncoder, speech: PreparedSpeech, clips: list[Clip], device: torch.device) -> Tensor:
     """The vector of length one ``[width]`` amid those of the clips, of a hundred at most."""
     some = clips[:: -(-len(clips) // 100) or 1]
@@ -213,7 +179,7 @@ class VoiceConditioned(nn.Module):
     def forward(self, batch: Batch, semantic: Tensor, codes: Tensor, history: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logits of the codes ``[B, K, T, N]`` and of the speakers ``[B, S]``."""
         voice = self.encoder.encode(batch.reference)
-        logits = self.model(semantic, codes, voice, history, batch.tokens, batch.units)
+        logits = self.model(semantic, codes, voice, history, batch.tokens)
         return logits, 15 * voice @ F.normalize(self.speakers, dim=-1).mT
 
 
@@ -222,7 +188,6 @@ class Row:
     """A crop of one recording."""
 
     semantic: np.ndarray  # [S]
-    units: np.ndarray  # [S] numbers of the units that the tokens belong to, 0 where not told
     codes: np.ndarray  # [T, K]
     tokens: np.ndarray  # [T] the semantic token that a frame belongs to
     reference: np.ndarray  # [R] samples that tell the voice
@@ -234,7 +199,6 @@ class Batch:
     """Padded crops."""
 
     semantic: Tensor  # [B, S]
-    units: Tensor  # [B, S]
     codes: Tensor  # [B, K, T], -1 where padded
     tokens: Tensor  # [B, T]
     reference: Tensor  # [B, R]
@@ -251,7 +215,6 @@ def stack(rows: list[Row], beyond: int, device: torch.device) -> Batch:
 
     return Batch(
         semantic=padded([r.semantic for r in rows], beyond),
-        units=padded([r.units for r in rows], 0),
         codes=padded([r.codes for r in rows], -1).mT,
         tokens=padded([r.tokens for r in rows], 0),
         reference=torch.from_numpy(np.stack([r.reference for r in rows])).to(device),
