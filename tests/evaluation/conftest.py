@@ -7,6 +7,7 @@ import pytest
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges.base import Judges
+from voicegraft.evaluation.reports import speech_page
 from voicegraft.inference.report import SpokenSentence
 
 RATE = 24_000
@@ -74,6 +75,12 @@ class ToneSpeaker:
 
     def resynthesize_codec(self, samples: np.ndarray) -> np.ndarray:
         return samples * 0.5
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have no figures: they take a second to draw."""
+    monkeypatch.setattr(speech_page, "speech_figures", lambda rows, summary: {})
 
 
 @pytest.fixture

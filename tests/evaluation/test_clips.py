@@ -46,7 +46,7 @@ def test_only_new_clips_are_dropped(tmp_path):
     assert sorted(path.stem for path in tmp_path.rglob("*.flac")) == ["old", "shown"]
 
 
-def test_an_evaluation_keeps_the_clips_of_its_page_for_the_next(speaker, judges, tmp_path):
+def test_an_evaluation_keeps_the_clips_of_its_page_for_the_next(bare, speaker, judges, tmp_path):
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
     prompts.write_text("".join("word " * (1 + n) + "\n" for n in range(18)))
 

@@ -80,7 +80,7 @@ def test_every_stage_of_every_voice_is_judged(folders, prompts, speaker, judges,
     assert len(list((tmp_path / "out" / "audio").rglob("*.flac"))) == 3 * 2 * 2
 
 
-def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(prompts, speaker, judges, tmp_path):
+def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(bare, prompts, speaker, judges, tmp_path):
     def run(limit):
         speaker.said.clear()
         config = EvaluateSpeechConfig(tmp_path / "out", prompts, voices=("bob",), limit=limit)
@@ -95,7 +95,7 @@ def test_a_second_run_synthesises_nothing_and_a_larger_limit_only_the_rest(promp
         run(2)
 
 
-def test_endings_are_counted(speaker, judges, tmp_path):
+def test_endings_are_counted(bare, speaker, judges, tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("word\nword forever\nword stuck\nmute\n")
     config = EvaluateSpeechConfig(tmp_path / "out", path, voices=("ann",))
@@ -103,7 +103,7 @@ def test_endings_are_counted(speaker, judges, tmp_path):
     assert [row["ran_away"] for row in report["rows"]] == [False, True, True, True]
 
 
-def test_recordings_alone_need_no_pack(folders, judges, tmp_path):
+def test_recordings_alone_need_no_pack(bare, folders, judges, tmp_path):
     config = EvaluateSpeechConfig(tmp_path / "out", recordings=folders, stages=("recordings",))
     report = evaluate_speech(config, None, judges, progress=False)
     assert [(one["voice"], one["num_clips"]) for one in report["summary"]] == [("Ann", 3), ("bob", 20)]
@@ -154,7 +154,7 @@ def make_audio(folder, pitch, texts):
     return folder
 
 
-def test_audio_of_another_system_is_judged_like_speech(folders, judges, tmp_path):
+def test_audio_of_another_system_is_judged_like_speech(bare, folders, judges, tmp_path):
     audio = make_audio(tmp_path / "made", 400, {"x": "word word", "y": "word word word word"})
     config = EvaluateSpeechConfig(tmp_path / "out", recordings=folders, audio=(("Bob", audio),))
     report = evaluate_speech(config, None, judges, progress=False)
@@ -171,7 +171,7 @@ def test_audio_of_another_system_is_judged_like_speech(folders, judges, tmp_path
         evaluate_speech(config, None, judges, progress=False)
 
 
-def test_prompts_are_the_texts_of_audio_and_no_pack_is_loaded(prompts, judges, tmp_path):
+def test_prompts_are_the_texts_of_audio_and_no_pack_is_loaded(bare, prompts, judges, tmp_path):
     audio = make_audio(tmp_path / "made", 400, {"0001": "word word word", "0003": "word"})
     config = EvaluateSpeechConfig(tmp_path / "out", prompts, audio=(("piper", audio),))
     report = evaluate_speech(config, None, judges, progress=False)
@@ -199,7 +199,7 @@ def seed_tts(tmp_path):
     return folder
 
 
-def test_a_test_set_prescribes_texts_and_their_form(seed_tts, speaker, judges, tmp_path):
+def test_a_test_set_prescribes_texts_and_their_form(bare, seed_tts, speaker, judges, tmp_path):
     audio = make_audio(tmp_path / "made", 400, {"u1": "word word", "u2": "word word"})
     options = {"test_set": "seed-tts-eval", "test_set_dir": seed_tts, "audio": (("clone", audio),), "voices": ("ann",)}
     report = evaluate_speech(EvaluateSpeechConfig(tmp_path / "out", **options), speaker, judges, progress=False)
@@ -216,14 +216,14 @@ def test_a_test_set_prescribes_texts_and_their_form(seed_tts, speaker, judges, t
     assert "## As seed-tts-eval" in text and "openai/whisper-large-v3" in text
 
 
-def test_rows_of_other_judges_are_refused(prompts, speaker, judges, tmp_path):
+def test_rows_of_other_judges_are_refused(bare, prompts, speaker, judges, tmp_path):
     config = EvaluateSpeechConfig(tmp_path / "out", prompts, voices=("ann",))
     evaluate_speech(config, speaker, replace(judges, names={"recognizer": "one"}), progress=False)
     with pytest.raises(VoicegraftError, match=r"judges.*one.*two"):
         evaluate_speech(config, speaker, replace(judges, names={"recognizer": "two"}), progress=False)
 
 
-def test_the_command_line_chooses_judges_and_audio(judges, tmp_path, monkeypatch, capsys):
+def test_the_command_line_chooses_judges_and_audio(bare, judges, tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(
         "voicegraft.recipes.evaluate_speech.load_judges", lambda *names: (asked.append(names), judges)[1]
@@ -239,7 +239,7 @@ def test_the_command_line_chooses_judges_and_audio(judges, tmp_path, monkeypatch
         main(["--audio", f"piper={audio}", "--stages", "song", "--out", str(tmp_path / "out")])
 
 
-def test_command_line_prints_the_table(folders, judges, tmp_path, monkeypatch, capsys):
+def test_command_line_prints_the_table(bare, folders, judges, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("voicegraft.recipes.evaluate_speech.load_judges", lambda *names: judges)
     out = tmp_path / "out"
     main(["--recordings", str(folders[0]), "--stages", "recordings", "--out", str(out)])

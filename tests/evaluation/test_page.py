@@ -71,7 +71,7 @@ def decode(uri, kind):
     return io.BytesIO(base64.b64decode(data, validate=True))
 
 
-def test_every_worst_item_can_be_heard_and_seen(tmp_path):
+def test_every_worst_item_can_be_heard_and_seen(bare, tmp_path):
     report = make_report()
     page, _, rows = write(tmp_path, report, num_worst=3)
     spoken = [card for card in page.cards if card["attributes"]["data-stage"] == "speech"]
@@ -87,7 +87,7 @@ def test_every_worst_item_can_be_heard_and_seen(tmp_path):
             assert image.height == 80 and image.width == len(samples) * 100 // RATE
 
 
-def test_the_lists_hold_the_worst_first_and_every_fault(tmp_path):
+def test_the_lists_hold_the_worst_first_and_every_fault(bare, tmp_path):
     rows = [make_row(n, heard=" ".join(["word"] * (4 - n % 4)), mos=1 + n / 10) for n in range(12)]
     for n in (1, 5, 8):
         rows[n]["faults"] = ["repeat"]
@@ -105,7 +105,7 @@ def test_the_lists_hold_the_worst_first_and_every_fault(tmp_path):
     assert any("budget" in card["text"] for card in page.cards if card["attributes"]["id"] == "item-9")
 
 
-def test_differing_words_are_marked_by_more_than_colour(tmp_path):
+def test_differing_words_are_marked_by_more_than_colour(bare, tmp_path):
     row = make_row(0, text="one two three four five", heard="one too four five six")
     page, _, _ = write(tmp_path, make_report([row]))
     assert page.cards[0]["marked"] == [("del", "two"), ("ins", "too"), ("del", "three"), ("ins", "+ six")]
@@ -145,7 +145,7 @@ def test_the_page_needs_nothing_besides_itself(tmp_path):
     assert targets and set(targets) <= set(ids)
 
 
-def test_clips_are_left_out_before_the_page_grows_too_large(tmp_path):
+def test_clips_are_left_out_before_the_page_grows_too_large(bare, tmp_path):
     report = make_report()
     whole, text, rows = write(tmp_path, report)
     limit = len(text.encode()) * 2 // 3
@@ -156,7 +156,7 @@ def test_clips_are_left_out_before_the_page_grows_too_large(tmp_path):
     assert fewer[0] == rows[0]
 
 
-def test_a_clip_that_ran_away_is_cut(tmp_path):
+def test_a_clip_that_ran_away_is_cut(bare, tmp_path):
     clip = make_clip({"id": "a"})
     clip = type(clip)(np.tile(clip.samples, 200), clip.sample_rate)
     page, _, _ = write(tmp_path, make_report([make_row(0)]), audio=lambda row: clip)
@@ -164,7 +164,7 @@ def test_a_clip_that_ran_away_is_cut(tmp_path):
     assert "the first 30 s" in "".join(page.shown)
 
 
-def test_items_without_sound_say_so(tmp_path):
+def test_items_without_sound_say_so(bare, tmp_path):
     page, _, rows = write(tmp_path, make_report(), audio=lambda row: None)
     assert rows == [] and page.cards
     assert all(not card["audio"] and "No sound" in "".join(card["text"]) for card in page.cards)
