@@ -9,13 +9,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
 
 from voicegraft.core.runtime import single_thread
-from voicegraft.inference.engine import sentence_tokens
+from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 
@@ -44,14 +45,15 @@ def greedy(options: SpeakOptions) -> SpeakOptions:
 
 def said(speaker: Speaker, voice: str, text: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What is said, and its tokens and every eighth sample."""
-    options = greedy(speaker.pack.header.options)
-    parts = [part for form in speaker.pack.frontend.sentences([text]) for part in form.parts]
-    sentences = [
-        sentence_tokens(speaker.pack.lm, part.text, voice, options, pronunciations=part.pronunciations)
-        for part in parts
-    ]
-    codes = [code for sentence in sentences for code in sentence]
-    speech = speaker.say(text, voice=voice, options=options)
+    sentences: list[SentenceTokens] = []
+
+    def kept(*arguments: Any, **options: Any) -> SentenceTokens:
+        sentences.append(sentence_tokens(*arguments, **options))
+        return sentences[-1]
+
+    with patch("voicegraft.inference.speaker.sentence_tokens", kept):
+        speech = speaker.say(text, voice=voice, options=greedy(speaker.pack.header.options))
+    codes = [code for sentence in sentences for code in sentence.machine.codes]
     words = [[w.word, round(w.start_sec, 6), round(w.end_sec, 6)] for s in speech.sentences for w in s.words]
     about = {
         "voice": voice,
