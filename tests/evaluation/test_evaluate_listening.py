@@ -38,7 +38,7 @@ from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.text_lm import TextLM
 from voicegraft.recipes.evaluate_listening import EvaluateListeningConfig, evaluate_listening
 
-TEXTS = ("The owl sees my house.", "What is the capital of Germany?", "We go home now.", "My house sees the owl.")
+TEXTS = ("The owl sees my house.", "What is the capital of Austria?", "We go home now.", "My house sees the owl.")
 
 
 def true_text(samples: np.ndarray, sample_rate: int) -> str:
@@ -128,6 +128,11 @@ def test_a_report_goes_on_where_it_stopped(corpus: Path, tmp_path: Path, folder:
         group = found["behaviour"][part]
         assert group[TEXT]["kl"]["value"] == 0 and group[TEXT]["agreement"]["value"] == 1
         assert group[NOTHING]["kl"]["value"] > group[CASCADE]["kl"]["value"] >= 0
+    assert "## Conversations" in told and "--test-speech SAID" in told
+    assert found["conversations"]["all"][CASCADE]["num"] == 2  # the one that the clips can say
+    assert (out / "conversations.md").read_text().count("*What is the capital of Austria?*") == 1
+    assert (out / "conversations.txt").read_text().splitlines() == found["unsaid"]
+    rows = [row for row in rows if "kl" in row or not row["task"]]
     right = [r for r in rows if r["who"] == CASCADE and r["task"] and r["id"] != "2"]
     assert right and all(r["kl"] == 0 and r["agreed"] == r["num_tokens"] for r in right)
     assert min(r["kl"] for r in rows if r["who"] == WRONG_TEXT) > 1e-6
@@ -146,6 +151,7 @@ def test_who_hears_as_well_as_the_llm_reads_is_at_the_ceiling(corpus: Path, tmp_
         assert group[PURE]["kl"]["value"] == 0 and group[PURE]["agreement"]["value"] == 1
         assert group[WRONG_AUDIO] == group[WRONG_TEXT] and group[BESIDE]["kl"]["value"] > 0
     assert found["words"]["said"][PURE] == found["words"]["said"][TEXT]
+    assert found["conversations"]["all"][PURE] == found["conversations"]["all"][TEXT]
     assert found["forgetting"]["largest difference of a text logit"] == "0"
     assert {*found["first token"]} == {TEXT, CASCADE, PURE}
 

@@ -31,10 +31,21 @@ from voicegraft.data.listening_tasks import load_tasks, prompt_of
 from voicegraft.data.splits import text_key
 from voicegraft.evaluation.judges.base import Recognizer
 from voicegraft.evaluation.judges.load import load_recognizer
-from voicegraft.evaluation.listening.answering import CASCADE, HEARD, PURE, READ, TEXT, LmAnswering, Places
+from voicegraft.evaluation.listening.answering import (
+    BESIDE,
+    CASCADE,
+    HEARD,
+    NOTHING,
+    PURE,
+    READ,
+    TEXT,
+    LmAnswering,
+    Places,
+)
 from voicegraft.evaluation.listening.behaviour import KEYS, cases, measure
 from voicegraft.evaluation.listening.clips import Spoken, read_clips, unspoken
-from voicegraft.evaluation.listening.items import questions, sentences
+from voicegraft.evaluation.listening.conversations import hold, write_conversations
+from voicegraft.evaluation.listening.items import questions, sentences, spoken
 from voicegraft.evaluation.listening.recognition import (
     CONNECTOR,
     LISTEN,
@@ -129,7 +140,8 @@ def evaluate_listening(
 
     bar = partial(tqdm, unit="clip", disable=not progress, mininterval=5)
     shown = partial(bar, desc="answers", unit="batch")
-    asked = list(cases(clips, tasks, questions(), sentences()))
+    alone = spoken().keys() - questions().keys() - sentences().keys()  # "And of Poland?" is no text for a task
+    asked = list(cases([c for c in clips if text_key(c.text) not in alone], tasks, questions(), sentences()))
     answering, places = LmAnswering(lm), Places(transcript, _others(clips))
     words: list[Row] = []
     made_up: list[Row] = []
@@ -140,6 +152,7 @@ def evaluate_listening(
 
     hear(WHISPER, whisper, ledger)
     rows = measure(asked, READ, places, answering, ledger, ledger, config.max_tokens, normalize, config.batch, shown)
+    turns = hold((TEXT, CASCADE, NOTHING), clips, places, answering, ledger, config.batch)
     found: dict[str, Any] = {}
     own_rows = ledger
     if lm.hearing is not None:
@@ -156,6 +169,7 @@ def evaluate_listening(
             asked, HEARD, places, answering, own_rows, ledger, config.max_tokens, normalize, config.batch, shown
         )
         rows += more[len(asked) :]
+        turns += hold((PURE, BESIDE), clips, places, answering, own_rows, config.batch)
         found["forgetting"] = _forgetting(config, lm)
     if real:
         verb = Listener.load(config.listening, backbone=_backbone(config), num_threads=1, writer=Writer(lm, 1))
@@ -169,7 +183,8 @@ def evaluate_listening(
         "date": time.strftime("%Y-%m-%d"),
         **environment(_PACKAGES),
     }
-    found |= summarize(rows, words, made_up, timed)
+    found["unsaid"] = write_conversations(config.out, clips, turns)
+    found |= summarize(rows, words, made_up, timed, turns)
     write_document(config.out, "report", document(found), found)
     return found
 

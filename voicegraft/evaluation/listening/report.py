@@ -12,21 +12,29 @@ from voicegraft.core.ledger import Row
 from voicegraft.data.listening_tasks import REPEAT
 from voicegraft.evaluation.listening.answering import NOTHING, TEXT
 from voicegraft.evaluation.listening.behaviour import DETAIL, PARTS, QUESTION
+from voicegraft.evaluation.listening.items import pieces
 from voicegraft.evaluation.metrics.rates import bootstrap_ratio
 from voicegraft.evaluation.metrics.significance import wilson
 from voicegraft.evaluation.reports.document import Document, Facts, Section, Table, interval, percent
+from voicegraft.evaluation.speech.reserved import TEST_VOICES
 
 RIGHT = (QUESTION, DETAIL)
 _ALL = "all"
 
 
 def summarize(
-    asked: Sequence[Row], heard: Sequence[Row], unspoken: Sequence[Row], waited: Sequence[Row]
+    asked: Sequence[Row],
+    heard: Sequence[Row],
+    unspoken: Sequence[Row],
+    waited: Sequence[Row],
+    turns: Sequence[Row] = (),
 ) -> dict[str, Any]:
     """
     Args:
         asked: of ``behaviour.measure``. heard, unspoken: of ``recognition.heard``. waited: ``who`` and ``wall_sec``.
+        turns: of ``conversations.hold``.
     """
+    checked = [row for row in turns if row["right"] is not None]
     graded = [row for row in asked if row["task"] not in RIGHT]
     repeated = [row for row in asked if row["task"] == REPEAT]
     return {
@@ -34,6 +42,7 @@ def summarize(
         "right": {task: _grouped([row for row in asked if row["task"] == task], _corpora, _right) for task in RIGHT},
         "behaviour": _grouped(graded, lambda row: [row["part"]], _close),
         "tasks": _grouped(asked, lambda row: [f"{row['task']}, {row['part']}"], _close),
+        "conversations": _grouped(checked, lambda row: [row["message"], _ALL], _right),
         "nothing said": _grouped(unspoken, _corpora, _made_up),
         "first token": {who: _seconds(rows) for who, rows in _split(waited, "who").items()},
     }
@@ -60,6 +69,8 @@ def document(found: Mapping[str, Any]) -> Document:
     for name, title in (("behaviour", "Behaviour"), ("tasks", "Task by task")):
         if found[name]:
             sections.append(Section(title, _behaviour(found[name])))
+    if told := _conversations(found):
+        sections.append(Section("Conversations", told))
     if found["nothing said"]:
         text = "Silence, noise, hum and chords: the share of clips in which somebody heard a word."
         table = _table(found["nothing said"], ("who", "clips"), lambda one: percent(one["made_up"]))
@@ -75,6 +86,39 @@ def document(found: Mapping[str, Any]) -> Document:
     if found.get("forgetting"):
         sections.append(Section("Forgetting", [Facts(found["forgetting"])]))
     return Document("Listening report", [*sections, Section("Measured on", [Facts(found["about"])])])
+
+
+def transcripts(turns: Sequence[Row]) -> Document:
+    """All conversations for reading, from the rows of ``conversations.hold``."""
+
+    def answered(row: Row) -> str:
+        return {None: "", True: "✓ ", False: "✗ "}[row["right"]] + str(row["answer"])
+
+    sections = []
+    for name, rows in _split(turns, "corpus").items():
+        table = []
+        for text, own in _split(rows, "asked").items():
+            said = "".join(f"*{piece}*" if number % 2 else piece for number, piece in enumerate(pieces(text)))
+            table.append((said, *map(answered, own)))
+        sections.append(Section(name, [Table(("*spoken* and written", *_split(rows, "who")), table)]))
+    return Document("Conversations", sections)
+
+
+def _conversations(found: Mapping[str, Any]) -> list[str | Table]:
+    told: list[str | Table] = []
+    if found["conversations"]:
+        told += [
+            "Several turns, each way with its own earlier answers before it: the share of right answers, by how the message "
+            "came. Those in writing alone stand behind a spoken one. All are in `conversations.md`.",
+            _table(found["conversations"], ("in the audio's place", "answers"), lambda one: percent(one["right"])),
+        ]
+    if found.get("unsaid"):
+        told.append(
+            f"{len(found['unsaid'])} sentences of conversations are in no clip, and conversations with them are left out: "
+            f"`voicegraft synthesize texts=conversations.txt out=SAID allow_test_voices=true voices=[{','.join(TEST_VOICES)}]` "
+            "says them (the file is in this folder), and `--test-speech SAID` lets them be heard."
+        )
+    return told
 
 
 def _behaviour(groups: Mapping[str, Mapping[str, Any]]) -> list[str | Table]:

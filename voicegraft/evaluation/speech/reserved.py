@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from voicegraft.data.splits import text_key
-from voicegraft.evaluation.listening.items import questions, sentences
+from voicegraft.evaluation.listening.items import questions, sentences, spoken
 from voicegraft.evaluation.speech.robustness_suite import load_suite
 
 TEST_VOICES = ("af_nova", "am_fenrir", "bf_emma", "bm_george")  # of Kokoro
@@ -32,6 +32,7 @@ class ReservedTexts:
         said = [
             *(item.text for item in load_suite()),
             *(i.text for i in (*questions().values(), *sentences().values())),
+            *spoken().values(),
         ]
         self._digests = {*HARVARD_FILE.read_text(encoding="ascii").split()}
         self._digests |= {_digest(text) for text in (*more, *said) if text_key(text)}
