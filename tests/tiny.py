@@ -4,6 +4,7 @@ import copy
 import json
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.once import copy_of
 from voicegraft.acoustic.acoustic_lm import AcousticConfig, AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder, VocoderConfig
 from voicegraft.acoustic.voice_encoder import VoiceEncoder, VoiceEncoderConfig
@@ -153,6 +155,16 @@ def speech_lm(
     return SpeechLM(MoLE(backbone, experts), byte_tokenizer(), training.speech_embedding).eval()
 
 
+@cache
+def _fused(options: tuple[tuple[str, Any], ...]) -> SpeechLM:
+    return speech_lm(llama(), **dict(options))
+
+
+def fused(**options: Any) -> SpeechLM:
+    """``speech_lm`` on the tiny Llama, which is made once and copied."""
+    return copy.deepcopy(_fused(tuple(options.items())))
+
+
 def lora(backbone: PreTrainedModel, folder: Path, name: str) -> Path:
     """An adapter of weights at random, as its training saves it."""
     model = attach_lora(copy.deepcopy(backbone), LORA, name)
@@ -228,6 +240,10 @@ def acoustic_lm(semantic: str = "s", codec: str = "c", voice_encoder: str = "") 
 
 def write_parts(work: Path) -> None:
     """All parts of a pack that fits together, and speaks quickly: a frame or two per phone."""
+    copy_of(_make_parts, work)
+
+
+def _make_parts(work: Path) -> None:
     write_backbone(work / "backbone")
     torch.manual_seed(6)
     semantic = SemanticTokenizer(SEMANTIC).half().float()
@@ -300,7 +316,10 @@ def made_up_utterance(name: str, speaker: str, split: str, text: str, aligned: b
 
 def write_made_up_speech(work: Path) -> None:
     """Two recorded voices without times and a synthetic one with them, as ``recipes.prepare`` leaves them."""
-    work.mkdir(parents=True, exist_ok=True)
+    copy_of(_make_up_speech, work)
+
+
+def _make_up_speech(work: Path) -> None:
     LEXICON.save(work / "lexicon.json")
     (work / "sentences.txt").write_text("\n".join(SENTENCES * 4) + "\n")
     for shard, speaker, aligned in (

@@ -8,6 +8,8 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
+from tests.once import copy_of
+
 SPECIALS = [
     "<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>",
     "<|nocaptions|>", "<|notimestamps|>",
@@ -17,7 +19,10 @@ NUM_LAYERS = 2
 
 def write_whisper(folder: Path, seconds: int = 1) -> Path:
     """It hears some seconds at a time, and says letters at random."""
-    folder.mkdir(parents=True)
+    return copy_of(_make, folder, seconds)
+
+
+def _make(folder: Path, seconds: int) -> None:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     (folder / "vocab.json").write_text(json.dumps({letter: n for n, letter in enumerate(letters)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -43,7 +48,6 @@ def write_whisper(folder: Path, seconds: int = 1) -> Path:
     model.generation_config.begin_suppress_tokens = [end]
     model.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80, chunk_length=seconds).save_pretrained(folder)
-    return folder
 
 
 def write_ctranslate2(folder: Path, source: Path, quantization: str | None = None) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from tests import tiny
 from tests.fusion.test_speech_lm import FAMILIES, IDS, random_backbone
@@ -31,7 +31,7 @@ def name(kind: RouterSettings) -> str:
 
 def routed(kind: RouterSettings, lm: SpeechLM | None = None, seed: int = 0) -> SpeechLM:
     """A fused model whose router is undecided: a fresh one, with weights that matter."""
-    lm = tiny.speech_lm(tiny.llama()) if lm is None else lm
+    lm = tiny.fused() if lm is None else lm
     torch.manual_seed(seed)
     lm.router = Router(
         RouterConfig(lm.mole.names, 32, lm.mole.num_layers, lm.speech_embedding.config.backbone, kind)
@@ -73,15 +73,20 @@ def test_a_router_that_chooses_one_expert_is_that_expert(kind: RouterSettings) -
     assert not torch.allclose(alone, bare, atol=1e-2)
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def twins(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, SpeechLM]:
+    """An untouched backbone, and the same with experts on it."""
+    untouched = random_backbone(request.param)
+    return untouched, tiny.speech_lm(copy.deepcopy(untouched))
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.hardness == "top-1"], ids=name)
 def test_text_under_a_router_that_sees_text_is_the_untouched_backbones_bit_for_bit(
-    family: str, kind: RouterSettings
+    twins: tuple[PreTrainedModel, SpeechLM], kind: RouterSettings
 ) -> None:
     """In prefill, cached decoding and batches, through whatever the family calls its layers."""
-    untouched = random_backbone(family)
-    lm = routed(kind, tiny.speech_lm(copy.deepcopy(untouched)))
+    untouched, lm = twins[0], routed(kind, twins[1])
     force(lm, "text")
     assert torch.equal(logits(lm, IDS), untouched(input_ids=IDS).logits)
     ours, theirs = (DynamicCache(config=untouched.config) for _ in range(2))
@@ -240,7 +245,7 @@ def test_a_router_need_not_know_the_expert_that_hears(kind: RouterSettings, tmp_
 
 @torch.inference_mode()
 def test_few_mixtures_are_kept_and_experts_alone_always() -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    lm = tiny.fused()
     decoder = FoldedDecoder(lm.mole)
     alone = [decoder.folded(expert) for expert in lm.mole.names]
     mixtures = [decoder.folded(torch.tensor([share, 1 - share])) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]

@@ -1,5 +1,6 @@
 """A connector learns to read without the LLM; rare tokens are spelt."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,21 +34,28 @@ WIDTH, FRAMES_PER_LETTER = 20, 8
 TOKENIZER = tiny.byte_tokenizer()
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Speech in which every letter sounds alike, wherever it stands."""
-    tiny.write_made_up_speech(tmp_path)
-    tiny.write_backbone(tmp_path / "backbone")
+    made = tmp_path_factory.mktemp("made")
+    tiny.write_made_up_speech(made)
+    tiny.write_backbone(made / "backbone")
     sound = np.random.default_rng(0).standard_normal((258, WIDTH))
     header = FeaturesHeader(EncoderSettings(), "ears", WIDTH, 50.0, tokenizer_fingerprint(TOKENIZER), "aligner")
-    for shard in (tmp_path / "speech").iterdir():
+    for shard in (made / "speech").iterdir():
         clips = []
         for utterance in read_manifest(shard):
             ids = encode(TOKENIZER, utterance.text)
             begins = FRAMES_PER_LETTER * np.arange(len(ids))
             frames = np.repeat(sound[ids], FRAMES_PER_LETTER, 0)
             clips.append(Encoded(frames, np.stack([ids, begins, begins + FRAMES_PER_LETTER], 1), None))
-        write_features(tmp_path / "features" / "key" / shard.name, header, clips)
+        write_features(made / "features" / "key" / shard.name, header, clips)
+    return made
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -39,7 +39,7 @@ def name(options: dict[str, Any]) -> str:
 
 def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
     """A model whose units last a few frames each, and whose codes vary."""
-    lm = tiny.speech_lm(tiny.llama(), **options)
+    lm = tiny.fused(**options)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         lm.speech_embedding.head.weight.normal_(
