@@ -10,7 +10,7 @@ import torch
 from tests import tiny
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.acoustic.vocoder import Vocoder
-from voicegraft.inference.engine import sentence_tokens
+from voicegraft.inference.engine import Engine, sentence_tokens
 from voicegraft.inference.pack import Pack
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import MOST_PHONES, SpeakOptions
@@ -74,7 +74,7 @@ def test_the_merged_copy_says_the_same_as_the_expert(pack: Pack, eagerness: floa
     said = []
     with wanting_to_go_on(pack, eagerness):
         for merged in (False, True):
-            tokens = sentence_tokens(tiny.decode_through(pack.lm, merged), TEXT, "ann", options, generator())
+            tokens = sentence_tokens(tiny.decode_through(pack.lm, merged), "We see.", "ann", options, generator())
             said.append((list(tokens), tokens.units))
     assert said[0] == said[1]
 
@@ -105,17 +105,23 @@ def test_a_unit_lasts_as_long_as_the_middle_of_the_models_distribution(pack: Pac
             tensor.zero_()  # going on is as likely as each of the 27 codes, always
     try:
 
-        def lengths(spread: float, seed: int) -> list[int]:
-            some = replace(options, length_spread=spread)
-            tokens = sentence_tokens(pack.lm, "We go.", "ann", some, generator(seed))
-            list(tokens)
-            return [s.num_frames for s in tokens.spoken if s.unit not in (START, *BOUNDARIES)]
+        def lengths(spread: float, count: int) -> list[int]:
+            """Of the phones of so many sentences, said together."""
+            some, engine = replace(options, length_spread=spread), Engine(pack.lm)
+            said = [sentence_tokens(pack.lm, "We go.", "ann", some, generator(seed), engine) for seed in range(count)]
+            for tokens in said:
+                engine.join(tokens)
+            while any(not tokens.is_over for tokens in said):
+                engine.step()
+                for tokens in said:
+                    tokens.take()
+            return [s.num_frames for tokens in said for s in tokens.spoken if s.unit not in (START, *BOUNDARIES)]
 
         median = next(n for n in range(100) if (27 / 28) ** n <= 0.5)
-        assert set(lengths(0.0, 0)) == {median}
-        drawn = [n for seed in range(40) for n in lengths(1.0, seed)]
+        assert set(lengths(0.0, 1)) == {median}
+        drawn = lengths(1.0, 40)
         assert len(drawn) == 80 and np.mean(drawn) == pytest.approx(28, rel=0.25) and np.std(drawn) > 20
-        narrow = [n for seed in range(8) for n in lengths(0.2, seed)]
+        narrow = lengths(0.2, 8)
         assert np.std(narrow) < 6 and np.median(narrow) == pytest.approx(median, abs=2)
     finally:
         head.load_state_dict(before)
