@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -73,8 +73,6 @@ class System:
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceConfig(TextTasksConfig):
-    RENAMED: ClassVar[dict[str, str]] = {"task_limit": "limit"}
-
     systems: tuple[System, ...] = ()  # the rows; the first is what the others are compared with
     work: str = "runs/pocket"  # with the trained parts and the unpacked corpora
     pack: str = ""  # whose acoustic LM and vocoder speak; empty: the pocket pack

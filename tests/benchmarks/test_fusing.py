@@ -14,7 +14,6 @@ from tests import tiny
 from tests.corpora import write_corpora
 from tests.evaluation.conftest import CountingRecognizer, LevelPredictor, SpectrumJudge
 from voicegraft.audio.io import write_audio
-from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.manifest import write_manifest
 from voicegraft.data.questions import QuestionsConfig
@@ -168,8 +167,6 @@ def test_what_is_missing_is_said_before_anything_is_measured(work: Path) -> None
         reproduce(ReproduceConfig(systems=systems, work=str(work)))
     with pytest.raises(VoicegraftError, match="choose among arc_easy"):
         reproduce(ReproduceConfig(systems=(System("oracle"),), work=str(work), tasks=("own",)))
-    with pytest.raises(VoicegraftError, match="it is called 'limit' now"):
-        load_config(ReproduceConfig, None, ["task_limit=3"])
     with pytest.raises(ValueError, match="gates: router goes with the folder of a router"):
         System("c", gates="router")
 

@@ -393,13 +393,6 @@ def test_no_verb_at_all_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
     assert run("recipe") == 2 and "usage: voicegraft recipe" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("old", "new"), verbs.RENAMED.items())
-def test_a_renamed_verb_says_its_new_name(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, *old.split(), "--help").startswith(f"voicegraft: voicegraft {old} is now: {new}")
-    *group, verb = old.split()
-    assert verb not in (verbs.GROUPS[group[0]] if group else verbs.VERBS)
-
-
 def test_help_tells_every_verb_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     everything = [*verbs.VERBS, *(f"{group} {verb}" for group, table in verbs.GROUPS.items() for verb in table)]
     for group, table in ((), everything), (("evaluate",), verbs.EVALUATIONS), (("recipe",), verbs.RECIPES):

@@ -2,7 +2,7 @@ import json
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import pytest
 
@@ -158,27 +158,3 @@ def test_a_bad_override_is_refused(full: Path, override: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match="No such file"):
         load_config(Recipe, tmp_path / "none.yaml")
-
-
-@dataclass(frozen=True)
-class Renamed:
-    RENAMED: ClassVar[dict[str, str]] = {"speed": "rate"}
-
-    rate: int = 1
-
-
-@dataclass(frozen=True)
-class Outer:
-    inner: Renamed = field(default_factory=Renamed)
-
-
-def test_a_renamed_key_is_read_where_it_was_saved_and_refused_where_a_user_writes_it(tmp_path: Path) -> None:
-    assert from_dict(Outer, {"inner": {"speed": 3}}) == Outer(Renamed(3))
-    path = tmp_path / "old.yaml"
-    path.write_text("inner: {speed: 3}")
-    with pytest.raises(VoicegraftError, match=r"old.yaml: inner.speed: unknown key; it is called 'rate' now"):
-        load_config(Outer, path)
-    with pytest.raises(VoicegraftError, match=r"command line: inner.speed: unknown key; it is called 'rate' now"):
-        load_config(Outer, None, ["inner.speed=3"])
-    with pytest.raises(VoicegraftError, match="speed"):
-        from_dict(Renamed, {"speed": 3, "rate": 4})

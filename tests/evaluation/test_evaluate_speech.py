@@ -245,9 +245,3 @@ def test_command_line_prints_the_table(bare, folders, judges, tmp_path, monkeypa
     main(["--recordings", str(folders[0]), "--stages", "recordings", "--out", str(out)])
     assert "| recordings | Ann | 3 |" in capsys.readouterr().out
     assert (out / "report.json").exists()
-
-
-@pytest.mark.parametrize(("old", "new"), [("--protocol", "--test-set"), ("--protocol-dir", "--test-set-dir")])
-def test_options_under_their_old_names_say_the_new_ones(old, new, tmp_path):
-    with pytest.raises(VoicegraftError, match=new):
-        main([old, "seed-tts-eval", "--out", str(tmp_path)])

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from voicegraft import cli
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.speaker import Speaker
@@ -85,18 +84,11 @@ def test_rates_have_wilsons_intervals() -> None:
     assert evaluate_robustness.summarize_suite([]) is None
 
 
-def test_the_old_name_says_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["evaluate", "trust", "--out", "x"]) == 2
-    assert "evaluate trust is now: voicegraft evaluate robustness" in capsys.readouterr().err
-
-
 def test_what_does_not_fit_is_an_error(pocket: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RobustnessConfig(tmp_path)
     for shard in ("1/1", "a/b", "3", "-1/2"):
         with pytest.raises(VoicegraftError, match="expected a shard I/N"):
             evaluate_robustness.main(["--out", str(tmp_path), f"--shard={shard}"])
-    with pytest.raises(VoicegraftError, match="stage planted is called fault-injection now"):
-        evaluate_robustness.main(["--out", str(tmp_path), "--stages", "suite", "planted"])
     with pytest.raises(VoicegraftError, match="no stage 'song'; choose among suite, fault-injection"):
         evaluate_robustness.main(["--out", str(tmp_path), "--stages", "song"])
     with pytest.raises(VoicegraftError, match="needs --recordings"):

@@ -55,21 +55,6 @@ RECIPES = {
     "train_listening": "voicegraft.recipes.train_listening",
 }
 GROUPS = {"evaluate": EVALUATIONS, "recipe": RECIPES}
-# What is called otherwise today -> the module that does it, from the root of a checkout, or the verb.
-RENAMED = {
-    "reproduce": "python -m benchmarks.paper_table",
-    "recipe pocket": "python -m pocket.build",
-    "recipe prepare_pocket": "python -m pocket.prepare",
-    "recipe train_backbone": "python -m pocket.train_backbone",
-    "evaluate trust": "voicegraft evaluate robustness",
-    "evaluate text": "python -m tools.evaluate_text",
-    "evaluate tokenizer": "python -m tools.tokenizer_study.study",
-    "recipe bench": "python -m benchmarks.speaking",
-    "recipe bench_codecs": "python -m benchmarks.codecs",
-    "recipe bench_fusion": "python -m benchmarks.fusion",
-    "recipe bench_tokenize": "python -m benchmarks.tokenizing",
-    "recipe bench_training": "python -m benchmarks.training",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,10 +126,6 @@ def _run(prog: str, table: Mapping[str, str], arguments: Sequence[str]) -> int:
     if called == "--version":
         print(f"voicegraft {__version__}")
         return 0
-    if called in RENAMED:
-        new = RENAMED[called]
-        where = "" if new.startswith("voicegraft") else ", in the root of a checkout"
-        raise VoicegraftError(f"voicegraft {called} is now: {new}{where}")
     if verb not in table:
         raise VoicegraftError(f"no such verb: {called!r}; {prog} knows {', '.join([*table, *_groups(table)])}")
     return int(importlib.import_module(table[verb]).main(rest) or 0)

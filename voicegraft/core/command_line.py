@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from voicegraft.core.config import from_dict, load_config, renamed_keys, to_dict, type_name
+from voicegraft.core.config import from_dict, load_config, to_dict, type_name
 from voicegraft.core.errors import VoicegraftError
 
 T = TypeVar("T")
@@ -96,14 +96,11 @@ def read_options(
         names: field -> option where it is not the field's own name.
 
     Raises:
-        VoicegraftError: an option of an older version, or a value that does not fit.
+        VoicegraftError: a value that does not fit.
         SystemExit: help, or a usage error, as argparse has it.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     names = names or {}
-    for old, new in renamed_keys(cls).items():
-        if any(argument.partition("=")[0] == _option(old) for argument in arguments):
-            raise VoicegraftError(f"{_option(old)} is called {_option(names.get(new, new))} now")
     parser = argparse.ArgumentParser(prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     keys = {}
     for key in keys_of(cls):

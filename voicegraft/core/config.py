@@ -4,9 +4,6 @@ A config class is an ordinary frozen dataclass; its annotations are the schema. 
 `bool`, `str`, `Path`, `Literal`, enums, `tuple`, `list`, `dict[str, X]`, `X | None`, other unions (the first
 member that fits) and nested dataclasses. Contradictions between fields belong in `__post_init__` as a
 `ValueError`; it is reported with the file and the key.
-
-A key that was called otherwise once stands in the class attribute `RENAMED: ClassVar = {"old": "new"}`: who writes the old
-name is told the new one, and artifacts that were saved under it are read as before.
 """
 
 import dataclasses
@@ -57,17 +54,9 @@ def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] 
     return _Reader(origin, frozenset(changed)).build(cls, data, ())
 
 
-def renamed_keys(cls: type) -> Mapping[str, str]:
-    """Old name -> today's, of the keys of a config class."""
-    return getattr(cls, "RENAMED", {})
-
-
 def from_dict(cls: type[T], data: Mapping[str, Any], origin: str = "config") -> T:
-    """Builds `cls` from plain values, checked as in `load_config`; `origin` names their source in errors.
-
-    Keys under the names of older versions are read too: what was saved stays readable.
-    """
-    return _Reader(origin, frozenset(), migrates=True).build(cls, data, ())
+    """Builds `cls` from plain values, checked as in `load_config`; `origin` names their source in errors."""
+    return _Reader(origin, frozenset()).build(cls, data, ())
 
 
 def to_dict(obj: Any) -> Any:
@@ -97,20 +86,14 @@ class _Reader:
 
     origin: str
     overridden: frozenset[str]  # dotted keys set on the command line
-    migrates: bool = False  # reads old names silently
 
     def build(self, cls: type[T], data: Mapping[str, Any], path: tuple[str, ...]) -> T:
         if not isinstance(data, Mapping):
             raise self._error(path, f"expected the keys of {cls.__name__}, got {_describe(data)}")
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-        renamed = renamed_keys(cls)
-        if self.migrates:
-            data = {new if (new := renamed.get(key, key)) not in data else key: value for key, value in data.items()}
         for key in data:
             if key not in fields:
-                if key in renamed:
-                    raise self._error((*path, key), f"unknown key; it is called {renamed[key]!r} now")
                 near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
                 advice = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(fields)}"
                 raise self._error((*path, str(key)), f"unknown key; {advice}")

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,8 +42,6 @@ WORDS_AT_ONCE = 8  # as in the lists that experts learn to pronounce from
 
 @dataclass(frozen=True)
 class AlignConfig:
-    RENAMED: ClassVar[dict[str, str]] = {"pack": "teacher"}
-
     work: str = "runs/mine"
     teacher: str = ""  # pack that pronounces and aligns; empty: the pocket pack (English)
     dictionary: str = ""  # pronouncing dictionary in CMUdict's format; the pack pronounces what it lacks

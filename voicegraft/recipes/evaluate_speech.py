@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,8 +44,6 @@ _RATE = 24_000  # Hz at which files are read when there is no pack to ask for it
 
 @dataclass(frozen=True)
 class EvaluateSpeechConfig:
-    RENAMED: ClassVar = {"protocol": "test_set", "protocol_dir": "test_set_dir"}
-
     out: Path  # folder for the report, and under OUT/audio the clips that its page plays
     prompts: Path | None = None  # what to say: UTF-8, one prompt per line
     pack: Path | None = None  # voice pack; none: the pocket pack

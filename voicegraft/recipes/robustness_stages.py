@@ -51,8 +51,6 @@ class RobustnessConfig:
     keep_audio: bool = False  # of every utterance of the suite, not only of those that somebody complained of
 
     def __post_init__(self) -> None:
-        if "planted" in self.stages:
-            raise ValueError("the stage planted is called fault-injection now")
         if unknown := [stage for stage in self.stages if stage not in STAGES]:
             raise ValueError(f"there is no stage {unknown[0]!r}; choose among {', '.join(STAGES)}")
         if not re.fullmatch(r"\d+/\d+", self.shard) or self.part[0] >= self.part[1]:
