@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import paper_table
 from benchmarks.paper_table import ReproduceConfig, System, decode_cost, reproduce
 from tests import tiny
 from tests.corpora import write_corpora
@@ -57,7 +59,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def test_the_table_is_made_of_trained_parts(work: Path) -> None:
+def test_the_table_is_made_of_trained_parts(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_table, "decode_cost", partial(decode_cost, turns=1, rounds=1))
     train_text(TrainTextConfig(str(work), lora=tiny.LORA, loop=LOOP, questions=ASKED, held_back=8, device="cpu"))
     for name, options in (("joint", {"text_share": 0.5}), ("activated", {"activated": True, "chat_context": 0.5})):
         rounds = (Round(LOOP, 0.3, 0.4),)
