@@ -86,7 +86,7 @@ def backbone() -> PreTrainedModel:
 
 @pytest.fixture()
 def lm() -> SpeechLM:
-    return tiny.speech_lm(tiny.llama())
+    return tiny.fused()
 
 
 TEXTS = [encode(tiny.byte_tokenizer(), text) for text in ("What is red?", "Once upon a time", "a")]

@@ -205,21 +205,21 @@ def refused(tmp_path: Path, lm: SpeechLM, message: str, files: Sequence[str] = (
 
 
 def test_an_activated_expert_is_refused(tmp_path: Path) -> None:
-    lm = tiny.speech_lm(tiny.llama(), layout="plain", activated=True)
+    lm = tiny.fused(layout="plain", activated=True)
     refused(tmp_path, lm, r"acts from the voice's marker on .* train one with activated=false")
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    refused(tmp_path, tiny.speech_lm(tiny.llama()), "holds other files and would be lost", files=["thesis.txt"])
+    refused(tmp_path, tiny.fused(), "holds other files and would be lost", files=["thesis.txt"])
 
 
 def test_a_backbone_that_has_the_tokens_already_is_refused(tmp_path: Path) -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    lm = tiny.fused()
     lm.tokenizer.add_tokens(["<|say|>"])
     refused(tmp_path, lm, r"has a token <\|say\|> already")
 
 
 def test_logits_made_in_a_way_that_rows_cannot_follow_are_refused(tmp_path: Path) -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    lm = tiny.fused()
     lm.backbone.register_forward_hook(lambda module, inputs, output: type(output)(logits=output.logits**3))
     refused(tmp_path, lm, "by more than a factor or a soft cap")

@@ -172,7 +172,7 @@ def test_a_merged_copy_agrees_and_leaves_text_alone(case: Case) -> None:
 
 @torch.inference_mode()
 def test_the_fast_copy_outgrows_its_buffers() -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    lm = tiny.fused()
     embeddings = torch.randn(1, 700, 32, generator=torch.Generator().manual_seed(0))
     full = lm.hidden(embeddings)
     steps = in_steps(lm, embeddings, 243, 1, 1, 10, 1, 260, 177)
@@ -185,7 +185,7 @@ def test_scaled_rotary_embeddings_are_left_to_transformers() -> None:
 
 
 def test_text_begins_with_the_begin_token_if_there_is_one() -> None:
-    lm = tiny.speech_lm(tiny.llama())
+    lm = tiny.fused()
     ids = lm.text_ids("The owl, now!")
     assert ids[0] == lm.tokenizer.bos_token_id and ids[1:] == lm.word_ids("The owl, now!")
     assert lm.tokenizer.decode(ids[1:]) == "The owl, now!"
@@ -289,7 +289,7 @@ def test_weights_of_another_rank_than_the_configuration_says_are_refused(saved: 
 def test_the_expert_acts_in_speaking_where_it_did_in_training(activated: bool, merged: bool) -> None:
     """On the whole sequence, or from the voice's marker on, while the text before keeps the backbone's keys and values."""
     training = tiny.trained_expert(tiny.llama(), activated=activated)
-    lm = tiny.speech_lm(tiny.llama(), activated=activated)
+    lm = tiny.fused(activated=activated)
     tiny.decode_through(lm, folded=merged)
     text = "We see."
     units = tiny.LEXICON.units(text)

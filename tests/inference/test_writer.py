@@ -32,7 +32,7 @@ TEMPLATE = """\
 
 @pytest.fixture(scope="module")
 def lm() -> SpeechLM:
-    return tiny.speech_lm(tiny.llama())
+    return tiny.fused()
 
 
 def with_template(lm: SpeechLM) -> SpeechLM:
@@ -66,7 +66,7 @@ def test_greedy_writing_is_what_the_untouched_backbone_generates(family: str) ->
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", [RouterSettings("token", hardness="soft"), RouterSettings("segment", hardness="soft")])
 def test_a_router_sees_one_text_however_it_is_cached(kind: RouterSettings) -> None:
-    lm = routed(kind, with_template(tiny.speech_lm(tiny.llama())))
+    lm = routed(kind, with_template(tiny.fused()))
     ids = prompt = chat_prompt(lm.tokenizer, [Message.user(QUESTION)])
     segment = torch.zeros(1, 12 + len(prompt), dtype=torch.bool)
     segment[:, : len(prompt)] = True
@@ -340,7 +340,7 @@ def test_the_oldest_exchanges_go_when_a_conversation_outgrows_the_context(
 
 @pytest.mark.gpu
 def test_it_writes_on_a_gpu() -> None:
-    lm = tiny.speech_lm(tiny.llama()).to("cuda")
+    lm = tiny.fused().to("cuda")
     for options in (SHORT, WritingOptions(20, Sampling(1.0, 0.9))):
         writing = Writer(lm).start(QUESTION, options)
         list(writing)
