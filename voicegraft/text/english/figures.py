@@ -65,7 +65,6 @@ _SHARP = ("15", "20", "25", "30", "40", "50", "60", "70", "80", "100", "200", "4
 _VARIABLE = lazy(r"\dx\)|[-+=] ?\d*x\b|\bx ?[-+=^]")
 _IN_SUM = lazy(r"[=+×*÷^<>]\s?-?$|[\d)a-z]\s[-–]\s$|\b(?:plus|minus|times|by|equals)\ $")
 _SUM_AFTER = lazy(r"\s?[=+×*÷^<>]|\s[-–−]\s\d[\d.,]*\s?(?:[=+]|is\b|equals\b)")
-_ENDS_FIGURE = r"(?![\w%°]|[.,:]\d|/\d|-\d|\s?\^)"
 _MATHS = lazy(r"(?i)(?:\b(?:what(?:'s| is)|compute|calculate|solve|evaluate)\ |[=+×*÷^<>]\s?)$")
 
 
@@ -304,12 +303,6 @@ def _say_plus(match: Match) -> Said:
     return pieces(match, ("first", parse(match["first"]).say()), ("plus", "plus"))
 
 
-def _say_scaled(match: Match) -> Said:
-    number = parse(match["first"])
-    return f"{number.say()}{match['unit'].upper() if len(match['unit']) == 1 else match['unit']}"
-
-
-_AMOUNT = rf"(?:{SPACED}|{NUMBER})"
 RULES: list[Rule] = [
     rule(r"[vV]?\d{1,3}(?:\.\d{1,3}){2,4}(?::\d{2,5})?(?![\w.]*\w|[/-]\d)", _say_dotted),
     rule(r"[vV]\d{1,3}\.\d{1,3}(?![\w]|\.\d)", _say_dotted),

@@ -22,7 +22,6 @@ _BOOKS = table("scripture")
 _STREET_WORDS = one_of(word_set("street words"))
 _FULL_BOOKS = set(_BOOKS.values()) | word_set("books")
 _RANKS = frozenset(("Prof", "Gov", "Sgt", "Lt", "Capt", "Cmdr", "Cpl", "Pvt", "Supt", "Dr", "Rev"))
-_NO_STOP = frozenset(("Mr", "Mrs", "Ms", "Mx", "Messrs", "Dr"))
 _NEEDS_STOP = word_set("needs stop")
 _AFTER_NAME = lazy(r"(?:(?<![\w.])[A-Z][\w'-]*[a-z]\.?|\b\d{1,3}(?:st|nd|rd|th)|\b[A-Z]'?s?|[A-Z]{2,}) $")
 _ADDRESS_GOES_ON = lazy(

@@ -29,9 +29,7 @@ _LIST = lazy(r"^\W*$")
 _NAME = lazy(r"\b([A-Z][a-z]+)[ -]$")
 _CAPITALS_HEAD = lazy(r"^\W*[A-Z]{4,}\ $", re.VERBOSE)
 _RANGE = lazy(rf"\b({ROMAN})\s?[-–]\s?$")
-_FIRST = lazy(r"\b(?:the|a|an)\ $", re.VERBOSE)
 _NO_NUMERALS = word_set("no numerals")
-_NO_NAMES = word_set("letter cues") | STARTERS
 
 
 def roman_value(numeral: str) -> int:

@@ -21,7 +21,6 @@ NAMES = {
     "/": "slash", "\\": "backslash", "<": "less than", ">": "greater than", "^": "to the power of", "_": "underscore",
     "µ": "mu", "Ω": "ohms",
 }  # fmt: skip
-_LETTER = r"(?<![A-Za-z'])[A-Za-z]"
 _LEFT = lazy(
     rf"(?:(?P<number>{NUMBER})|\)|(?P<letter>(?<![A-Za-z'])(?:\d+)?[A-Za-z](?:\^-?\w)?)|\^-?\d+)\ ?$", re.VERBOSE
 )
