@@ -31,9 +31,8 @@ from voicegraft.core.config import to_dict
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.ledger import Ledger
 from voicegraft.core.runtime import pick_device, single_thread
-from voicegraft.evaluation.judges.base import ChoiceRecognizer, Judges
+from voicegraft.evaluation.judges.base import Judges
 from voicegraft.evaluation.judges.load import load_judges
-from voicegraft.evaluation.judges.packages import PocketSphinxChooser
 from voicegraft.evaluation.reports.summary import summarize
 from voicegraft.evaluation.speech.items import Clip, Item, mean_voices, open_rows, run_items
 from voicegraft.evaluation.speech.recordings import find_recordings
@@ -95,7 +94,9 @@ def main(argv: list[str] | None = None) -> None:
     print(reproduce(recipe_config(ReproduceConfig, __doc__, arguments)))
 
 
-def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: ChoiceRecognizer | None = None) -> str:
+def reproduce(
+    config: ReproduceConfig, judges: Judges | None = None, chooser: spoken_qa.ChoiceRecognizer | None = None
+) -> str:
     """Measures all systems that have not been measured yet, and returns the report as Markdown.
 
     judges, chooser: None loads the real ones.
@@ -106,7 +107,7 @@ def reproduce(config: ReproduceConfig, judges: Judges | None = None, chooser: Ch
     work, out = Path(config.work), Path(config.out)
     _check_parts(config)
     config.check(config.tasks, among=tuple(PUBLIC))
-    bench = Bench(config, judges or load_judges(), chooser or PocketSphinxChooser())
+    bench = Bench(config, judges or load_judges(), chooser or spoken_qa.PocketSphinxChooser())
     results = {system.name: bench.measure(system) for system in config.systems}
     about = {
         "work": work.name,
@@ -136,7 +137,7 @@ def _check_parts(config: ReproduceConfig) -> None:
 class Bench:
     """What every system is measured on, loaded once."""
 
-    def __init__(self, config: ReproduceConfig, judges: Judges, chooser: ChoiceRecognizer):
+    def __init__(self, config: ReproduceConfig, judges: Judges, chooser: spoken_qa.ChoiceRecognizer):
         self.config, self.work = config, Path(config.work)
         self.device = pick_device(config.device)
         self.judges, self.chooser = judges, chooser

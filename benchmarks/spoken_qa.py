@@ -6,19 +6,52 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from voicegraft.audio.io import read_audio
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.corpora import words_key
 from voicegraft.data.questions import ANSWERS, Question
-from voicegraft.evaluation.judges.base import ChoiceRecognizer
-from voicegraft.evaluation.metrics.rates import bootstrap_mean
+from voicegraft.evaluation.judges.base import JUDGE_RATE, judge_samples
+from voicegraft.evaluation.judges.packages import PocketSphinxRecognizer
+from voicegraft.evaluation.metrics.rates import bootstrap_mean, normalize_transcript
 from voicegraft.teachers.flite import flite
 
 Sound = tuple[np.ndarray, int]  # samples [T], rate in Hz
 _CEILING_RATE = 16_000  # Hz, flite's own
+
+
+class ChoiceRecognizer(Protocol):
+    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
+        """Samples [T] -> the one of the options that was heard, "" for none."""
+
+
+class PocketSphinxChooser(PocketSphinxRecognizer):
+    """The same recogniser, told what may be said: one of some phrases, by a grammar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grammars: dict[tuple[str, ...], dict[str, str]] = {}  # options -> their normal form -> option
+
+    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
+        """Words that the recogniser's lexicon lacks cannot be heard; an option that holds one is left out."""
+        key = tuple(options)
+        if key not in self._grammars:
+            normal = {normalize_transcript(option): option for option in options}
+            known = {n: o for n, o in normal.items() if all(self._decoder.lookup_word(w) for w in n.split())}
+            if not known:
+                raise VoicegraftError(f"the recogniser knows the words of none of these options: {', '.join(options)}")
+            self._decoder.add_jsgf_string(
+                f"answers{len(self._grammars)}",
+                f"#JSGF V1.0; grammar answers; public <answer> = {' | '.join(known)};",
+            )
+            self._grammars[key] = known
+        self._decoder.activate_search(f"answers{list(self._grammars).index(key)}")
+        # A word alone, cut close, is hard to recognise: a quarter of a second of silence on both sides.
+        padded = np.pad(judge_samples(samples, sample_rate), JUDGE_RATE // 4)
+        return self._grammars[key].get(self._recognize(padded), "")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,11 +24,6 @@ class Recognizer(Protocol):
 
     def transcribe(self, samples: np.ndarray, sample_rate: int) -> str:
         """Samples [T] -> the words heard, "" for none."""
-
-
-class ChoiceRecognizer(Protocol):
-    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
-        """Samples [T] -> the one of the options that was heard, "" for none."""
 
 
 class MosPredictor(Protocol):

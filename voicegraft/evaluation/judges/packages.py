@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges.base import JUDGE_RATE, MIN_SAMPLES, MOS_KEYS, judge_samples, silent
-from voicegraft.evaluation.metrics.rates import normalize_transcript
 from voicegraft.evaluation.packages import need
 
 _MOS_WINDOW = int(9.01 * JUDGE_RATE)  # samples that DNSMOS rates at a time
@@ -38,32 +35,6 @@ class PocketSphinxRecognizer:
         self._decoder.end_utt()
         best = self._decoder.hyp()
         return best.hypstr if best is not None else ""
-
-
-class PocketSphinxChooser(PocketSphinxRecognizer):
-    """The same recogniser, told what may be said: one of some phrases, by a grammar."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._grammars: dict[tuple[str, ...], dict[str, str]] = {}  # options -> their normal form -> option
-
-    def choose(self, samples: np.ndarray, sample_rate: int, options: Sequence[str]) -> str:
-        """Words that the recogniser's lexicon lacks cannot be heard; an option that holds one is left out."""
-        key = tuple(options)
-        if key not in self._grammars:
-            normal = {normalize_transcript(option): option for option in options}
-            known = {n: o for n, o in normal.items() if all(self._decoder.lookup_word(w) for w in n.split())}
-            if not known:
-                raise VoicegraftError(f"the recogniser knows the words of none of these options: {', '.join(options)}")
-            self._decoder.add_jsgf_string(
-                f"answers{len(self._grammars)}",
-                f"#JSGF V1.0; grammar answers; public <answer> = {' | '.join(known)};",
-            )
-            self._grammars[key] = known
-        self._decoder.activate_search(f"answers{list(self._grammars).index(key)}")
-        # A word alone, cut close, is hard to recognise: a quarter of a second of silence on both sides.
-        padded = np.pad(judge_samples(samples, sample_rate), JUDGE_RATE // 4)
-        return self._grammars[key].get(self._recognize(padded), "")
 
 
 class DnsMosPredictor:
