@@ -1,4 +1,5 @@
 import itertools
+from functools import cache
 
 import pytest
 
@@ -12,6 +13,7 @@ WORDS = {
 }  # fmt: skip
 
 
+@cache
 def speller() -> Speller:
     return Speller((word, tuple(phones.split())) for word, phones in WORDS.items())
 
