@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode
-from voicegraft.data.features import Encoded, FeaturesHeader, write_features
+from voicegraft.data.features import Encoded, FeaturesHeader, HeardSpeech, write_features
 from voicegraft.data.manifest import read_manifest
 from voicegraft.data.respelling import respelling
 from voicegraft.encoders.listening import EncoderSettings
@@ -62,8 +62,8 @@ def work(made: Path, tmp_path: Path) -> Path:
 def config(work: Path, **options: object) -> TrainConnectorConfig:
     loop = LoopConfig(steps=90, lr=5e-3, warmup_steps=5, precision="no", validate_every=1000)
     small = TrainConnectorConfig(
-        str(work), str(work / "backbone"), width=48, layers=1, heads=2, dropout=0.0, least=1, batch_frames=1500, loop=loop,
-        masks=SpecAugment(time_masks=0, width_masks=0), device="cpu",
+        str(work), str(work / "backbone"), width=48, layers=1, heads=2, dropout=0.0, least=1, order=0, batch_frames=1500,
+        loop=loop, masks=SpecAugment(time_masks=0, width_masks=0), device="cpu",
     )  # fmt: skip
     return replace(small, **options)  # type: ignore[arg-type]
 
@@ -78,6 +78,28 @@ def test_it_learns_to_read(work: Path) -> None:
     for text in (tiny.SENTENCES[0], "The owl sees now."):  # one of them was never heard
         frames = torch.from_numpy(np.repeat(sound[encode(TOKENIZER, text)], FRAMES_PER_LETTER, 0)).float()[None]
         assert TOKENIZER.decode(model.read(frames, torch.tensor([frames.shape[1]]))[0]) == text
+
+
+def test_n_grams_are_counted_in_what_nothing_holds_back(work: Path) -> None:
+    held = next(clip.utterance.text for clip in HeardSpeech(work).clips if clip.utterance.split != "train")
+    counted = []
+    for number, line in enumerate(["", held.upper(), "We zoom."]):
+        (path := work / f"{number}.txt").write_text(f"{line}\n" * 3)
+        train_connector(config(work, loop=LoopConfig(steps=1, precision="no"), order=3, texts=(path,)))
+        model = open_connector(work / "connector")
+        assert isinstance(model, Aligned) and model.ngrams is not None
+        counted.append(model.ngrams.state_dict())
+        for name in ("connector", "connector-training"):
+            (work / name).rename(work / f"{name}-{number}")
+    assert all(torch.equal(counted[0][key], counted[1][key]) for key in counted[0])
+    assert counted[0]["keys3"].shape != counted[2]["keys3"].shape
+    backbone, tokenizer = load_backbone(work / "backbone")
+    model.attach(backbone, tokenizer)
+    frames, lengths = torch.randn(2, 60, WIDTH), torch.tensor([60, 30])
+    with torch.no_grad():
+        vectors = model(frames, lengths).rows()
+    for row, tokens in zip(vectors, model.read(frames, lengths), strict=True):
+        assert torch.equal(row, backbone.get_input_embeddings().weight[tokens])  # as if the text had been written
 
 
 def test_the_same_steps_make_the_same_weights(work: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -19,13 +19,13 @@ _SHORT = 4  # letters of what may serve as a piece without ever being a token of
 
 @dataclass(frozen=True)
 class Respelling:
-    """Pieces, as tokens of the LLM, and the spelling in them of every token that is none of them."""
+    """Pieces, as tokens of the LLM, and the spelling in them of every other token that can be spelt."""
 
     pieces: tuple[int, ...]
     spelt: dict[int, tuple[int, ...]]
 
     def __call__(self, tokens: Sequence[int]) -> list[int]:
-        """Tokens of the corpus -> pieces."""
+        """Tokens -> pieces; a token that cannot be spelt stays."""
         return [piece for token in tokens for piece in self.spelt.get(token, (token,))]
 
 
@@ -54,6 +54,7 @@ def respelling(tokenizer: PreTrainedTokenizerBase, corpus: Sequence[Sequence[int
             break
         pieces -= rare
         spelt |= {word: _fewest(word, pieces) for word, spelling in spelt.items() if rare.intersection(spelling)}
+    spelt = {word: _fewest(word, pieces) for word in ids}
     changed = {ids[word]: tuple(ids[p] for p in spelling) for word, spelling in spelt.items() if spelling != [word]}
     return Respelling(tuple(sorted(ids[piece] for piece in pieces)), changed)
 

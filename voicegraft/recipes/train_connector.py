@@ -24,15 +24,18 @@ from transformers import PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.runtime import pick_device
+from voicegraft.core.text_input import file_lines
 from voicegraft.data.batches import LengthBuckets
 from voicegraft.data.chat import encode
 from voicegraft.data.features import HeardSpeech
 from voicegraft.data.prepared import Clip
 from voicegraft.data.respelling import Respelling, respelling
+from voicegraft.data.splits import text_key
 from voicegraft.evaluation.metrics.rates import word_edits
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone, tokenizer_fingerprint
 from voicegraft.fusion.connectors.aligned import BLANK, Aligned, AlignedConfig
 from voicegraft.fusion.connectors.base import embedding_rows
+from voicegraft.fusion.connectors.ngrams import Fusion, NGrams
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once
@@ -61,6 +64,9 @@ class TrainConnectorConfig:
     strides: tuple[int, ...] = (2, 2)
     dropout: float = 0.1
     least: int = 3  # times a token must be heard in training; rarer ones are spelt; 1: none is
+    order: int = 4  # of the n-grams of pieces that it reads with, counted in the transcripts and in ``texts``; 0: none
+    texts: tuple[Path, ...] = ()  # text files with a sentence a line, such as people say
+    fusion: Fusion = field(default_factory=Fusion)
     spike_share: float = 0.3  # of the steps, before CTC
     masks: SpecAugment = field(default_factory=SpecAugment)
     batch_frames: int = 6400  # of the encoder
@@ -96,14 +102,18 @@ def train_connector(config: TrainConnectorConfig) -> None:
         sides["held" if held else "train"].append(clip)
     said = {clip.utterance.text: _tokens(tokenizer, clip.utterance.text) for clip in sides["train"]}
     spelling = respelling(tokenizer, [said[clip.utterance.text] for clip in sides["train"]], config.least)
+    ngrams = _ngrams(config, tokenizer, spelling, sides)
     torch.manual_seed(config.loop.seed)
     rows, owner = embedding_rows(backbone), backbone_fingerprint(backbone)
     model = Aligned(
         AlignedConfig(
             speech.header.width, rows.shape[1], speech.header.fingerprint, owner, len(spelling.pieces), config.width,
-            config.layers, config.heads, strides=config.strides, dropout=config.dropout,
+            config.layers, config.heads, strides=config.strides, dropout=config.dropout, fusion=config.fusion,
+            ngrams=ngrams.sizes if ngrams else (),
         )
     )  # fmt: skip
+    if ngrams is not None and model.ngrams is not None:
+        model.ngrams.load_state_dict(ngrams.state_dict())
     model.pieces.copy_(torch.tensor(spelling.pieces))
     model.to(device).attach(backbone, tokenizer, owner)
     targets = [_target(clip, speech, tokenizer, spelling) for clip in tqdm(sides["train"], desc="texts", leave=False)]
@@ -172,6 +182,26 @@ def reading_rates(
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """With white space before the first word, as before any other: fewer kinds of tokens to learn."""
     return encode(tokenizer, f" {text.strip()}")
+
+
+def _ngrams(
+    config: TrainConnectorConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    spelling: Respelling,
+    sides: Mapping[str, Sequence[Clip]],
+) -> NGrams | None:
+    """Of the texts that nothing holds back, each once."""
+    if not config.order:
+        return None
+    held = {text_key(clip.utterance.text) for clip in sides["held"]}
+    lines = [clip.utterance.text for clip in sides["train"]] + [
+        line for path in config.texts for line in file_lines(path)
+    ]
+    texts = {key: line for line in lines if (key := text_key(line)) and key not in held}
+    number = {piece: i + 1 for i, piece in enumerate(spelling.pieces)}
+    said = (spelling(_tokens(tokenizer, line)) for line in tqdm(texts.values(), desc="n-grams", leave=False))
+    known = ([number[piece] for piece in text] for text in said if number.keys() >= set(text))
+    return NGrams.counted(known, len(spelling.pieces), config.order)
 
 
 def _target(clip: Clip, speech: HeardSpeech, tokenizer: PreTrainedTokenizerBase, spelling: Respelling) -> Read:

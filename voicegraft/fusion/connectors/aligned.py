@@ -4,14 +4,16 @@ Strided convolutions and conformer layers give each slot (80 ms) a direction, sc
 token embeddings, and the chance that nothing new is said there (blank), as in CTC (Graves et al. 2006). Slots of the same
 piece are collapsed to one. Only some tokens of the LLM are *pieces*, frequent ones and single letters, so that words that
 were never heard in training can be spelt; what was read is joined to text and cut again as the LLM's tokenizer would cut it,
-and the LLM gets these tokens' embeddings. Gradients pass straight through (arXiv 1308.3432) to the directions.
+and the LLM gets these tokens' embeddings. Gradients pass straight through (arXiv 1308.3432) to the directions of the slots that
+are read by sound alone; without gradients, n-grams help to read.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -24,8 +26,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode
 from voicegraft.fusion.connectors.base import Connector, ConnectorConfig, Heard, Strided, embedding_rows
 from voicegraft.fusion.connectors.conformer import ConformerLayers
-
-BLANK = 0  # of the scores; piece number i is i + 1
+from voicegraft.fusion.connectors.ngrams import BLANK, Fusion, NGrams, Reader
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class AlignedConfig(ConnectorConfig):
     kernel: int = 5  # of the convolutions; an odd number
     strides: tuple[int, ...] = (2, 2)  # 50 frames a second to 12.5 slots
     dropout: float = 0.1
+    ngrams: tuple[int, ...] = ()  # numbers of n-grams that it reads with, of each order from 1; none: by sound alone
+    fusion: Fusion = field(default_factory=Fusion)
 
 
 class Aligned(Connector):
@@ -59,6 +62,7 @@ class Aligned(Connector):
         self.direction = nn.Linear(c.width, c.output_width)
         self.blank = nn.Linear(c.width, 1)
         self.sharpness = nn.Parameter(torch.tensor(math.log(20.0)))  # of the softmax over cosines
+        self.ngrams = NGrams(c.num_pieces, c.ngrams) if c.ngrams else None
         self.register_buffer("table", None, persistent=False)
         self.tokenizer: PreTrainedTokenizerBase | None = None
 
@@ -96,6 +100,9 @@ class Aligned(Connector):
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Heard:
         table, _ = self._attached()
+        if self.ngrams is not None and not torch.is_grad_enabled():
+            found = [table[tokens].float() for tokens in self.read(frames, lengths)]
+            return _heard(found, frames.device)
         directions, blank, slots = self.directions(frames, lengths)
         found = []
         for row, runs in zip(directions, self._runs(directions, blank, slots), strict=True):
@@ -105,15 +112,24 @@ class Aligned(Connector):
             # Where nothing is read there is nothing to learn, yet a way for gradients.
             towards = (torch.stack(said) if said else row[:0]) * exact.norm(dim=-1, keepdim=True)
             found.append(exact + (towards - towards.detach()))
-        return Heard(
-            nn.utils.rnn.pad_sequence(found, True), torch.tensor([len(row) for row in found], device=frames.device)
-        )
+        return _heard(found, frames.device)
 
     @torch.inference_mode()
     def read(self, frames: Tensor, lengths: Tensor) -> list[list[int]]:
         """The LLM's tokens of what is said in each, as its tokenizer would cut the text."""
-        runs = self._runs(*self.directions(frames, lengths))
-        return [self._as_written([piece for piece, _ in row])[0] for row in runs]
+        directions, blank, slots = self.directions(frames, lengths)
+        if self.ngrams is None:
+            said = [[piece for piece, _ in row] for row in self._runs(directions, blank, slots)]
+        else:
+            scores, ids = self.scores(directions, blank).cpu().numpy(), self.pieces.tolist()
+            rows = zip(scores, slots.tolist(), strict=True)
+            said = [[ids[n - 1] for n in self._reader.read(row[:length])] for row, length in rows]
+        return [self._as_written(pieces)[0] for pieces in said]
+
+    @cached_property
+    def _reader(self) -> Reader:
+        assert self.ngrams is not None
+        return self.ngrams.reader(self.config.fusion)
 
     def _runs(self, directions: Tensor, blank: Tensor, lengths: Tensor) -> list[list[tuple[int, list[int]]]]:
         """Of each row, the pieces' token ids with the slots that say them."""
@@ -139,3 +155,7 @@ class Aligned(Connector):
         first = np.minimum(np.searchsorted(ends, [0, *new_ends[:-1]], "right"), last)
         until = np.minimum(np.searchsorted(ends, new_ends, "left"), last)
         return tokens, [list(range(a, max(a, b) + 1)) for a, b in zip(first.tolist(), until.tolist(), strict=True)]
+
+
+def _heard(rows: list[Tensor], device: torch.device) -> Heard:
+    return Heard(nn.utils.rnn.pad_sequence(rows, True), torch.tensor([len(row) for row in rows], device=device))
