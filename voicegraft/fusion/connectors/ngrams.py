@@ -6,6 +6,7 @@ leaves to the shorter one. Reading is CTC prefix beam search with shallow fusion
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ class Reader:
     def log_probs(self, before: Sequence[int], pieces: np.ndarray) -> np.ndarray:
         """Of each of some pieces ``[N]`` behind others, from the text's beginning."""
         edge = self._ngrams.edge
+        if not len(pieces):
+            return np.zeros(0)
         context = (edge, *before)[max(0, len(before) + 2 - self._ngrams.order) :]
         found, left = np.full(len(pieces), np.nan), 0.0
         for begin in range(len(context) + 1):
@@ -131,26 +134,35 @@ class Reader:
             tried = np.flatnonzero(slot[1:] > _HOPELESS) + 1 if slot[BLANK] < _CERTAIN else np.zeros(0, np.int64)
             tried = tried[np.argsort(slot[tried])[-fusion.pieces :]]
             grown: dict[tuple[int, ...], tuple[float, float]] = {}
+            blank, chances = float(slot[BLANK]), slot[tried].tolist()
+            known: dict[tuple[int, ...], list[float]] = {}
 
-            def add(said: tuple[int, ...], blank: float, piece: float, grown=grown) -> None:  # type: ignore[no-untyped-def]
-                old = grown.get(said, (_NEVER, _NEVER))
-                grown[said] = (float(np.logaddexp(old[0], blank)), float(np.logaddexp(old[1], piece)))
+            def add(said: tuple[int, ...], in_blank: float, in_piece: float, grown=grown) -> None:  # type: ignore[no-untyped-def]
+                old = grown.get(said)
+                grown[said] = (_sum(old[0], in_blank), _sum(old[1], in_piece)) if old else (in_blank, in_piece)
 
-            for said, (blank, piece) in beams.items():
-                both = float(np.logaddexp(blank, piece))
-                add(said, both + slot[BLANK], piece + slot[said[-1]] if said else _NEVER)
-                if len(tried):
-                    gains = fusion.weight * self.log_probs(said, tried) + fusion.bonus
-                for number, new in enumerate(tried.tolist()):
+            for said, (in_blank, in_piece) in beams.items():
+                both = _sum(in_blank, in_piece)
+                add(said, both + blank, in_piece + float(slot[said[-1]]) if said else _NEVER)
+                context = said[max(0, len(said) + 1 - self._ngrams.order) :]
+                if context not in known:
+                    known[context] = (fusion.weight * self.log_probs(said, tried) + fusion.bonus).tolist()
+                for new, chance, gain in zip(tried.tolist(), chances, known[context], strict=True):
                     longer = (*said, new)
-                    language.setdefault(longer, language[said] + gains[number])
-                    add(longer, _NEVER, (blank if said and new == said[-1] else both) + slot[new])
-            ranked = sorted(grown, key=lambda said: -np.logaddexp(*grown[said]) - language[said])
+                    language.setdefault(longer, language[said] + gain)
+                    add(longer, _NEVER, (in_blank if said and new == said[-1] else both) + chance)
+            ranked = sorted(grown, key=lambda said: -_sum(*grown[said]) - language[said])
             beams = {said: grown[said] for said in ranked[: fusion.beam]}
         end = np.array([self._ngrams.edge])
 
         def whole(said: tuple[int, ...]) -> float:
             last = fusion.weight * float(self.log_probs(said, end)[0])
-            return float(np.logaddexp(*beams[said])) + language[said] + last
+            return _sum(*beams[said]) + language[said] + last
 
         return list(max(beams, key=whole))
+
+
+def _sum(a: float, b: float) -> float:
+    """Of two probabilities, in logarithms."""
+    high, low = (a, b) if a > b else (b, a)
+    return high + math.log1p(math.exp(low - high))
