@@ -33,9 +33,9 @@ from voicegraft.data.respelling import Respelling, respelling
 from voicegraft.data.splits import text_key
 from voicegraft.evaluation.metrics.rates import word_edits
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone, tokenizer_fingerprint
-from voicegraft.fusion.connectors.aligned import BLANK, Aligned, AlignedConfig
+from voicegraft.fusion.connectors.aligned import Aligned, AlignedConfig
 from voicegraft.fusion.connectors.base import embedding_rows
-from voicegraft.fusion.connectors.ngrams import Fusion, NGrams
+from voicegraft.fusion.connectors.ngrams import BLANK, Fusion, NGrams
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.train.config import LoopConfig
 from voicegraft.train.engine import save_once

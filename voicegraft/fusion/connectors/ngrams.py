@@ -129,7 +129,7 @@ class Reader:
         """Log-probabilities ``[S, 1 + P]``, of blank first -> the pieces that were said, likeliest in sound and language."""
         fusion = self._fusion
         beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}  # ends in blank, or in its last piece
-        language = {(): 0.0}
+        language: dict[tuple[int, ...], float] = {(): 0.0}
         for slot in scores:
             tried = np.flatnonzero(slot[1:] > _HOPELESS) + 1 if slot[BLANK] < _CERTAIN else np.zeros(0, np.int64)
             tried = tried[np.argsort(slot[tried])[-fusion.pieces :]]
