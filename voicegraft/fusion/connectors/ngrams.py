@@ -128,7 +128,8 @@ class Reader:
     def read(self, scores: np.ndarray) -> list[int]:
         """Log-probabilities ``[S, 1 + P]``, of blank first -> the pieces that were said, likeliest in sound and language."""
         fusion = self._fusion
-        beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}  # ends in blank, or in its last piece
+        # Probability of all ways to it that end in blank, and in its last piece.
+        beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, _NEVER)}
         language: dict[tuple[int, ...], float] = {(): 0.0}
         for slot in scores:
             tried = np.flatnonzero(slot[1:] > _HOPELESS) + 1 if slot[BLANK] < _CERTAIN else np.zeros(0, np.int64)
@@ -159,7 +160,8 @@ class Reader:
             last = fusion.weight * float(self.log_probs(said, end)[0])
             return _sum(*beams[said]) + language[said] + last
 
-        return list(max(beams, key=whole))
+        best: tuple[int, ...] = max(beams, key=whole)
+        return list(best)
 
 
 def _sum(a: float, b: float) -> float:
