@@ -72,7 +72,7 @@ TINY = {
 PLAIN = {"layout": "plain", "frames_per_step": 2, "num_runs": 4}
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_picture")]
 
 
 @pytest.fixture(scope="module")

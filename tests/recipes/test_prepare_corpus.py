@@ -23,10 +23,14 @@ from voicegraft.data.prepared import PreparedSpeech, shard_folders
 from voicegraft.data.shards import RaggedArray
 from voicegraft.data.sources.record import Record
 from voicegraft.data.splits import Splits
+from voicegraft.evaluation.reports import corpus as corpus_report
+from voicegraft.evaluation.reports.document import draw
 from voicegraft.recipes import prepare as recipe
 from voicegraft.recipes.prepare import PrepareConfig, prepare
 
 LIMITS = Limits(max_sec=3.0)
+
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +137,10 @@ def faulty(root: Path) -> Path:
     return root
 
 
-def test_every_reason_is_told_with_value_and_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_reason_is_told_with_value_and_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpus_report, "draw", draw)
     work = tmp_path / "work"
     prepare(config_of(faulty(tmp_path / "corpus"), work, val_share=0.0))
     rows = [json.loads(line) for line in (work / "quarantine.jsonl").read_text().splitlines()]
@@ -160,7 +167,7 @@ def test_every_reason_is_told_with_value_and_limit(tmp_path: Path, capsys: pytes
     assert report["corpora"]["mine"]["all"]["clips"] == 18 and report["corpora"]["mine"]["kept"]["clips"] == 1
     assert sum(report["measures"]["letters_per_sec"]["kept"]) == 1
     assert report["characters"]["w"] == 2 and report["file_rates"] == {str(RATE): 1}
-    assert (work / "prepare" / "clips.svg").read_text().startswith("<?xml")
+    assert "</svg>" in (work / "prepare" / "clips.svg").read_text()
 
 
 def test_a_text_in_another_encoding_is_rejected(tmp_path: Path) -> None:
