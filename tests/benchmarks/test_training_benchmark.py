@@ -25,7 +25,9 @@ NUM_TEXT = bench.SHAPES["tiny"].vocab_size
 
 def results(folder: Path, *arguments: str) -> dict[str, Any]:
     out = folder / "training.json"
-    bench.main([*TINY, *arguments, f"out={out}"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "_POOL", 32)
+        bench.main([*TINY, *arguments, f"out={out}"])
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
