@@ -25,8 +25,8 @@ _NEVER = -1e9
 class Fusion:
     """How language is weighed against sound."""
 
-    weight: float = 0.5  # of the language's log-probability
-    bonus: float = 1.0  # for each piece: language alone would rather say little
+    weight: float = 0.3  # of the language's log-probability
+    bonus: float = 2.0  # for each piece: language alone would rather say little
     beam: int = 8  # readings that are kept
     pieces: int = 12  # the likeliest ones that are tried in a slot
 
