@@ -111,6 +111,13 @@ def test_overrides_win_over_the_file_and_leave_its_other_keys(full: Path) -> Non
     assert config.budget is None
 
 
+def test_no_is_a_word_and_false_is_not(full: Path) -> None:
+    config = load_config(Recipe, full, ["voices=[{name: no}]", "notes=[on, yes, off]", "resume=true"])
+    assert config.voices == (Voice("no"),) and config.notes == ["on", "yes", "off"] and config.resume is True
+    with pytest.raises(VoicegraftError, match="expected bool, got 'no'"):
+        load_config(Recipe, full, ["resume=no"])
+
+
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")

@@ -21,7 +21,19 @@ import yaml
 from voicegraft.core.errors import VoicegraftError
 
 T = TypeVar("T")
+_BOOL = "tag:yaml.org,2002:bool"
 _MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")  # before the name of a type
+
+
+class _Loader(yaml.SafeLoader):
+    """With the booleans of YAML 1.2, ``true`` and ``false``: ``precision: no`` is a word."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+    for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] = ()) -> T:
@@ -46,7 +58,7 @@ def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] 
         if not equals or not all(key.split(".")):
             raise VoicegraftError(f"expected override key=value or section.key=value, got {override!r}")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             raise VoicegraftError(f"override {override!r} is not valid YAML: {_one_line(error)}") from error
         _assign(data, key.split("."), value)
@@ -183,7 +195,7 @@ class _Reader:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise VoicegraftError(f"cannot read config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
