@@ -32,6 +32,7 @@ from voicegraft.data.prepared import Clip
 from voicegraft.data.respelling import Respelling, respelling
 from voicegraft.data.splits import text_key
 from voicegraft.evaluation.metrics.rates import word_edits
+from voicegraft.evaluation.speech.reserved import ReservedTexts
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone, tokenizer_fingerprint
 from voicegraft.fusion.connectors.aligned import Aligned, AlignedConfig
 from voicegraft.fusion.connectors.base import embedding_rows
@@ -190,14 +191,14 @@ def _ngrams(
     spelling: Respelling,
     sides: Mapping[str, Sequence[Clip]],
 ) -> NGrams | None:
-    """Of the texts that nothing holds back, each once."""
+    """Of the texts that nothing holds back and no test is made of, each once."""
     if not config.order:
         return None
-    held = {text_key(clip.utterance.text) for clip in sides["held"]}
+    reserved = ReservedTexts([clip.utterance.text for clip in sides["held"]])
     lines = [clip.utterance.text for clip in sides["train"]] + [
         line for path in config.texts for line in file_lines(path)
     ]
-    texts = {key: line for line in lines if (key := text_key(line)) and key not in held}
+    texts = {key: line for line in lines if (key := text_key(line)) and line not in reserved}
     number = {piece: i + 1 for i, piece in enumerate(spelling.pieces)}
     said = (spelling(_tokens(tokenizer, line)) for line in tqdm(texts.values(), desc="n-grams", leave=False))
     known = ([number[piece] for piece in text] for text in said if number.keys() >= set(text))
