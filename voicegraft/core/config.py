@@ -58,7 +58,7 @@ def load_config(cls: type[T], path: Path | str | None, overrides: Sequence[str] 
         if not equals or not all(key.split(".")):
             raise VoicegraftError(f"expected override key=value or section.key=value, got {override!r}")
         try:
-            value = yaml.load(text, _Loader)
+            value = _Loader(text).get_single_data()
         except yaml.YAMLError as error:
             raise VoicegraftError(f"override {override!r} is not valid YAML: {_one_line(error)}") from error
         _assign(data, key.split("."), value)
@@ -195,7 +195,7 @@ class _Reader:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        data = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise VoicegraftError(f"cannot read config {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

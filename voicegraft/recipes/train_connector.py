@@ -195,9 +195,8 @@ def _ngrams(
     if not config.order:
         return None
     reserved = ReservedTexts([clip.utterance.text for clip in sides["held"]])
-    lines = [clip.utterance.text for clip in sides["train"]] + [
-        line for path in config.texts for line in file_lines(path)
-    ]
+    lines = [clip.utterance.text for clip in sides["train"]]
+    lines += [line for path in config.texts for line in file_lines(path)]
     texts = {key: line for line in lines if (key := text_key(line)) and line not in reserved}
     number = {piece: i + 1 for i, piece in enumerate(spelling.pieces)}
     said = (spelling(_tokens(tokenizer, line)) for line in tqdm(texts.values(), desc="n-grams", leave=False))
