@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from transformers import (
     DynamicCache,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -65,6 +67,20 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+Held = Callable[[BackboneSettings], tuple[PreTrainedModel, SpeechLM]]
+
+
+@pytest.fixture(scope="module")
+def held(saved: Path) -> Held:
+    """Of settings the backbone as it is then held, untouched and with the expert on it; loaded once."""
+
+    def load(settings: BackboneSettings) -> tuple[PreTrainedModel, SpeechLM]:
+        untouched, _ = load_backbone(str(saved / "backbone"), settings)
+        return untouched, SpeechLM.load(str(saved / "backbone"), saved / "expert", settings=settings)
+
+    return cache(load)
+
+
 def test_text_is_cut_as_the_saved_tokenizer_cuts_it(saved: Path) -> None:
     """Whatever tokenizer class the family has: it would add tokens, and cut text another way."""
     _, tokenizer = load_backbone(str(saved / "backbone"))
@@ -75,9 +91,8 @@ def test_text_is_cut_as_the_saved_tokenizer_cuts_it(saved: Path) -> None:
 
 
 @torch.inference_mode()
-def test_text_with_experts_on_it_is_the_backbones_bit_for_bit(saved: Path, settings: BackboneSettings) -> None:
-    untouched, _ = load_backbone(str(saved / "backbone"), settings)
-    lm = SpeechLM.load(str(saved / "backbone"), saved / "expert", settings=settings)
+def test_text_with_experts_on_it_is_the_backbones_bit_for_bit(held: Held, settings: BackboneSettings) -> None:
+    untouched, lm = held(settings)
     assert torch.equal(lm.text_logits(IDS), untouched(input_ids=IDS).logits)
     ours, theirs = DynamicCache(config=untouched.config), DynamicCache(config=untouched.config)
     for piece in (IDS[:, :5], *IDS[:, 5:8].split(1, 1)):
@@ -103,8 +118,8 @@ def test_one_step_of_training_moves_the_expert_and_the_rows_only(saved: Path, se
 
 
 @torch.inference_mode()
-def test_speaking_from_a_cache_is_the_full_forward(saved: Path, settings: BackboneSettings) -> None:
-    lm = SpeechLM.load(str(saved / "backbone"), saved / "expert", settings=settings)
+def test_speaking_from_a_cache_is_the_full_forward(held: Held, settings: BackboneSettings) -> None:
+    lm = held(settings)[1]
     text = lm.embed_text(torch.tensor([lm.text_ids("We see.")]))
     marker = lm.speech_embedding.token(torch.tensor([[lm.vocabulary.voice_id("ben")]]))
     state, token = lm.begin(text, marker), SPEECH_BOS
@@ -121,9 +136,8 @@ def test_speaking_from_a_cache_is_the_full_forward(saved: Path, settings: Backbo
 
 
 @torch.inference_mode()
-def test_however_it_is_held_it_is_the_same_checkpoint(saved: Path, settings: BackboneSettings) -> None:
-    backbone, _ = load_backbone(saved / "backbone", settings)
-    assert backbone_fingerprint(backbone) == backbone_fingerprint(load_backbone(saved / "backbone")[0])
+def test_however_it_is_held_it_is_the_same_checkpoint(held: Held, settings: BackboneSettings) -> None:
+    assert backbone_fingerprint(held(settings)[0]) == backbone_fingerprint(held(BackboneSettings())[0])
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
