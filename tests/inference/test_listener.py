@@ -240,6 +240,8 @@ def test_a_voice_pack_that_hears_is_a_listening_pack_too(work: Path, pack_folder
 def test_a_mode_or_a_backbone_that_does_not_fit_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match="expected a mode of pure, beside, cascade, got 'deaf'"):
         Listener.load(work / "listening", "deaf", work / "backbone")  # type: ignore[arg-type]
+    with pytest.raises(VoicegraftError, match="the mode pure needs a listening pack"):
+        Listener.load(None, "pure")
     with pytest.raises(VoicegraftError, match="does not name its text LLM"):
         Listener.load(work / "listening")
     other = tiny.llama()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class HearingOptions:
     # How the text LLM hears: pure by a listening pack's vectors, cascade by the transcript, beside by both (default: the pack's
-    # own way; where none is given, cascade).
+    # own way; without one, cascade).
     mode: Literal["pure", "beside", "cascade"] | None = None
-    listening: str | None = None  # listening pack: a folder, or hub:NAME (default: the shipped one for smollm2)
+    listening: str | None = None  # listening pack: a folder, or hub:NAME (default: none)
     llm: str | None = (
         None  # the text LLM that answers: a folder, a part or hub:NAME (default: the pack's, or part:smollm2)
     )

@@ -34,7 +34,6 @@ Audio: TypeAlias = Path | str | bytes | Waveform  # a file, what a file holds, o
 TRANSCRIBE, ANSWER = "transcribe", "answer"
 RECOGNIZER = f"{PART}{JUDGE}"
 BACKBONE = f"{PART}smollm2"  # writes where no pack names another
-SHIPPED = Path(__file__).parents[1] / "packs" / "smollm2-listening"  # hears for it
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class Listener(Loadable):
         """Opens a listening pack, or a voice pack that holds one. Models are loaded when they are first needed.
 
         Args:
-            pack: a folder, or hub:NAME[@REVISION]; None is the shipped one, where the mode needs one.
+            pack: a folder, or hub:NAME[@REVISION]; None hears by the recogniser alone.
             mode: how the text LLM hears; None is the pack's own way, without a pack cascade.
             backbone: folder, part or Hub name of the text LLM, where the pack does not name it.
             recognizer: folder or part of a Whisper for CTranslate2; pure mode needs none.
@@ -145,12 +144,14 @@ class Listener(Loadable):
             writer: answers, in place of a backbone of the listener's own.
 
         Raises:
-            VoicegraftError: not a listening pack, or no such mode.
+            VoicegraftError: not a listening pack, no such mode, or one that cannot be without a pack.
         """
-        folder, header = _opened(SHIPPED if pack is None and mode in ("pure", "beside") else pack)
+        folder, header = _opened(pack)
         chosen = mode or (header.mode if header else "cascade")
         if chosen not in get_args(Mode):
             raise VoicegraftError(f"expected a mode of {', '.join(get_args(Mode))}, got {chosen!r}")
+        if folder is None and chosen != "cascade":
+            raise VoicegraftError(f"the mode {chosen} needs a listening pack (--pack); without one, cascade hears")
         llm = backbone or (header.backbone if header else BACKBONE)
         if not llm:
             raise VoicegraftError(f"{folder} does not name its text LLM: give the backbone that it was trained for")
