@@ -356,8 +356,8 @@ def test_every_stage_says_what_it_depends_on_with_keys_that_there_are(
         ("align.text=nowhere", r"expected text at nowhere \(align.text\), found nothing"),
         ("teacher=nowhere/at/all", "there is no such folder"),
         ("teacher={qwen}", "found no pack.json"),
-        ("listen.encode.aligner=nowhere/at/all", "there is no such folder"),
-        ("listen.imitate=null", "learns from the LLM's answers, which listen.imitate: null leaves out"),
+        ("listen.encode.encoder.model=nowhere/at/all", "there is no such folder"),
+        ("listen.imitate=null", "listen.train learns from the LLM's answers, which listen.imitate: null leaves out"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_done(

@@ -64,10 +64,10 @@ def listening_stages(config: GraftConfig, listen: ListenChoice, work: Path, scal
 
 def check_listening(listen: ListenChoice) -> None:
     """Raises VoicegraftError: an encoder is not there, or nothing makes what is to be learnt."""
-    for model in (listen.encode.encoder.model, listen.encode.aligner):
-        model_folder(model)
     if listen.imitate is None and any(portion.responses == IMITATION for portion in listen.train.blend.values()):
         raise VoicegraftError(
             "listen.train learns from the LLM's answers, which listen.imitate: null leaves out; set listen.train.blend to "
             "{recognition: {}}, or leave listen.imitate as it is"
         )
+    for model in (listen.encode.encoder.model, listen.encode.aligner):
+        model_folder(model)
