@@ -43,7 +43,9 @@ class HearingOptions:
         disable_progress_bar()  # standard error is for what went wrong
         pack, llm = place(self.listening), place(self.llm)
         if speaker is not None and pack is None and llm is None and speaker.pack.lm.hearing is not None:
-            return Listener.load(speaker.pack.folder, self.mode, recognizer=self.recognizer, writer=speaker.writer)
+            if self.encoder is None:
+                return Listener.load(speaker.pack.folder, self.mode, recognizer=self.recognizer, writer=speaker.writer)
+            pack = speaker.pack.folder  # its LLM once more, with ears of another place
         listener = Listener.load(pack, self.mode, llm, self.recognizer, place(self.encoder), device)
         if speaker is not None:
             speaker.writer = listener.writer
