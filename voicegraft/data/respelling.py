@@ -11,7 +11,9 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 _SHORT = 4  # letters of what may serve as a piece without ever being a token of the corpus
@@ -23,10 +25,33 @@ class Respelling:
 
     pieces: tuple[int, ...]
     spelt: dict[int, tuple[int, ...]]
+    written: dict[int, str]  # every token
 
-    def __call__(self, tokens: Sequence[int]) -> list[int]:
-        """Tokens -> pieces; a token that cannot be spelt stays."""
-        return [piece for token in tokens for piece in self.spelt.get(token, (token,))]
+    def __call__(self, tokens: Sequence[int], vary: float = 0.0, random: np.random.Generator | None = None) -> list[int]:
+        """Tokens -> pieces; a token that cannot be spelt stays.
+
+        Args:
+            vary: share of the tokens that are cut at random places instead, as subword regularisation does (arXiv 1804.10959).
+        """
+        chosen = random.random(len(tokens)) < vary if random is not None else [False] * len(tokens)
+        cut = [self._cut(token, random) if random is not None and c else None for token, c in zip(tokens, chosen, strict=True)]
+        return [p for token, drawn in zip(tokens, cut, strict=True) for p in drawn or self.spelt.get(token, (token,))]
+
+    def _cut(self, token: int, random: np.random.Generator) -> list[int] | None:
+        """Pieces that spell a token, each drawn from those that its rest begins with; None: it cannot be spelt."""
+        rest, found = self.written[token], []
+        while rest:
+            sizes = [size for size in range(1, len(rest) + 1) if rest[:size] in self._numbers]
+            if not sizes:
+                return None
+            size = int(random.choice(sizes))
+            found.append(self._numbers[rest[:size]])
+            rest = rest[size:]
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {self.written[piece]: piece for piece in self.pieces}
 
 
 def respelling(tokenizer: PreTrainedTokenizerBase, corpus: Sequence[Sequence[int]], least: int) -> Respelling:
@@ -56,7 +81,7 @@ def respelling(tokenizer: PreTrainedTokenizerBase, corpus: Sequence[Sequence[int
         spelt |= {word: _fewest(word, pieces) for word, spelling in spelt.items() if rare.intersection(spelling)}
     spelt = {word: _fewest(word, pieces) for word in ids}
     changed = {ids[word]: tuple(ids[p] for p in spelling) for word, spelling in spelt.items() if spelling != [word]}
-    return Respelling(tuple(sorted(ids[piece] for piece in pieces)), changed)
+    return Respelling(tuple(sorted(ids[piece] for piece in pieces)), changed, {i: word for word, i in ids.items()})
 
 
 def _fewest(word: str, pieces: set[str]) -> list[str]:

@@ -65,6 +65,7 @@ class TrainConnectorConfig:
     strides: tuple[int, ...] = (2, 2)
     dropout: float = 0.1
     least: int = 3  # times a token must be heard in training; rarer ones are spelt; 1: none is
+    vary: float = 0.0  # share of the tokens that are spelt at random, anew each time, so that letters are learnt too
     order: int = 4  # of the n-grams of pieces that it reads with, counted in the transcripts and in ``texts``; 0: none
     texts: tuple[Path, ...] = ()  # text files with a sentence a line, such as people say
     fusion: Fusion = field(default_factory=Fusion)
@@ -118,12 +119,16 @@ def train_connector(config: TrainConnectorConfig) -> None:
     model.pieces.copy_(torch.tensor(spelling.pieces))
     model.to(device).attach(backbone, tokenizer, owner)
     targets = [_target(clip, speech, tokenizer, spelling) for clip in tqdm(sides["train"], desc="texts", leave=False)]
-    targets = [t for t in targets if 0 < len(t.pieces) <= len(speech.frames(t.clip)) // model.frames_per_slot]
+    targets = [t for t in targets if 0 < len(t.pieces) <= _room(t, speech, model)]
     lengths = [len(speech.frames(target.clip)) for target in targets]
     buckets = LengthBuckets(lengths, [1.0] * len(targets), config.batch_frames)
 
     def batch(number: int) -> tuple[Tensor, Tensor, list[Read]]:
         chosen = [targets[i] for i in buckets.draw(number, config.loop.seed)]
+        if config.vary:
+            random = np.random.default_rng([config.loop.seed, number, 1])
+            varied = [_target(t.clip, speech, tokenizer, spelling, config.vary, random) for t in chosen]
+            chosen = [v if len(v.pieces) <= _room(v, speech, model) else t for t, v in zip(chosen, varied, strict=True)]
         frames, lengths = _frames([speech.frames(target.clip) for target in chosen])
         return _masked(frames, lengths, config.masks).to(device), lengths.to(device), chosen
 
@@ -204,8 +209,20 @@ def _ngrams(
     return NGrams.counted(known, len(spelling.pieces), config.order)
 
 
-def _target(clip: Clip, speech: HeardSpeech, tokenizer: PreTrainedTokenizerBase, spelling: Respelling) -> Read:
-    pieces = spelling(_tokens(tokenizer, clip.utterance.text))
+def _room(target: Read, speech: HeardSpeech, model: Aligned) -> int:
+    """Slots of a clip."""
+    return len(speech.frames(target.clip)) // model.frames_per_slot
+
+
+def _target(
+    clip: Clip,
+    speech: HeardSpeech,
+    tokenizer: PreTrainedTokenizerBase,
+    spelling: Respelling,
+    vary: float = 0.0,
+    random: np.random.Generator | None = None,
+) -> Read:
+    pieces = spelling(_tokens(tokenizer, clip.utterance.text), vary, random)
     timed = np.asarray(speech.alignment(clip))
     known = np.cumsum([0, *map(len, tokenizer.convert_ids_to_tokens(timed[:, 0].tolist()))])
     ends = np.cumsum([0, *map(len, tokenizer.convert_ids_to_tokens(pieces))])
