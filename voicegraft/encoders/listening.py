@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from voicegraft.encoders.whisper_decoder import WhisperDecoder
 
 SHORTEST_SEC = 0.05
 DECODER_TAIL_SEC = 5.0  # silence without which Whisper's decoder says its words again and again
+_SPAN_SEC = 15.0  # up to here the silence behind that of ``tail_sec`` is encoded once for all sounds
 _WINDOW_SEC = 30.0  # of encoders that have no window of their own: what they attend to at once
 
 
@@ -51,6 +52,7 @@ class Features:
 
     frames: Tensor  # [N, W] float32
     transcript: str | None = None  # what the recogniser's decoder wrote, where it was asked
+    tokens: list[int] = field(default_factory=list)  # of it, the recogniser's own
 
 
 class Ears(nn.Module):
@@ -99,7 +101,8 @@ class Ears(nn.Module):
         """
         return [self._hear(waveform) for waveform in waveforms]
 
-    def _hear(self, waveform: Tensor) -> Features:
+    def check(self, waveform: Tensor) -> None:
+        """Raises VoicegraftError: it is shorter than 50 ms, or not one-dimensional."""
         if waveform.ndim != 1:
             raise VoicegraftError(
                 f"expected one channel of sound [T], got {tuple(waveform.shape)}; mix the channels first"
@@ -108,16 +111,48 @@ class Ears(nn.Module):
             raise VoicegraftError(
                 f"expected at least {SHORTEST_SEC * 1000:.0f} ms of sound, got {len(waveform) / self.sample_rate * 1000:.0f} ms"
             )
+
+    def _hear(self, waveform: Tensor) -> Features:
+        self.check(waveform)
         if self.decoder is None:
             return Features(self._frames(waveform[None])[0])
-        window = self.encoder.reader.window or 0  # Whisper's is never 0
-        silence = round(max(self.settings.tail_sec, DECODER_TAIL_SEC) * self.frames_per_sec)
-        heard = []
-        for piece in waveform[None].split(window * self.encoder.hop, 1):
-            short = self.settings.tail_sec >= 0
-            num_frames = min(window, piece.shape[-1] // self.encoder.hop + silence) if short else window
-            heard.append(self.decoder.transcribe(self.encoder.encode(piece, num_frames)))
-        return Features(torch.cat([states for _, states in heard]), " ".join(text for text, _ in heard if text))
+        heard = [self.write(piece) for piece in waveform.split(self.window)]
+        words = [features.transcript for features in heard if features.transcript]
+        return Features(torch.cat([features.frames for features in heard]), " ".join(words))
+
+    @property
+    def window(self) -> int:
+        """Samples that the decoder hears at a time."""
+        return (self.encoder.reader.window or 0) * self.encoder.hop  # Whisper's is never 0
+
+    def write(self, piece: Tensor, draft: Sequence[int] = ()) -> Features:
+        """What the decoder says to a piece ``[T]`` of at most ``window`` samples.
+
+        Args:
+            draft: tokens that it said to a part of the piece; they save time and change nothing.
+        """
+        assert self.decoder is not None
+        written = self.decoder.transcribe(self._encoded(piece[None]), draft)
+        return Features(written.states, written.text, written.tokens)
+
+    def _encoded(self, piece: Tensor) -> Tensor:
+        """``[1, T]`` and the silence that the decoder needs behind it -> ``[1, N, W]``."""
+        own, window = piece.shape[-1] // self.encoder.hop, self.encoder.reader.window or 0
+        tail = self.settings.tail_sec
+        if tail < 0:
+            return self.encoder.encode(piece, window)
+        least = min(window, own + round(max(tail, DECODER_TAIL_SEC) * self.frames_per_sec))
+        heard = min(least, own + round(tail * self.frames_per_sec))
+        if least > self._silence.shape[1]:
+            return self.encoder.encode(piece, least)
+        return torch.cat([self.encoder.encode(piece, heard), self._silence[:, heard:least]], 1)
+
+    @cached_property
+    def _silence(self) -> Tensor:
+        """Encoded, ``[1, N, W]``."""
+        num_frames = min(round(_SPAN_SEC * self.frames_per_sec), self.encoder.reader.window or 0)
+        nothing = torch.zeros(1, self.encoder.hop, device=next(self.parameters()).device)
+        return self.encoder.encode(nothing, num_frames)
 
     def _frames(self, samples: Tensor) -> Tensor:
         own = self.encoder.reader.window

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,12 @@ _BEGIN, _ENGLISH, _PLAIN = "<|startoftranscript|>", ("<|en|>", "<|transcribe|>")
 _MULTILINGUAL = 51865  # tokens at least, of a vocabulary with languages
 _LOOP_TOKENS, _LOOP_TIMES = 12, 3  # a loop is at least so long, and says the same so often
 _SMOOTHED = 7  # frames of the median filter, as OpenAI's word times have it
+
+
+class Written(NamedTuple):
+    text: str
+    states: Tensor  # [N, W], the last hidden state that chose each token
+    tokens: list[int]
 
 
 class WhisperDecoder(nn.Module):
@@ -44,6 +50,7 @@ class WhisperDecoder(nn.Module):
         *self._prompt, self._end = ids
         self._tokenizer, self.heads = tokenizer, [*heads]
         self.model = model
+        self._most = model.config.max_target_positions // 2  # tokens
         self.eval().requires_grad_(False)
 
     @staticmethod
@@ -62,32 +69,57 @@ class WhisperDecoder(nn.Module):
             raise VoicegraftError(f"cannot read {folder / 'tokenizer.json'}: {error}; get it anew") from error
         return WhisperDecoder(model, tokenizer, _alignment_heads(folder, model.config))
 
-    @torch.no_grad()
-    def transcribe(self, encoded: Tensor) -> tuple[str, Tensor]:
-        """The encoder's output ``[1, T, W]`` -> text, and the last hidden state that chose each of its tokens ``[N, W]``.
+    @property
+    def words(self) -> Tensor:
+        """``[V, W]``: the product of a row with a state tells how likely that token is; marks and times are left out."""
+        weight: Tensor = self.model.embed_tokens.weight
+        return weight[: self._end + 1]
 
-        Greedy; silence may well be nothing. What it begins to say over and over is said once, and ends there.
+    @property
+    def vocabulary(self) -> list[str]:
+        """How each token of ``words`` is written in the tokenizer's own alphabet."""
+        return [self._tokenizer.id_to_token(i) or "" for i in range(self._end + 1)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens)))
+
+    @torch.no_grad()
+    def transcribe(self, encoded: Tensor, draft: Sequence[int] = ()) -> Written:
+        """The encoder's output ``[1, T, W]`` -> what was said. Greedy; silence may well be nothing.
+
+        What it begins to say over and over is said once, and ends there.
+
+        Args:
+            draft: tokens that are likely, say those of a part of the sound. They change nothing but the time: all are
+                checked at once, and those behind the first wrong one are written anew.
         """
         encoded = encoded.to(self.model.embed_tokens.weight)
-        words = self.model.embed_tokens.weight[: self._end + 1]  # behind the end are marks and times
+        words = self.words
         ids: list[int] = []
         states: list[Tensor] = []
-        cache, new = None, self._prompt
-        while len(ids) < self.model.config.max_target_positions // 2:
-            given = torch.tensor([new], device=encoded.device)
+        cache, known, guess = None, self._prompt, list(draft)[: self._most]
+        ended = False
+        while not ended and len(ids) < self._most:
+            given = torch.tensor([[*known, *guess]], device=encoded.device)
             output = self.model(input_ids=given, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
-            cache, state = output.past_key_values, output.last_hidden_state[0, -1]
-            new = [int((words @ state).argmax())]
-            if new[0] == self._end:
-                break
-            ids += new
-            states.append(state)
-            if loop := _loop(ids):
-                del ids[-loop:], states[-loop:]
-                break
+            cache, hidden = output.past_key_values, output.last_hidden_state[0, -len(guess) - 1 :]
+            chosen = (hidden @ words.T).argmax(-1).tolist()
+            right = next((i for i, (a, b) in enumerate(zip(guess, chosen, strict=False)) if a != b), len(guess))
+            for token, state in zip(chosen[: right + 1], hidden, strict=False):
+                if ended := token == self._end or len(ids) == self._most:
+                    break
+                ids.append(token)
+                states.append(state)
+                if loop := _loop(ids):
+                    del ids[-loop:], states[-loop:]
+                    ended = True
+                    break
+            if right < len(guess):
+                cache.crop(right - len(guess))  # the number of those to forget
+            known, guess = ids[-1:], []
         width = encoded.shape[-1]
-        text: str = self._tokenizer.decode(ids).strip()
-        return text, torch.stack(states).float() if states else encoded.new_zeros(0, width).float()
+        found = torch.stack(states).float() if states else encoded.new_zeros(0, width).float()
+        return Written(self.decode(ids).strip(), found, ids)
 
     @torch.no_grad()
     def attention(self, encoded: Tensor, text: str) -> tuple[list[tuple[int, int]], Tensor]:

@@ -6,6 +6,7 @@ adapter that acts on conversations with audio alone. It names the encoder and th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ from voicegraft.fusion.experts import LISTENING, Belongs, Expert
 HEADER = "listening.json"
 FORMAT = 1
 CONNECTOR = "connector"  # folder of a listening pack
+_DRAFT_SEC, _DRAFT_SHARE = 0.4, 0.5  # words are written down after so much new sound; drafts take no more of its time
 Mode: TypeAlias = Literal["pure", "beside", "cascade"]  # the LLM gets vectors, vectors and a transcript, a transcript
 
 
@@ -99,9 +101,9 @@ class Hearing(nn.Module):
     @cached_property
     def ears(self) -> Ears:
         """The encoder. Raises VoicegraftError: it is not there, or not the one that the connector was trained on."""
-        ears = self._open_ears()
-        self.connector.check_encoder(ears.width, ears.fingerprint)
-        return ears.to(next(self.connector.parameters()).device)
+        ears = self._open_ears().to(next(self.connector.parameters()).device)
+        self.connector.attach_ears(ears)
+        return ears
 
     @torch.no_grad()
     def listen(self, waveforms: Sequence[Waveform]) -> list[Tensor]:
@@ -140,42 +142,31 @@ class Hearing(nn.Module):
             chunk_sec: heard at a time; sound that is not longer than this and the context is heard in one go.
             context_sec: that is heard again on either side of a chunk.
         """
-        return HearingStream(self, sample_rate, chunk_sec, context_sec)
+        if self.ears.decoder is not None:
+            return WordStream(self, sample_rate)
+        return ChunkStream(self, sample_rate, chunk_sec, context_sec)
 
 
 class HearingStream:
-    """Encodes sound while it arrives, so that at its end little is left to do.
+    """Hears sound while it arrives, so that at its end little is left to do. How it is cut into pushes changes nothing."""
 
-    An encoder whose layers look both ways hears a chunk in its context a little otherwise than in the whole sound
-    (docs/hearing.md tells how much); how the sound is cut into pushes changes nothing.
-    """
-
-    def __init__(self, hearing: Hearing, sample_rate: int, chunk_sec: float, context_sec: float):
-        self._hearing, self._rate = hearing, sample_rate
-        ears = hearing.ears
+    def __init__(self, hearing: Hearing, sample_rate: int):
+        self._hearing, self._rate, self._ears = hearing, sample_rate, hearing.ears
         self._resampler = (
             None
-            if sample_rate == ears.sample_rate
-            else soxr.ResampleStream(sample_rate, ears.sample_rate, 1, dtype="float32")
+            if sample_rate == self._ears.sample_rate
+            else soxr.ResampleStream(sample_rate, self._ears.sample_rate, 1, dtype="float32")
         )
-        self._hop = ears.encoder.hop
-        # In frames. Words come of the whole sound alone.
-        self._chunk = max(1, round(chunk_sec * ears.frames_per_sec)) if ears.decoder is None else None
-        self._context = round(max(context_sec, 2 * SHORTEST_SEC) * ears.frames_per_sec)
         self._given: list[np.ndarray] = []  # all samples, as they came
-        self._sound = np.zeros(0, np.float32)  # samples from ``_begin`` on, at the encoder's rate
-        self._begin = 0  # frames
-        self._frames: list[Tensor] = []  # of the chunks that have been heard
-        self._done = 0  # frames
+        self._sound = np.zeros(0, np.float32)  # at the encoder's rate; what is done with is dropped
+        self._frames: list[Tensor] = []
 
     def push(self, samples: np.ndarray) -> None:
         """The next samples ``[T]``, float32 in [-1, 1]."""
         self._given.append(samples)
         self._take(samples, last=False)
-        while self._chunk is not None and self._begin + len(self._sound) // self._hop > (
-            self._done + self._chunk + self._context
-        ):
-            self._hear(self._done + self._chunk)
+        with torch.no_grad():
+            self._hear()
 
     def finish(self) -> Waveform:
         """The whole sound, for a message; ``Hearing.listen`` knows its vectors already.
@@ -184,26 +175,78 @@ class HearingStream:
             VoicegraftError: it is shorter than 50 ms.
         """
         self._take(np.zeros(0, np.float32), last=True)
-        self._hear(None)
+        with torch.no_grad():
+            self._hear_rest()
         waveform = Waveform(np.concatenate(self._given), self._rate)
         self._hearing.remember(waveform, torch.cat(self._frames))
         return waveform
+
+    def _hear(self) -> None:
+        """What can be heard by now."""
+        raise NotImplementedError
+
+    def _hear_rest(self) -> None:
+        raise NotImplementedError
 
     def _take(self, samples: np.ndarray, last: bool) -> None:
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last)
         self._sound = np.concatenate([self._sound, samples])
 
-    @torch.no_grad()
-    def _hear(self, end: int | None) -> None:
-        """Frames up to ``end``, or all that are left."""
-        stop = None if end is None else (end + self._context - self._begin) * self._hop
-        frames = self._hearing.ears([torch.from_numpy(self._sound[:stop])])[0].frames
-        self._frames.append(frames[self._done - self._begin : None if end is None else end - self._begin])
-        if end is not None:
-            self._done = end
-            begin = max(self._begin, end - self._context)
+
+class ChunkStream(HearingStream):
+    """By an encoder alone: chunk after chunk, in its context.
+
+    Layers that look both ways hear a chunk a little otherwise than in the whole sound (docs/hearing.md tells how much).
+    """
+
+    def __init__(self, hearing: Hearing, sample_rate: int, chunk_sec: float, context_sec: float):
+        super().__init__(hearing, sample_rate)
+        self._hop = self._ears.encoder.hop
+        self._chunk = max(1, round(chunk_sec * self._ears.frames_per_sec))  # frames, as all that follow
+        self._context = round(max(context_sec, 2 * SHORTEST_SEC) * self._ears.frames_per_sec)
+        self._begin = 0  # of the sound that is kept
+        self._done = 0
+
+    def _hear(self) -> None:
+        while self._begin + len(self._sound) // self._hop > (end := self._done + self._chunk) + self._context:
+            self._hear_to(end)
+            self._done, begin = end, max(self._begin, end - self._context)
             self._sound, self._begin = self._sound[(begin - self._begin) * self._hop :], begin
+
+    def _hear_rest(self) -> None:
+        self._hear_to(None)
+
+    def _hear_to(self, end: int | None) -> None:
+        stop = None if end is None else (end + self._context - self._begin) * self._hop
+        frames = self._ears([torch.from_numpy(self._sound[:stop])])[0].frames
+        self._frames.append(frames[self._done - self._begin : None if end is None else end - self._begin])
+
+
+class WordStream(HearingStream):
+    """By a recogniser's decoder, which hears the whole: what it said to a part is a draft that costs little to check."""
+
+    def __init__(self, hearing: Hearing, sample_rate: int):
+        super().__init__(hearing, sample_rate)
+        self._draft: list[int] = []
+        self._drafted = 0  # samples
+        self._pause = _DRAFT_SEC  # until the next draft
+
+    def _hear(self) -> None:
+        while len(self._sound) > self._ears.window:
+            piece, self._sound = np.split(self._sound, [self._ears.window])
+            self._frames.append(self._ears.write(torch.from_numpy(piece), self._draft).frames)
+            self._draft, self._drafted = [], 0
+        if len(self._sound) - self._drafted >= self._pause * self._ears.sample_rate:
+            began = time.perf_counter()
+            self._draft = self._ears.write(torch.from_numpy(self._sound), self._draft).tokens
+            self._drafted = len(self._sound)
+            self._pause = max(_DRAFT_SEC, (time.perf_counter() - began) / _DRAFT_SHARE)
+
+    def _hear_rest(self) -> None:
+        if not self._frames:  # tells if it is too short
+            self._ears.check(torch.from_numpy(self._sound))
+        self._frames.append(self._ears.write(torch.from_numpy(self._sound), self._draft).frames)
 
 
 def embedded(backbone: PreTrainedModel, ids: Tensor, heard: Sequence[Tensor]) -> Tensor:

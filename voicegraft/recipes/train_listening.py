@@ -111,6 +111,8 @@ def train_listening(config: TrainListeningConfig) -> None:
     torch.manual_seed(0)
     connector = _connector(config, start, ears, backbone)
     model = ListeningTraining(backbone, tokenizer, connector, config.lora, ears, config.loss == "kl")
+    if connector.NEEDS_EARS:
+        connector.attach_ears(Ears(HeardSpeech(work, config.features).header.encoder))
     if start is not None and (start / LISTENING).is_dir() and config.lora is not None:
         model.take(start / LISTENING)
     material = Material(config, model)

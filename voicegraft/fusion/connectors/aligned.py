@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode
-from voicegraft.fusion.connectors.base import Connector, ConnectorConfig, Heard, Strided, embedding_rows
+from voicegraft.fusion.connectors.base import Connector, ConnectorConfig, Heard, Strided, embedding_rows, made_of
 from voicegraft.fusion.connectors.conformer import ConformerLayers
 from voicegraft.fusion.connectors.ngrams import BLANK, Fusion, NGrams, Reader
 
@@ -151,10 +151,7 @@ class Aligned(Connector):
         if not tokens:
             return [], []
         ends -= len(text) - len(text.lstrip())  # white space before the first word
-        last = len(pieces) - 1
-        first = np.minimum(np.searchsorted(ends, [0, *new_ends[:-1]], "right"), last)
-        until = np.minimum(np.searchsorted(ends, new_ends, "left"), last)
-        return tokens, [list(range(a, max(a, b) + 1)) for a, b in zip(first.tolist(), until.tolist(), strict=True)]
+        return tokens, made_of(ends.tolist(), new_ends.tolist())
 
 
 def _heard(rows: list[Tensor], device: torch.device) -> Heard:

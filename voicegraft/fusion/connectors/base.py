@@ -6,12 +6,13 @@ Another kind is a class here and a line in ``KINDS``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from voicegraft.core.artifacts import Pretrained, artifact_kind
 from voicegraft.core.config import from_dict
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.encoders.listening import Ears
 from voicegraft.fusion.backbone import backbone_fingerprint
 
 WANTED = "connector"  # in errors
@@ -55,6 +57,7 @@ class Connector(Pretrained):
 
     STORED_AS = torch.float16
     READS = False  # whether it can tell what is said, without the LLM
+    NEEDS_EARS = False  # whether it knows its words by the recogniser that it reads
     config: ConnectorConfig
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Heard:
@@ -75,6 +78,10 @@ class Connector(Pretrained):
         """
         _agree("backbone", "embeddings", self.config.output_width, embedding_rows(backbone).shape[1])
         _agree("backbone", "fingerprint", self.config.backbone, fingerprint or backbone_fingerprint(backbone))
+
+    def attach_ears(self, ears: Ears) -> None:
+        """As ``attach``, of what it reads. Raises VoicegraftError: it reads the frames of another encoder."""
+        self.check_encoder(ears.width, ears.fingerprint)
 
     def check_encoder(self, width: int, fingerprint: str) -> None:
         """Raises VoicegraftError where it reads the frames of another encoder."""
@@ -122,6 +129,14 @@ def _class_of(kind: str) -> type[Connector]:
     module, name = KINDS[kind].split(":")
     found: type[Connector] = getattr(import_module(f"{__package__}.{module}"), name)
     return found
+
+
+def made_of(ends: Sequence[int], new_ends: Sequence[int]) -> list[list[int]]:
+    """A text is cut in two ways, told by where the pieces end: which of the first, by place, each of the second is made of."""
+    last = len(ends) - 1
+    first = np.minimum(np.searchsorted(ends, [0, *new_ends[:-1]], "right"), last)
+    until = np.minimum(np.searchsorted(ends, new_ends, "left"), last)
+    return [list(range(a, max(a, b) + 1)) for a, b in zip(first.tolist(), until.tolist(), strict=False)]
 
 
 def inside(lengths: Tensor, size: int) -> Tensor:
