@@ -117,11 +117,14 @@ def test_the_decoder_says_what_transformers_decodes(recogniser: Path) -> None:
 
 @torch.inference_mode()
 def test_the_decoder_gets_five_seconds_of_silence(tmp_path: Path) -> None:
+    """That behind ``tail_sec`` of it was encoded once, alone; it stands where it stood there."""
     folder = write_whisper(tmp_path / "whisper", seconds=8)
     sound = sounds(RATE * 7 // 10)
-    for tail_sec, num_frames in ((1.0, 35 + 250), (6.0, 35 + 300), (60.0, 400), (-1.0, 400)):
+    for tail_sec, heard_sec, all_sec in ((1.0, 1.7, 5.7), (6.0, 6.7, 6.7), (60.0, 8.0, 8.0), (-1.0, 8.0, 8.0)):
         heard = ears(folder, reads="decoder", tail_sec=tail_sec)
-        text, states = heard.decoder.transcribe(heard.encoder.encode(sound, num_frames))
+        own, most = round(heard_sec * 50), round(all_sec * 50)
+        silence = heard.encoder.encode(torch.zeros(1, 320), 400)[:, own:most]
+        text, states, _ = heard.decoder.transcribe(torch.cat([heard.encoder.encode(sound, own), silence], 1))
         (found,) = heard([sound[0]])
         assert found.transcript == text and torch.equal(found.frames, states)
 

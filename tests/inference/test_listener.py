@@ -11,12 +11,14 @@ import torch
 
 from tests import tiny
 from tests.ears import write_listening
+from tests.whispers import write_whisper
 from voicegraft.audio.io import read_audio, write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Waveform
 from voicegraft.encoders.recognizer import LONGEST_SEC, RATE, Words, speech_stretches
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.listening import Mode
+from voicegraft.fusion.soft_transcript import write_soft_pack
 from voicegraft.fusion.text_lm import TextLM
 from voicegraft.inference.arriving import Arriving
 from voicegraft.inference.listener import Answer, Listener
@@ -228,6 +230,25 @@ def test_in_pure_mode_the_connector_reads_or_the_llm_repeats(work: Path, monkeyp
     assert list(answer) == ["we go", "\nwe go"]
 
 
+def test_a_soft_transcript_needs_no_pack(work: Path, tmp_path: Path) -> None:
+    recogniser = write_whisper(tmp_path / "whisper", seconds=4)
+    assert Listener.load("soft").mode == "pure" and Listener.load(None, "beside").mode == "beside"
+    hears = Listener.load(None, "pure", work / "backbone", encoder=recogniser)
+    hearing = hears.writer.lm.hearing
+    assert hearing is not None
+    (stretch,) = _stretches(BRIEF)
+    words = hearing.ears([torch.from_numpy(stretch.samples)])[0].transcript
+    assert words and "".join(hears.listen(Waveform(BRIEF, RATE), options=SHORT)) == words
+    said = "".join(hears.listen(Waveform(BRIEF, RATE), "Say this:", options=SHORT))
+    backbone, tokenizer = load_backbone(work / "backbone")
+    write_soft_pack(tmp_path / "pack", backbone, recogniser)
+    packed = Listener.load(tmp_path / "pack", backbone=work / "backbone", encoder=recogniser)
+    assert packed.mode == "pure" and "".join(packed.listen(Waveform(BRIEF, RATE), "Say this:", options=SHORT)) == said
+    bare = TextLM.load(work / "backbone")
+    ids = torch.tensor([tokenizer("What?")["input_ids"]])
+    assert torch.equal(hears.writer.lm.text_logits(ids), bare.text_logits(ids))
+
+
 def test_a_voice_pack_that_hears_is_a_listening_pack_too(work: Path, pack_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(pack_folder, tmp_path / "pack")
     write_listening(tmp_path / "pack" / "listening", load_backbone(pack_folder / "backbone")[0])
@@ -240,8 +261,6 @@ def test_a_voice_pack_that_hears_is_a_listening_pack_too(work: Path, pack_folder
 def test_a_mode_or_a_backbone_that_does_not_fit_is_refused(work: Path, tmp_path: Path) -> None:
     with pytest.raises(VoicegraftError, match="expected a mode of pure, beside, cascade, got 'deaf'"):
         Listener.load(work / "listening", "deaf", work / "backbone")  # type: ignore[arg-type]
-    with pytest.raises(VoicegraftError, match="the mode pure needs a listening pack"):
-        Listener.load(None, "pure")
     with pytest.raises(VoicegraftError, match="does not name its text LLM"):
         Listener.load(work / "listening")
     other = tiny.llama()

@@ -13,6 +13,7 @@ from voicegraft.fusion.experts import LISTENING, TEXT, Belongs, Expert
 from voicegraft.fusion.listening import Hearing
 from voicegraft.fusion.mole import MoLE, Routing
 from voicegraft.fusion.router import Router
+from voicegraft.fusion.soft_transcript import SOFT, soft_hearing
 
 
 class TextLM(nn.Module):
@@ -64,7 +65,7 @@ class TextLM(nn.Module):
     def load(
         backbone_folder: str | Path,
         settings: BackboneSettings | None = None,
-        listening: Path | None = None,
+        listening: Path | str | None = None,
         text_expert: Path | None = None,
         encoder: str | Path | None = None,
     ) -> TextLM:
@@ -73,7 +74,7 @@ class TextLM(nn.Module):
         Args:
             backbone_folder: or its name on the Hub.
             settings: of the backbone; float32 if not given.
-            listening: a listening pack.
+            listening: a listening pack, or "soft": a recogniser's soft transcript, which needs none.
             text_expert: PEFT's adapter folder; None is the identity.
             encoder: the speech encoder, if not what the listening pack names.
 
@@ -84,7 +85,10 @@ class TextLM(nn.Module):
         belongs = Belongs.to(backbone, tokenizer)
         experts = {TEXT: None if text_expert is None else Expert.load(text_expert, belongs)}
         hearing = None
-        if listening is not None:
-            experts[LISTENING] = Hearing.expert(listening, belongs)
-            hearing = Hearing.load(listening, backbone, tokenizer, belongs.backbone, encoder)
+        if str(listening) == SOFT:
+            experts[LISTENING] = None
+            hearing = soft_hearing(backbone, tokenizer, belongs.backbone, encoder)
+        elif listening is not None:
+            experts[LISTENING] = Hearing.expert(Path(listening), belongs)
+            hearing = Hearing.load(Path(listening), backbone, tokenizer, belongs.backbone, encoder)
         return TextLM(MoLE(backbone, experts), tokenizer, hearing=hearing).eval().requires_grad_(False)

@@ -26,6 +26,7 @@ from voicegraft.encoders.recognizer import RATE, FasterWhisper, Words, speech_st
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.experts import LISTENING
 from voicegraft.fusion.listening import ListeningHeader, Mode
+from voicegraft.fusion.soft_transcript import SOFT, soft_header
 from voicegraft.fusion.text_lm import TextLM
 from voicegraft.inference.pack import PACK_HEADER, backbone_of, read_header
 from voicegraft.inference.writer import Writer, WritingOptions, WritingReport
@@ -135,7 +136,8 @@ class Listener(Loadable):
         """Opens a listening pack, or a voice pack that holds one. Models are loaded when they are first needed.
 
         Args:
-            pack: a folder, or hub:NAME[@REVISION]; None hears by the recogniser alone.
+            pack: a folder, or hub:NAME[@REVISION]; "soft": the recogniser's soft transcript, for any text LLM. None hears by
+                the recogniser alone, unless the mode needs more; then it is "soft".
             mode: how the text LLM hears; None is the pack's own way, without a pack cascade.
             backbone: folder, part or Hub name of the text LLM, where the pack does not name it.
             recognizer: folder or part of a Whisper for CTranslate2; pure mode needs none.
@@ -144,14 +146,12 @@ class Listener(Loadable):
             writer: answers, in place of a backbone of the listener's own.
 
         Raises:
-            VoicegraftError: not a listening pack, no such mode, or one that cannot be without a pack.
+            VoicegraftError: not a listening pack, or no such mode.
         """
-        folder, header = _opened(pack)
+        folder, header = _opened(SOFT if pack is None and mode not in (None, "cascade") else pack)
         chosen = mode or (header.mode if header else "cascade")
         if chosen not in get_args(Mode):
             raise VoicegraftError(f"expected a mode of {', '.join(get_args(Mode))}, got {chosen!r}")
-        if folder is None and chosen != "cascade":
-            raise VoicegraftError(f"the mode {chosen} needs a listening pack (--pack); without one, cascade hears")
         llm = backbone or (header.backbone if header else BACKBONE)
         if not llm:
             raise VoicegraftError(f"{folder} does not name its text LLM: give the backbone that it was trained for")
@@ -276,6 +276,8 @@ def _opened(pack: Path | str | None) -> tuple[Path | None, ListeningHeader | Non
     """The folder of a listening pack, or of a voice pack's part, and its header with the backbone that it needs."""
     if pack is None:
         return None, None
+    if str(pack) == SOFT:
+        return Path(SOFT), soft_header(backbone=BACKBONE)
     folder = opened(pack)
     if not (folder / PACK_HEADER).is_file():
         return folder, ListeningHeader.read(folder)

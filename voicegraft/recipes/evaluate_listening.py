@@ -64,6 +64,7 @@ from voicegraft.evaluation.tasks.forgetting import logit_difference
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.experts import ADAPTER_WEIGHTS, LISTENING
 from voicegraft.fusion.listening import ListeningHeader
+from voicegraft.fusion.soft_transcript import SOFT
 from voicegraft.fusion.text_lm import TextLM
 from voicegraft.inference.arriving import Arriving
 from voicegraft.inference.listener import Listener
@@ -78,7 +79,7 @@ _CHUNK_SEC = 0.25  # of sound that arrives
 @dataclass(frozen=True)
 class EvaluateListeningConfig:
     out: Path  # folder for the report
-    listening: Path | None = None  # listening pack; none: floors, ceiling and cascade alone
+    listening: Path | None = None  # listening pack, or soft: a soft transcript; none: floors, ceiling and cascade alone
     backbone: str = ""  # the text LLM: a folder, part:NAME or a name on the Hub; none: the pack's, or part:smollm2
     encoder: str | None = None  # the speech encoder, if not the one that the pack names
     speech: tuple[Path, ...] = ()  # corpora of any layout, of which those clips count that training holds back
@@ -195,7 +196,9 @@ def _load(config: EvaluateListeningConfig) -> TextLM:
 
 def _backbone(config: EvaluateListeningConfig) -> str:
     """A folder or a name."""
-    named = ListeningHeader.read(config.listening).backbone if config.listening else _BACKBONE
+    named = _BACKBONE
+    if config.listening and str(config.listening) != SOFT:
+        named = ListeningHeader.read(config.listening).backbone
     if not (config.backbone or named):
         raise VoicegraftError(f"{config.listening} does not name its backbone: give --backbone")
     return config.backbone or named

@@ -1,7 +1,7 @@
 """A soft transcript: one vector for each of the LLM's tokens in what the recogniser's decoder wrote, with its doubts.
 
-The decoder's states say how likely each of its own tokens is. What it wrote is cut again as the LLM's tokenizer cuts it; where a
-token of the LLM is one of the recogniser's, its vector is the mean of the LLM's embeddings over what else might have been
+The decoder's states say how likely each of its own tokens is. What it wrote is cut again as the LLM's tokenizer cuts it; where
+a token of the LLM is one of the recogniser's, its vector is the mean of the LLM's embeddings over what else might have been
 said, weighed by how likely it is, else the embedding itself. So the LLM hears the words without any training, and where the
 recogniser was not sure it knows. What a perceptron makes of the states is added; it begins at nothing.
 """
@@ -40,9 +40,7 @@ class States(Connector):
         super().__init__()
         c = self.config = config
         last = nn.Linear(c.hidden, c.output_width)
-        self.more = nn.Sequential(
-            nn.LayerNorm(c.input_width), nn.Linear(c.input_width, c.hidden), nn.GELU(), last
-        )
+        self.more = nn.Sequential(nn.LayerNorm(c.input_width), nn.Linear(c.input_width, c.hidden), nn.GELU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         for name in ("table", "words", "same"):
