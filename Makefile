@@ -4,6 +4,7 @@
 #   make test JOBS=4                         in so many processes; by itself one a core, as far as memory allows
 #   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
 #   make processes                           the tests that train in several processes or work on a Ray cluster, which each start torch anew
+#   make benchmarks                          the tests of what measures speed (make bench measures it)
 #   make gguf                                the tests that compare exports with llama.cpp, which is compiled (cmake, C++)
 #   make test PYTHON=python3.12              another Python (3.10 or later)
 #   make speak PIP_ARGS="--index-url URL"    another package index, e.g. PyTorch's own with CPU-only builds
@@ -18,13 +19,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak tutorial test processes browser gguf lint bench
+.PHONY: help speak tutorial test processes benchmarks browser gguf lint bench
 
 help:
 	@echo "make speak     say TEXT into OUT (speech.wav)"
 	@echo "make tutorial  train a tiny voice end to end, in five minutes"
 	@echo "make test      run the tests, in JOBS processes"
 	@echo "make processes run the tests that train in several processes, or on Ray"
+	@echo "make benchmarks run the tests of what measures speed"
 	@echo "make browser   run the tests of pages in headless Chromium"
 	@echo "make gguf      compare exported GGUF files with llama.cpp"
 	@echo "make lint      ruff and mypy"
@@ -45,6 +47,9 @@ tutorial: $(VENV)/.installed-dev
 
 processes: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -m processes
+
+benchmarks: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -m benchmarks
 
 browser: $(VENV)/.installed-dev
 	@$(PIP) -e '.[browser]'

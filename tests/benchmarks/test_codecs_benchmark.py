@@ -9,6 +9,8 @@ from benchmarks import codecs as bench_codecs
 from tests.codecs import HF_CODECS, hf_model
 from voicegraft.tokenizers.hf_codec import HfCodec
 
+pytestmark = pytest.mark.benchmarks
+
 
 @pytest.mark.parametrize("name", HF_CODECS)
 def test_the_ratios_are_of_equal_sounds(name: str, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from voicegraft.recipes.train_speech import TrainSpeechConfig, train_speech
 from voicegraft.recipes.train_text import TrainTextConfig, train_text
 from voicegraft.train.config import LoopConfig
 
+pytestmark = pytest.mark.benchmarks
+
 pytestmark = pytest.mark.slow
 
 LOOP = LoopConfig(steps=2, warmup_steps=1, precision="no", log_every=1, save_every=1, validate_every=2)

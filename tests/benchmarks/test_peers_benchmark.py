@@ -12,6 +12,8 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.evaluation.judges.base import Judges
 from voicegraft.teachers.base import Unsayable
 
+pytestmark = pytest.mark.benchmarks
+
 pytest.importorskip("jiwer")
 
 

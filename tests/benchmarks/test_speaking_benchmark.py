@@ -13,6 +13,8 @@ from benchmarks.fusion_engines import DecodeEngines, Proportions, TwoPasses, cac
 from benchmarks.harness import ratio, table, take_turns
 from voicegraft.inference.speaker import Speaker
 
+pytestmark = pytest.mark.benchmarks
+
 SIZES = Proportions(width=32, mlp_width=48, num_layers=2, num_heads=4, num_kv_heads=2, vocab_size=64, rank=4)
 TINY = [
     *(f"proportions.{name}={value}" for name, value in vars(SIZES).items()),

@@ -18,6 +18,8 @@ from voicegraft.data.batches import collate
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 
+pytestmark = pytest.mark.benchmarks
+
 TINY = ["size=tiny", "num_codes=64", "rank=4", "batch=2", "turns=1", "steps=1", "device=cpu"]
 LORA = LoraSettings(4, 8)
 NUM_TEXT = bench.SHAPES["tiny"].vocab_size

@@ -136,18 +136,22 @@ def parts(kind: str, folder: Path) -> dict[str, Any]:
     family, codec = kind.split(" and ")
     encoder = encoders.write_encoder(folder / family, family)
     model = codecs.write_hf_model(codec, folder / codec)
-    return ({"listen": listen(folder)} if family == "whisper" else {}) | {
+    trained = {"whisper": True, "wavlm": False}
+    return ({"listen": hears[family]} if family in hears else {}) | {
         "semantic": {"encoder": str(encoder), "layer": encoders.LAYER, "vocab_size": 12, "steps": 2},
         "codec": {"model": str(model), "num_codebooks": 2},
         "speech": PLAIN,
     }
 
 
-def listen(folder: Path) -> dict[str, Any]:
+def listen(folder: Path, trained: bool) -> dict[str, Any]:
     whisper = str(write_whisper(folder / "recogniser", seconds=4))
+    if not trained:
+        return {"encode": {"encoder": {"model": whisper}}}
     connector = {"width": 8, "layers": 1, "heads": 2, "batch_frames": 400, "loop": LOOP}
     train = {"blend": {"recognition": {}}, "batch_positions": 200, "loop": LOOP}
     return {
+        "soft": False,
         "encode": {"encoder": {"model": whisper}, "aligner": whisper},
         "connector": connector,
         "imitate": None,
@@ -178,7 +182,7 @@ def test_recordings_and_a_backbone_become_a_pack_that_speaks(
     untouched = AutoModelForCausalLM.from_pretrained(qwen)
     with torch.inference_mode():
         assert torch.equal(speaker.pack.lm.text_logits(ids), untouched(ids).logits)
-    assert (speaker.pack.lm.hearing is not None) == ("whisper" in kind)
+    assert (speaker.pack.lm.hearing is not None) == (kind.partition(" ")[0] in ("whisper", "wavlm"))
     if speaker.pack.lm.hearing is not None:
         heard = Listener.load(tmp_path / "work" / "pack", "pure", writer=speaker.writer)
         assert heard.writer.lm.hearing.connector.READS  # type: ignore[union-attr]
@@ -357,7 +361,10 @@ def test_every_stage_says_what_it_depends_on_with_keys_that_there_are(
         ("teacher=nowhere/at/all", "there is no such folder"),
         ("teacher={qwen}", "found no pack.json"),
         ("listen.encode.encoder.model=nowhere/at/all", "there is no such folder"),
-        ("listen.imitate=null", "listen.train learns from the LLM's answers, which listen.imitate: null leaves out"),
+        (
+            "listen={{soft: false, imitate: null}}",
+            "listen.train learns from the LLM's answers, which listen.imitate: null leaves out",
+        ),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_done(

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HearingOptions:
-    # How the text LLM hears: pure by a listening pack's vectors, cascade by the transcript, beside by both (default: the pack's
-    # own way; without one, cascade).
+    # How the text LLM hears: pure by vectors, cascade by the transcript, beside by both (default: the pack's own way; without
+    # one, cascade).
     mode: Literal["pure", "beside", "cascade"] | None = None
-    listening: str | None = None  # listening pack: a folder, or hub:NAME (default: none)
+    listening: str | None = (
+        None  # listening pack: a folder, hub:NAME, or soft, a soft transcript (default where one is needed)
+    )
     llm: str | None = (
         None  # the text LLM that answers: a folder, a part or hub:NAME (default: the pack's, or part:smollm2)
     )

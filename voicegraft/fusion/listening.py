@@ -54,6 +54,11 @@ class ListeningHeader:
         return read_json(folder / HEADER, ListeningHeader, "listening pack", FORMAT, "train it anew")
 
 
+def known_as(model: str) -> str:
+    """An encoder's name in a listening pack: a folder of this machine is nothing to others, whose fingerprint then tells."""
+    return model if is_hub_name(model) else Path(model).name
+
+
 class Hearing(nn.Module):
     """An encoder and a connector, frozen: audio -> vectors ``[N, D]`` among a backbone's embeddings."""
 

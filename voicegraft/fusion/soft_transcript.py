@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from voicegraft.encoders.listening import Ears, EncoderSettings
 from voicegraft.fusion.backbone import backbone_fingerprint
 from voicegraft.fusion.connectors.base import ConnectorConfig, embedding_rows
 from voicegraft.fusion.connectors.states import States, StatesConfig
-from voicegraft.fusion.listening import CONNECTOR, HEADER, Hearing, ListeningHeader
+from voicegraft.fusion.listening import CONNECTOR, HEADER, Hearing, ListeningHeader, known_as
 
 SOFT = "soft"  # in the place of a listening pack
 
@@ -70,6 +71,7 @@ def write_soft_pack(
     _connector(backbone, Ears(header.encoder), backbone_fingerprint(backbone)).save(
         folder / CONNECTOR, dict(provenance or {})
     )
+    header = replace(header, encoder=replace(header.encoder, model=known_as(header.encoder.model)))
     write_text(folder / HEADER, json.dumps(to_dict(header), indent=2))
 
 

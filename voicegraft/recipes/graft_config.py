@@ -59,6 +59,7 @@ class EvaluateChoice:
 class ListenChoice:
     """As in the recipes of these names; the connector is the kind that reads."""
 
+    soft: bool = True  # a soft transcript by the recogniser of ``encode``, which learns nothing; false: all of these
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     connector: TrainConnectorConfig = field(default_factory=TrainConnectorConfig)
     imitate: ImitateConfig | None = field(default_factory=ImitateConfig)  # null: no answers of the LLM's own

@@ -1,4 +1,6 @@
-"""The stages of a graft that make it hear: features, a connector that reads, the LLM's own answers, and learning from them."""
+"""The stages of a graft that make it hear: a soft transcript; or features, a connector that reads, the LLM's own answers, and
+learning from them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from voicegraft.core.artifacts import atomic_folder
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.encoders.listening import model_folder
+from voicegraft.fusion.backbone import load_backbone
+from voicegraft.fusion.listening import HEADER
+from voicegraft.fusion.soft_transcript import write_soft_pack
+from voicegraft.recipes.command import commit
 from voicegraft.recipes.encode import EncodeConfig, encode
 from voicegraft.recipes.graft_config import GraftConfig, ListenChoice
 from voicegraft.recipes.graft_scale import Scale
@@ -26,6 +33,16 @@ IMITATION = "imitation"  # folder of the LLM's own answers
 
 def listening_stages(config: GraftConfig, listen: ListenChoice, work: Path, scale: Scale) -> list[Stage]:
     """Behind ``prepare``; they leave a listening pack, ``work/listening``."""
+    if listen.soft:
+        return [
+            Stage(
+                "listening",
+                lambda: _soft(config, listen, work / "listening"),
+                "let it hear a soft transcript",
+                depends=("backbone", "listen"),
+                minutes=0.2,
+            )
+        ]
     here: dict[str, Any] = {"work": str(work), "device": config.device, "backbone": str(config.backbone)}
     steps, asks, trains = listen.connector.loop.steps, listen.imitate, listen.train
     frames = listen.connector.batch_frames * steps
@@ -62,12 +79,25 @@ def listening_stages(config: GraftConfig, listen: ListenChoice, work: Path, scal
     return [*stages, hears]
 
 
+def _soft(config: GraftConfig, listen: ListenChoice, folder: Path) -> None:
+    backbone, _ = load_backbone(config.backbone)
+    with atomic_folder(folder, marker=HEADER) as draft:
+        write_soft_pack(
+            draft, backbone, listen.encode.encoder.model, str(config.backbone), {"recipe": "graft", **commit()}
+        )
+
+
 def check_listening(listen: ListenChoice) -> None:
     """Raises VoicegraftError: an encoder is not there, or nothing makes what is to be learnt."""
-    if listen.imitate is None and any(portion.responses == IMITATION for portion in listen.train.blend.values()):
+    trains = not listen.soft
+    if (
+        trains
+        and listen.imitate is None
+        and any(portion.responses == IMITATION for portion in listen.train.blend.values())
+    ):
         raise VoicegraftError(
             "listen.train learns from the LLM's answers, which listen.imitate: null leaves out; set listen.train.blend to "
             "{recognition: {}}, or leave listen.imitate as it is"
         )
-    for model in (listen.encode.encoder.model, listen.encode.aligner):
+    for model in (listen.encode.encoder.model, *([listen.encode.aligner] if trains else [])):
         model_folder(model)

@@ -45,7 +45,7 @@ from voicegraft.fusion.connectors.base import (
     open_connector,
 )
 from voicegraft.fusion.experts import LISTENING, LoraSettings
-from voicegraft.fusion.listening import HEADER, ListeningHeader
+from voicegraft.fusion.listening import HEADER, ListeningHeader, known_as
 from voicegraft.fusion.listening_training import ENCODER, ListeningBatch, ListeningTraining, Piece
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.train.config import LoopConfig
@@ -149,9 +149,7 @@ def _save(
     """A listening pack."""
     model.save(folder, provenance)
     encoder = config.encoder if material.features is None else material.features.header.encoder
-    # A folder of this machine is nothing to others; its fingerprint tells if it is the part, or what is given as encoder.
-    name = encoder.model if is_hub_name(encoder.model) else Path(encoder.model).name
-    name = name if model.ears is None else ENCODER
+    name = ENCODER if model.ears is not None else known_as(encoder.model)
     header = ListeningHeader(
         config.out,
         backbone=config.backbone if is_hub_name(config.backbone) else "",
