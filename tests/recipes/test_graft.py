@@ -136,8 +136,8 @@ def parts(kind: str, folder: Path) -> dict[str, Any]:
     family, codec = kind.split(" and ")
     encoder = encoders.write_encoder(folder / family, family)
     model = codecs.write_hf_model(codec, folder / codec)
-    trained = {"whisper": True, "wavlm": False}
-    return ({"listen": hears[family]} if family in hears else {}) | {
+    trained = {"whisper": True, "wavlm": False}  # of those that hear
+    return ({"listen": listen(folder, trained[family])} if family in trained else {}) | {
         "semantic": {"encoder": str(encoder), "layer": encoders.LAYER, "vocab_size": 12, "steps": 2},
         "codec": {"model": str(model), "num_codebooks": 2},
         "speech": PLAIN,
