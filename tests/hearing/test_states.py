@@ -105,6 +105,8 @@ def test_a_vector_is_the_mean_of_what_may_have_been_said(ears: Ears, backbone: P
     assert mixed > 0
     (sure,) = states(ears, backbone, alternatives=1)(*batch(heard)).rows()
     assert torch.equal(sure, table[read])
+    nothing = torch.zeros(1, 0, ears.width), torch.tensor([0])
+    assert connector(*nothing).lengths.tolist() == [0] and connector.read(*nothing) == [[]]
 
 
 def test_what_is_learnt_is_added(ears: Ears, backbone: PreTrainedModel) -> None:
