@@ -50,14 +50,14 @@ class States(Connector):
 
     def attach(self, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str = "") -> None:
         super().attach(backbone, tokenizer, fingerprint)
-        self.table = embedding_rows(backbone).to(self.more[0].weight.device)
+        self.table = embedding_rows(backbone).to(next(self.parameters()).device)
         self.tokenizer = tokenizer
 
     def attach_ears(self, ears: Ears) -> None:
         super().attach_ears(ears)
         if ears.decoder is None or self.tokenizer is None:
             raise VoicegraftError("this connector needs ears that read the decoder, and its backbone before them")
-        device = self.more[0].weight.device
+        device = next(self.parameters()).device
         self._decoder = [ears.decoder]
         self.words = ears.decoder.words[:-1].to(device)
         vocabulary = self.tokenizer.get_vocab()
