@@ -125,6 +125,20 @@ def test_what_is_learnt_is_added(ears: Ears, backbone: PreTrainedModel) -> None:
     assert encode(TOKENIZER, heard.transcript) == connector.read(*batch(heard))[0]  # words stay
 
 
+@torch.inference_mode()
+def test_what_the_recogniser_does_not_believe_is_told(ears: Ears, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ears.decoder is not None
+    piece = torch.from_numpy(sound(0.7, seed=2).samples)
+    written = ears.decoder.transcribe(ears._encoded(piece[None]))
+    said = torch.stack([ears.decoder.words @ state for state in written.states]).log_softmax(-1)
+    chosen = said[range(len(written.tokens)), written.tokens].sum().item()
+    assert written.log_prob * (len(written.tokens) + 1) <= chosen + 1e-3  # and the end
+    for text, log_prob, sure in (("Yes.", -0.9, True), ("Yes.", -1.1, False), ("[Music] (sighs)", -0.1, False)):
+        told = written._replace(text=text, log_prob=log_prob)
+        monkeypatch.setattr(type(ears.decoder), "transcribe", lambda self, encoded, draft=(), told=told: told)
+        assert ears([piece])[0].sure == sure
+
+
 def test_ears_that_hear_no_words_are_refused(ears: Ears, backbone: PreTrainedModel) -> None:
     connector = states(ears, backbone)
     with pytest.raises(VoicegraftError, match=r"encoder.*fingerprint"):

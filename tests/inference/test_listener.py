@@ -1,7 +1,8 @@
 """Listening, with a recogniser that says what it is told to, a tiny text LLM, and the speech of docs/hello.wav."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.whispers import write_whisper
 from voicegraft.audio.io import read_audio, write_audio
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message, Waveform
+from voicegraft.encoders.listening import Ears, Features
 from voicegraft.encoders.recognizer import LONGEST_SEC, RATE, Words, speech_stretches
 from voicegraft.fusion.backbone import load_backbone
 from voicegraft.fusion.listening import Mode
@@ -230,8 +232,10 @@ def test_in_pure_mode_the_connector_reads_or_the_llm_repeats(work: Path, monkeyp
     assert list(answer) == ["we go", "\nwe go"]
 
 
-def test_a_soft_transcript_needs_no_pack(work: Path, tmp_path: Path) -> None:
+def test_a_soft_transcript_needs_no_pack(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recogniser = write_whisper(tmp_path / "whisper", seconds=4)
+    write = Ears.write
+    monkeypatch.setattr(Ears, "write", _believed(write, True))  # it says letters at random
     assert Listener.load("soft").mode == "pure" and Listener.load(None, "beside").mode == "beside"
     hears = Listener.load(None, "pure", work / "backbone", encoder=recogniser)
     hearing = hears.writer.lm.hearing
@@ -247,6 +251,27 @@ def test_a_soft_transcript_needs_no_pack(work: Path, tmp_path: Path) -> None:
     bare = TextLM.load(work / "backbone")
     ids = torch.tensor([tokenizer("What?")["input_ids"]])
     assert torch.equal(hears.writer.lm.text_logits(ids), bare.text_logits(ids))
+    with pytest.raises(VoicegraftError, match="a soft transcript hears English, got the language 'de'"):
+        list(hears.listen(Waveform(BRIEF, RATE), language="de"))
+    monkeypatch.setattr(Ears, "write", _believed(write, False))
+    doubted = hears.listen(Waveform(BRIEF, RATE), "answer", options=SHORT)
+    assert not list(doubted) and f"it may be: {words}" in doubted.warnings[0]
+    arriving = Arriving(hears, "answer", RATE)
+    arriving.push(BRIEF)
+    doubted = arriving.finish(SHORT)
+    assert not list(doubted) and "not understood" in doubted.warnings[0]
+    with pytest.raises(VoicegraftError, match="begin another"):
+        arriving.push(BRIEF)
+    with pytest.raises(VoicegraftError, match="expected mono float32"):
+        Arriving(hears, "answer", RATE).push(BRIEF[None])
+    with pytest.raises(VoicegraftError, match="a rate above 0 Hz"):
+        Arriving(hears, "answer", 0)
+    with pytest.raises(VoicegraftError, match="no numbers"):
+        hears.listen(Waveform(np.full(RATE, np.nan, np.float32), RATE))
+
+
+def _believed(write: Callable[..., Features], sure: bool) -> Callable[..., Features]:
+    return lambda self, piece, draft=(): replace(write(self, piece, draft), sure=sure)
 
 
 def test_a_voice_pack_that_hears_is_a_listening_pack_too(work: Path, pack_folder: Path, tmp_path: Path) -> None:

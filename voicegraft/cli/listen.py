@@ -6,13 +6,14 @@ Needs faster-whisper (pip install voicegraft[whisper]) and parts, which are fetc
   voicegraft parts get smollm2             the text LLM, 271 MB; for --task, and with a listening pack that was trained for it
 
 The text goes to standard output, notes to standard error. Exit status: 0 if all of it was understood; 1 if there was no speech,
-or some was not understood; 2 after a mistake, which is told in one line.
+some was not understood, or the answer was cut; 2 after a mistake, which is told in one line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from voicegraft.cli.hearing import HearingOptions, from_microphone, sound_of
 from voicegraft.cli.speaking import AnsweringOptions, complain
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             sound = from_microphone() if options.microphone else sound_of(name)
             answer = listener.listen(sound, task, options.spoken_language, writing, options.seed)
+            pieces = chain([next(answer, "")], answer)  # some mistakes show with the first piece
         except VoicegraftError as error:
             if len(options.files) < 2:
                 raise
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         if len(options.files) > 1:
             print(f"{name}:", flush=True)
-        for piece in answer:
+        for piece in pieces:
             if not options.times:
                 print(piece, end="", flush=True)
         for heard in answer.segments if options.times else ():

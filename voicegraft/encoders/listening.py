@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from voicegraft.core.artifacts import fingerprint
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
 from voicegraft.core.parts import JUDGE, find_part, known_parts
+from voicegraft.encoders.recognizer import SURE_LOG_PROB
 from voicegraft.encoders.speech_encoder import SpeechEncoder
 from voicegraft.encoders.whisper_decoder import WhisperDecoder
 
@@ -53,6 +55,14 @@ class Features:
     frames: Tensor  # [N, W] float32
     transcript: str | None = None  # what the recogniser's decoder wrote, where it was asked
     tokens: list[int] = field(default_factory=list)  # of it, the recogniser's own
+    sure: bool = True  # whether the recogniser believes it
+
+    @staticmethod
+    def joined(pieces: Sequence[Features]) -> Features:
+        """Of the pieces of a sound, without tokens."""
+        written = [piece.transcript for piece in pieces if piece.transcript]
+        transcript = None if all(piece.transcript is None for piece in pieces) else " ".join(written)
+        return Features(torch.cat([p.frames for p in pieces]), transcript, sure=all(p.sure for p in pieces))
 
 
 class Ears(nn.Module):
@@ -116,9 +126,7 @@ class Ears(nn.Module):
         self.check(waveform)
         if self.decoder is None:
             return Features(self._frames(waveform[None])[0])
-        heard = [self.write(piece) for piece in waveform.split(self.window)]
-        words = [features.transcript for features in heard if features.transcript]
-        return Features(torch.cat([features.frames for features in heard]), " ".join(words))
+        return Features.joined([self.write(piece) for piece in waveform.split(self.window)])
 
     @property
     def window(self) -> int:
@@ -133,7 +141,9 @@ class Ears(nn.Module):
         """
         assert self.decoder is not None
         written = self.decoder.transcribe(self._encoded(piece[None]), draft)
-        return Features(written.states, written.text, written.tokens)
+        # What it writes in brackets is no speech, or none that it understands.
+        says = not written.text or any(map(str.isalnum, re.sub(r"\[.*?\]|\(.*?\)", "", written.text)))
+        return Features(written.states, written.text, written.tokens, says and written.log_prob > SURE_LOG_PROB)
 
     def _encoded(self, piece: Tensor) -> Tensor:
         """``[1, T]`` and the silence that the decoder needs behind it -> ``[1, N, W]``."""

@@ -17,6 +17,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.encoders.ctranslate2 import MODEL
 
 RATE = 16_000  # Hz; both were trained at this rate, and the library takes it for granted
+SURE_LOG_PROB = -1.0  # mean of a token, from which Whisper's words are believed; section 4.5 of its paper
 BEAM = 5
 PAUSE_SEC = 0.5  # of silence, after which a recording may be cut
 MARGIN_SEC = 0.3  # that stay on either side of speech
@@ -78,7 +79,9 @@ class FasterWhisper:
             without_timestamps=True,
         )
         heard = list(segments)
-        sure = all(s.avg_logprob > -1.0 and s.compression_ratio < 2.4 for s in heard)  # section 4.5 of the paper
+        sure = all(
+            s.avg_logprob > SURE_LOG_PROB and s.compression_ratio < 2.4 for s in heard
+        )  # section 4.5 of the paper
         return Words(" ".join(segment.text.strip() for segment in heard).strip(), sure)
 
 

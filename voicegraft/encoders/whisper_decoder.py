@@ -29,6 +29,7 @@ class Written(NamedTuple):
     text: str
     states: Tensor  # [N, W], the last hidden state that chose each token
     tokens: list[int]
+    log_prob: float  # mean over the tokens and their end
 
 
 class WhisperDecoder(nn.Module):
@@ -98,14 +99,16 @@ class WhisperDecoder(nn.Module):
         ids: list[int] = []
         states: list[Tensor] = []
         cache, known, guess = None, self._prompt, list(draft)[: self._most]
-        ended = False
+        log_prob, ended = 0.0, False
         while not ended and len(ids) < self._most:
             given = torch.tensor([[*known, *guess]], device=encoded.device)
             output = self.model(input_ids=given, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
             cache, hidden = output.past_key_values, output.last_hidden_state[0, -len(guess) - 1 :]
-            chosen = (hidden @ words.T).argmax(-1).tolist()
+            best, places = (hidden @ words.T).log_softmax(-1).max(-1)
+            chosen = places.tolist()
             right = next((i for i, (a, b) in enumerate(zip(guess, chosen, strict=False)) if a != b), len(guess))
-            for token, state in zip(chosen[: right + 1], hidden, strict=False):
+            for token, state, chance in zip(chosen[: right + 1], hidden, best.tolist(), strict=False):
+                log_prob += chance
                 if ended := token == self._end or len(ids) == self._most:
                     break
                 ids.append(token)
@@ -119,7 +122,7 @@ class WhisperDecoder(nn.Module):
             known, guess = ids[-1:], []
         width = encoded.shape[-1]
         found = torch.stack(states).float() if states else encoded.new_zeros(0, width).float()
-        return Written(self.decode(ids).strip(), found, ids)
+        return Written(self.decode(ids).strip(), found, ids, log_prob / (len(ids) + 1))
 
     @torch.no_grad()
     def attention(self, encoded: Tensor, text: str) -> tuple[list[tuple[int, int]], Tensor]:

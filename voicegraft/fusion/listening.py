@@ -26,7 +26,8 @@ from voicegraft.core.hub import is_hub_name
 from voicegraft.core.messages import Waveform
 from voicegraft.core.parts import known_parts
 from voicegraft.data.chat import AUDIO
-from voicegraft.encoders.listening import SHORTEST_SEC, Ears, EncoderSettings
+from voicegraft.encoders.listening import SHORTEST_SEC, Ears, EncoderSettings, Features
+from voicegraft.encoders.recognizer import Words
 from voicegraft.fusion.connectors.base import Connector, open_connector
 from voicegraft.fusion.experts import LISTENING, Belongs, Expert
 
@@ -72,6 +73,7 @@ class Hearing(nn.Module):
         self.connector = connector.eval().requires_grad_(False)
         self._open_ears = open_ears
         self._heard: WeakKeyDictionary[Waveform, Tensor] = WeakKeyDictionary()
+        self._words: WeakKeyDictionary[Waveform, Words] = WeakKeyDictionary()
 
     @staticmethod
     def load(
@@ -121,11 +123,13 @@ class Hearing(nn.Module):
         rate = self.ears.sample_rate if new else 0
         sounds = [torch.from_numpy(resampled(w.samples, w.sample_rate, rate)) for w in new]
         for waveform, features in zip(new, self.ears(sounds) if new else (), strict=True):
-            self.remember(waveform, features.frames)
+            self.remember(waveform, features)
         return [self._heard[waveform] for waveform in waveforms]
 
     def read(self, waveform: Waveform, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """What the connector itself reads, without the LLM; None for kinds that cannot tell. Errors as of ``listen``."""
+        if (words := self.words(waveform)) is not None:
+            return words.text
         if not self.connector.READS:
             return None
         samples = resampled(waveform.samples, waveform.sample_rate, self.ears.sample_rate)
@@ -133,11 +137,21 @@ class Hearing(nn.Module):
         (tokens,) = self.connector.read(frames[None], torch.tensor([len(frames)], device=frames.device))
         return str(tokenizer.decode(tokens)).strip()
 
+    def words(self, waveform: Waveform) -> Words | None:
+        """What the recogniser wrote, where the connector hears by its decoder. Errors as of ``listen``."""
+        if self.ears.decoder is None:
+            return None
+        self.listen([waveform])
+        return self._words[waveform]
+
     @torch.no_grad()
-    def remember(self, waveform: Waveform, frames: Tensor) -> None:
-        """The encoder's frames ``[T, W]`` of a waveform: it need not be heard again."""
+    def remember(self, waveform: Waveform, features: Features) -> None:
+        """What the encoder heard in a waveform: it need not be heard again."""
+        frames = features.frames
         lengths = torch.tensor([len(frames)], device=frames.device)
         self._heard[waveform] = self.connector(frames[None], lengths).rows()[0]
+        if features.transcript is not None:
+            self._words[waveform] = Words(features.transcript, features.sure)
 
     def start(self, sample_rate: int, chunk_sec: float = 4.0, context_sec: float = 1.0) -> HearingStream:
         """Begins to hear sound that is still arriving.
@@ -164,7 +178,7 @@ class HearingStream:
         )
         self._given: list[np.ndarray] = []  # all samples, as they came
         self._sound = np.zeros(0, np.float32)  # at the encoder's rate; what is done with is dropped
-        self._frames: list[Tensor] = []
+        self._done: list[Features] = []
 
     def push(self, samples: np.ndarray) -> None:
         """The next samples ``[T]``, float32 in [-1, 1]."""
@@ -183,7 +197,7 @@ class HearingStream:
         with torch.no_grad():
             self._hear_rest()
         waveform = Waveform(np.concatenate(self._given), self._rate)
-        self._hearing.remember(waveform, torch.cat(self._frames))
+        self._hearing.remember(waveform, Features.joined(self._done))
         return waveform
 
     def _hear(self) -> None:
@@ -211,12 +225,12 @@ class ChunkStream(HearingStream):
         self._chunk = max(1, round(chunk_sec * self._ears.frames_per_sec))  # frames, as all that follow
         self._context = round(max(context_sec, 2 * SHORTEST_SEC) * self._ears.frames_per_sec)
         self._begin = 0  # of the sound that is kept
-        self._done = 0
+        self._end = 0  # of what has been heard
 
     def _hear(self) -> None:
-        while self._begin + len(self._sound) // self._hop > (end := self._done + self._chunk) + self._context:
+        while self._begin + len(self._sound) // self._hop > (end := self._end + self._chunk) + self._context:
             self._hear_to(end)
-            self._done, begin = end, max(self._begin, end - self._context)
+            self._end, begin = end, max(self._begin, end - self._context)
             self._sound, self._begin = self._sound[(begin - self._begin) * self._hop :], begin
 
     def _hear_rest(self) -> None:
@@ -225,7 +239,7 @@ class ChunkStream(HearingStream):
     def _hear_to(self, end: int | None) -> None:
         stop = None if end is None else (end + self._context - self._begin) * self._hop
         frames = self._ears([torch.from_numpy(self._sound[:stop])])[0].frames
-        self._frames.append(frames[self._done - self._begin : None if end is None else end - self._begin])
+        self._done.append(Features(frames[self._end - self._begin : None if end is None else end - self._begin]))
 
 
 class WordStream(HearingStream):
@@ -240,7 +254,7 @@ class WordStream(HearingStream):
     def _hear(self) -> None:
         while len(self._sound) > self._ears.window:
             piece, self._sound = np.split(self._sound, [self._ears.window])
-            self._frames.append(self._ears.write(torch.from_numpy(piece), self._draft).frames)
+            self._done.append(self._ears.write(torch.from_numpy(piece), self._draft))
             self._draft, self._drafted = [], 0
         if len(self._sound) - self._drafted >= self._pause * self._ears.sample_rate:
             began = time.perf_counter()
@@ -249,9 +263,9 @@ class WordStream(HearingStream):
             self._pause = max(_DRAFT_SEC, (time.perf_counter() - began) / _DRAFT_SHARE)
 
     def _hear_rest(self) -> None:
-        if not self._frames:  # tells if it is too short
+        if not self._done:  # tells if it is too short
             self._ears.check(torch.from_numpy(self._sound))
-        self._frames.append(self._ears.write(torch.from_numpy(self._sound), self._draft).frames)
+        self._done.append(self._ears.write(torch.from_numpy(self._sound), self._draft))
 
 
 def embedded(backbone: PreTrainedModel, ids: Tensor, heard: Sequence[Tensor]) -> Tensor:

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from voicegraft.audio.io import resampled
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Waveform
 from voicegraft.data.listening_tasks import prompt_of
-from voicegraft.encoders.recognizer import RATE, speech_stretches
+from voicegraft.encoders.listening import SHORTEST_SEC
+from voicegraft.encoders.recognizer import RATE, Words, speech_stretches
 from voicegraft.inference.listener import TRANSCRIBE, Answer, HeardSegment, Listener, ListeningReport, wording_of
 from voicegraft.inference.writer import WritingOptions
 
@@ -32,10 +34,13 @@ class Arriving:
             sample_rate: Hz, of the blocks.
 
         Raises:
-            VoicegraftError: as of ``Listener.writer``.
+            VoicegraftError: no rate, no task, or as of ``Listener.writer``.
         """
         self._listener, self._task, self._rate, self._language = listener, task, sample_rate, language
+        if sample_rate <= 0 or not task.strip():
+            raise VoicegraftError(f"expected a rate above 0 Hz and a task, got {sample_rate} and {task!r}")
         self._blocks: list[np.ndarray] = []
+        self._finished = False
         self._stream = None
         if listener.mode == "pure" and task != TRANSCRIBE:
             hearing = listener.writer.lm.hearing
@@ -45,13 +50,21 @@ class Arriving:
             self._beginning = listener.writer.begin(prompt_of(wording_of(task), to_come))
 
     def push(self, samples: np.ndarray) -> None:
-        """The next samples ``[T]``, mono float32 in [-1, 1]."""
+        """The next samples ``[T]``, mono float32 in [-1, 1]. Raises VoicegraftError: they are others, or it was finished."""
+        if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+            raise VoicegraftError(f"expected mono float32 samples [T] in [-1, 1], got {samples.dtype} {samples.shape}")
+        if self._finished:
+            raise VoicegraftError("this recording was finished; begin another")
+        samples = samples.astype(np.float32)
         self._blocks.append(samples)
         if self._stream is not None:
             self._stream.push(samples)
 
     def finish(self, options: WritingOptions | None = None, seed: int = 0) -> Answer:
         """The answer to the whole recording; arguments and errors as of ``Listener.listen``."""
+        if self._finished:
+            raise VoicegraftError("this recording was finished; begin another")
+        self._finished = True
         samples = np.concatenate(self._blocks or [np.zeros(0, np.float32)])
         if self._stream is None:
             return self._listener.listen(Waveform(samples, self._rate), self._task, self._language, options, seed)
@@ -61,11 +74,16 @@ class Arriving:
     def _written(
         self, samples: np.ndarray, report: ListeningReport, options: WritingOptions | None, seed: int
     ) -> Iterator[str]:
+        hearing = self._listener.writer.lm.hearing
         stretches = list(speech_stretches(resampled(samples, self._rate, RATE)))
-        if self._stream is None or not stretches:
+        if self._stream is None or hearing is None or not stretches or report.duration_sec < SHORTEST_SEC:
             return
-        report.segments.append(HeardSegment(stretches[0][0] / RATE, stretches[-1][1] / RATE, ""))
-        question = prompt_of(wording_of(self._task), self._stream.finish())
+        sound = self._stream.finish()
+        words = hearing.words(sound) or Words("")
+        report.segments.append(HeardSegment(stretches[0][0] / RATE, stretches[-1][1] / RATE, words.text, words.sure))
+        if not words.sure:
+            return
+        question = prompt_of(wording_of(self._task), sound)
         writing = self._listener.writer.start(question, options, seed, self._beginning)
         report.writing = writing.report
         yield from writing

@@ -22,6 +22,7 @@ from voicegraft.core.messages import Message, Part, Waveform
 from voicegraft.core.parts import JUDGE, PART
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.listening_tasks import HEARD, REPEAT, load_tasks, prompt_of
+from voicegraft.encoders.listening import SHORTEST_SEC
 from voicegraft.encoders.recognizer import RATE, FasterWhisper, Words, speech_stretches
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.fusion.experts import LISTENING
@@ -140,7 +141,7 @@ class Listener(Loadable):
                 the recogniser alone, unless the mode needs more; then it is "soft".
             mode: how the text LLM hears; None is the pack's own way, without a pack cascade.
             backbone: folder, part or Hub name of the text LLM, where the pack does not name it.
-            recognizer: folder or part of a Whisper for CTranslate2; pure mode needs none.
+            recognizer: folder or part of a Whisper for CTranslate2; pure mode needs it for a soft transcript alone.
             encoder: folder, part or Hub name of the speech encoder, where it is not what the pack names.
             num_threads: that models compute on; None is their own choice.
             writer: answers, in place of a backbone of the listener's own.
@@ -157,7 +158,8 @@ class Listener(Loadable):
             raise VoicegraftError(f"{folder} does not name its text LLM: give the backbone that it was trained for")
 
         def open_writer() -> Writer:
-            lm = TextLM.load(llm, settings, None if chosen == "cascade" else folder, encoder=encoder)
+            ears = encoder or (recognizer if str(folder) == SOFT else None)
+            lm = TextLM.load(llm, settings, None if chosen == "cascade" else folder, encoder=ears)
             return Writer(lm.to(pick_device(device)), num_threads)
 
         def open_recognizer() -> FasterWhisper:
@@ -231,6 +233,8 @@ class Listener(Loadable):
         """The stretches that were understood."""
         for begin, end in speech_stretches(sound):
             stretch = Waveform(sound[begin:end], RATE)
+            if stretch.duration_sec < SHORTEST_SEC:
+                continue
             words = self._words(stretch, language, options) if reads else Words("")
             if reads and not any(map(str.isalnum, words.text)):
                 continue
@@ -242,13 +246,21 @@ class Listener(Loadable):
         if self.mode != "pure":
             return self.recognizer.recognize(stretch.samples, language)
         lm = self.writer.lm
+        if lm.hearing is not None and (words := lm.hearing.words(stretch)) is not None:
+            if language not in ("", "en"):
+                raise VoicegraftError(
+                    f"a soft transcript hears English, got the language {language!r}; take mode cascade"
+                )
+            return words
         read = lm.hearing.read(stretch, lm.tokenizer) if lm.hearing is not None else None
         if read is None:
             read = "".join(self.writer.start(prompt_of(wording_of(REPEAT), stretch), options))
         return Words(read)
 
     def _asked(self, sound: np.ndarray, task: str, language: str, report: ListeningReport) -> Message | None:
-        heard = list(self._heard(sound, language, report, reads=self.mode != "pure"))
+        hearing = self.writer.lm.hearing if self.mode == "pure" else None
+        reads = hearing is None or hearing.ears.decoder is not None
+        heard = list(self._heard(sound, language, report, reads))
         if not heard:
             return None
         words = " ".join(segment.text for segment, _ in heard)
@@ -297,6 +309,10 @@ def wording_of(task: str) -> str:
 def _samples(audio: Audio) -> np.ndarray:
     """Mono float32 ``[T]`` at ``RATE``."""
     if isinstance(audio, Waveform):
+        if not np.isfinite(audio.samples).all():
+            raise VoicegraftError(
+                "the samples hold values that are no numbers (NaN or infinite); check where they come from"
+            )
         return resampled(audio.samples, audio.sample_rate, RATE)
     if isinstance(audio, bytes):
         with open_audio(audio, "the audio") as file:
