@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voicegraft.fusion.backbone import BackboneSettings
     from voicegraft.fusion.speech_lm import SpeechLM
     from voicegraft.guard.guarded import GuardPolicy, SpeechFailure
+    from voicegraft.inference.arriving import Arriving
     from voicegraft.inference.listener import Answer, HeardSegment, Listener
     from voicegraft.inference.pack import Pack, open_pack
     from voicegraft.inference.report import SpeechReport, SpokenSentence, SpokenWord
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "AnswerStream",
+    "Arriving",
     "BackboneSettings",
     "GuardPolicy",
     "HeardSegment",
@@ -59,6 +61,7 @@ _HOMES = {
     "fusion.backbone": "BackboneSettings",
     "fusion.speech_lm": "SpeechLM",
     "guard.guarded": "GuardPolicy SpeechFailure",
+    "inference.arriving": "Arriving",
     "inference.listener": "Answer HeardSegment Listener",
     "inference.pack": "Pack open_pack",
     "inference.report": "SpeechReport SpokenSentence SpokenWord",

@@ -25,7 +25,7 @@ from voicegraft.inference.writer import WritingOptions
 
 
 class Arriving:
-    """One recording; ``push`` blocks of it, then ``finish``."""
+    """One recording: ``push`` blocks of it, then ``finish``."""
 
     def __init__(self, listener: Listener, task: str, sample_rate: int, language: str = "en"):
         """
