@@ -69,7 +69,7 @@ def config(work: Path, **options: object) -> TrainConnectorConfig:
 
 
 def test_it_learns_to_read(work: Path) -> None:
-    train_connector(config(work))
+    train_connector(config(work, vary=0.3))
     model = open_connector(work / "connector")
     assert isinstance(model, Aligned)
     model.attach(*load_backbone(work / "backbone"))
@@ -166,3 +166,15 @@ def test_rare_tokens_are_spelt_with_frequent_ones(least: int) -> None:
     assert (len(used) == sum(map(len, corpus))) == (least == 1)
     assert (spelling.pieces == tuple(sorted(single))) == (least == 1000)
     assert set(encode(cutter, "abcxyzQ9")) - set(spelling.pieces) <= set(encode(cutter, "abc"))
+
+
+def test_spelling_that_varies_says_the_same() -> None:
+    cutter = tokenizer()
+    text = encode(cutter, f" {CORPUS[0]}")
+    spelling = respelling(cutter, [encode(cutter, f" {line}") for line in CORPUS], 2)
+    draws = [spelling.varied(text, 0.5, np.random.default_rng(seed)) for seed in (0, 0, 1, 2)]
+    assert draws[0] == draws[1] and len({tuple(draw) for draw in draws}) > 2
+    for draw in draws:
+        assert cutter.decode(draw) == cutter.decode(text) and set(draw) <= set(spelling.pieces)
+        assert len(draw) > len(spelling(text))
+    assert spelling.varied(text, 0.0, np.random.default_rng(0)) == spelling(text)

@@ -3,7 +3,7 @@
 Needs faster-whisper (pip install voicegraft[whisper]) and parts, which are fetched once:
 
   voicegraft parts get whisper-base-ct2    the recogniser, 148 MB
-  voicegraft parts get smollm2             the text LLM, 271 MB; for --task, and with a listening pack that was trained for it
+  voicegraft parts get smollm2             the text LLM, 271 MB; for --task, and for pure mode
 
 The text goes to standard output, notes to standard error. Exit status: 0 if all of it was understood; 1 if there was no speech,
 some was not understood, or the answer was cut; 2 after a mistake, which is told in one line.

@@ -27,20 +27,14 @@ class Respelling:
     spelt: dict[int, tuple[int, ...]]
     written: dict[int, str]  # every token
 
-    def __call__(
-        self, tokens: Sequence[int], vary: float = 0.0, random: np.random.Generator | None = None
-    ) -> list[int]:
-        """Tokens -> pieces; a token that cannot be spelt stays.
+    def __call__(self, tokens: Sequence[int]) -> list[int]:
+        """Tokens -> pieces; a token that cannot be spelt stays."""
+        return [piece for token in tokens for piece in self.spelt.get(token, (token,))]
 
-        Args:
-            vary: share of the tokens that are cut at random places instead, as subword regularisation does (arXiv 1804.10959).
-        """
-        chosen = random.random(len(tokens)) < vary if random is not None else [False] * len(tokens)
-        cut = [
-            self._cut(token, random) if random is not None and c else None
-            for token, c in zip(tokens, chosen, strict=True)
-        ]
-        return [p for token, drawn in zip(tokens, cut, strict=True) for p in drawn or self.spelt.get(token, (token,))]
+    def varied(self, tokens: Sequence[int], share: float, random: np.random.Generator) -> list[int]:
+        """The same, but a share of the tokens is cut at random places: subword regularisation (arXiv 1804.10959)."""
+        cut = [self._cut(token, random) if random.random() < share else None for token in tokens]
+        return [piece for token, drawn in zip(tokens, cut, strict=True) for piece in drawn or self([token])]
 
     def _cut(self, token: int, random: np.random.Generator) -> list[int] | None:
         """Pieces that spell a token, each drawn from those that its rest begins with; None: it cannot be spelt."""

@@ -89,15 +89,13 @@ def _soft(config: GraftConfig, listen: ListenChoice, folder: Path) -> None:
 
 def check_listening(listen: ListenChoice) -> None:
     """Raises VoicegraftError: an encoder is not there, or nothing makes what is to be learnt."""
-    trains = not listen.soft
-    if (
-        trains
-        and listen.imitate is None
-        and any(portion.responses == IMITATION for portion in listen.train.blend.values())
-    ):
+    if listen.soft:
+        model_folder(listen.encode.encoder.model)
+        return
+    if listen.imitate is None and any(portion.responses == IMITATION for portion in listen.train.blend.values()):
         raise VoicegraftError(
             "listen.train learns from the LLM's answers, which listen.imitate: null leaves out; set listen.train.blend to "
             "{recognition: {}}, or leave listen.imitate as it is"
         )
-    for model in (listen.encode.encoder.model, *([listen.encode.aligner] if trains else [])):
+    for model in (listen.encode.encoder.model, listen.encode.aligner):
         model_folder(model)

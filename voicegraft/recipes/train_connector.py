@@ -222,7 +222,8 @@ def _target(
     vary: float = 0.0,
     random: np.random.Generator | None = None,
 ) -> Read:
-    pieces = spelling(_tokens(tokenizer, clip.utterance.text), vary, random)
+    tokens = _tokens(tokenizer, clip.utterance.text)
+    pieces = spelling(tokens) if random is None else spelling.varied(tokens, vary, random)
     timed = np.asarray(speech.alignment(clip))
     known = np.cumsum([0, *map(len, tokenizer.convert_ids_to_tokens(timed[:, 0].tolist()))])
     ends = np.cumsum([0, *map(len, tokenizer.convert_ids_to_tokens(pieces))])
