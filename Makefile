@@ -1,5 +1,6 @@
 # Two commands matter: `make speak` and `make test`. Both build what they need in .venv on the first call.
 #   make speak TEXT="Good morning."          say something else
+#   make ask QUESTION="Who wrote Hamlet?"    answers aloud, by SmolLM2-135M-Instruct, which it fetches
 #   make tutorial                            train a tiny voice end to end (docs/tutorial.md)
 #   make test JOBS=4                         in so many processes; by itself one a core, as far as memory allows
 #   make browser                             the tests that need Chromium and its driver (Debian: chromium, chromium-driver)
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 JOBS ?= auto
+QUESTION ?= What is the capital of France?
 TEXT ?= Hello! I am a language model, and this is my voice.
 OUT ?= speech.wav
 
@@ -19,10 +21,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help speak tutorial test processes benchmarks browser gguf lint bench
+.PHONY: help speak ask tutorial test processes benchmarks browser gguf lint bench
 
 help:
 	@echo "make speak     say TEXT into OUT (speech.wav)"
+	@echo "make ask       answer QUESTION aloud, into answer.wav"
 	@echo "make tutorial  train a tiny voice end to end, in five minutes"
 	@echo "make test      run the tests, in JOBS processes"
 	@echo "make processes run the tests that train in several processes, or on Ray"
@@ -33,11 +36,16 @@ help:
 	@echo "make bench     measure speed and memory on this machine"
 
 # Through the environment: a quote in the text must not end a shell word.
-export TEXT OUT
+export TEXT OUT QUESTION
 
 speak: $(VENV)/.installed
 	@$(BIN)/voicegraft speak "$$TEXT" --out "$$OUT"
 	@echo "Listen to it: $$(cd "$$(dirname "$$OUT")" && pwd)/$$(basename "$$OUT")"
+
+ask: $(VENV)/.installed
+	@$(PIP) -e '.[gguf]'
+	@$(BIN)/voicegraft parts get smollm2
+	@$(BIN)/voicegraft ask "$$QUESTION"
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -178,7 +178,7 @@ def lora(backbone: PreTrainedModel, folder: Path, name: str) -> Path:
 
 def decode_through(lm: SpeechLM, folded: bool) -> SpeechLM:
     """The model on one of the decoders, whatever would be chosen."""
-    lm.decoder = (FoldedDecoder if folded else TransformersDecoder)(lm.mole)
+    lm.decoder = (FoldedDecoder if folded else TransformersDecoder)(lm.mole, lm.inner)
     return lm
 
 

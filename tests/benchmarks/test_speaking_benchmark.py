@@ -9,9 +9,12 @@ import torch
 
 from benchmarks import fusion as bench_fusion
 from benchmarks import speaking as bench
+from benchmarks import spoken_answers as spoken
 from benchmarks.fusion_engines import DecodeEngines, Proportions, TwoPasses, cached, random_case, xlora
 from benchmarks.harness import ratio, table, take_turns
+from voicegraft.evaluation.listening.items import Item
 from voicegraft.inference.speaker import Speaker
+from voicegraft.inference.writer import Writing
 
 pytestmark = pytest.mark.benchmarks
 
@@ -109,3 +112,21 @@ def test_xlora_with_an_ordinary_cache_is_wrong_and_with_two_right(tmp_path: Path
 
     assert not torch.allclose(in_steps(cached(model)), whole, atol=1e-2)
     assert torch.allclose(in_steps(cached(model, TwoPasses(case.bare.config))), whole, atol=1e-4)
+
+
+def test_spoken_answers_count_what_was_right_in_writing(
+    pack_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ears:
+        def transcribe(self, samples: Any, sample_rate: int) -> str:
+            assert len(samples) and sample_rate == 24_000
+            return "It is Berlin, I think."
+
+    monkeypatch.setattr(spoken, "load_recognizer", lambda name: (Ears(), None))
+    monkeypatch.setattr(spoken, "questions", lambda: {n: Item(f"q{n}", ("berlin",)) for n in range(3)})
+    monkeypatch.setattr(Writing, "text", property(lambda self: "Berlin or Bonn"))
+    spoken.main([f"pack={pack_folder}", "limit=2", "max_tokens=4", "threads=1", f"out={tmp_path / 'found.json'}"])
+    found = json.loads((tmp_path / "found.json").read_text())
+    said = [row for row in found["answers"] if row["status"] == "ok"]
+    assert found["asked"] == 2 == found["written right"] and found["heard right, of these"] == len(said)
+    assert all(row["first_text_sec"] <= row["first_audio_sec"] <= row["wall_sec"] for row in said)

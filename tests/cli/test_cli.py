@@ -19,7 +19,9 @@ from voicegraft.cli import verbs
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.guard.guarded import SpeechFailure
 from voicegraft.guard.recognizer import VoicePace
+from voicegraft.inference import pack as packing
 from voicegraft.inference import speaker as speaking
+from voicegraft.inference.pack import DEFAULT_PACK
 from voicegraft.inference.timestamps import TimestampWriter
 from voicegraft.text.units import UNITS
 
@@ -426,6 +428,30 @@ def test_ask_prints_the_answer_and_speaks_it(
     samples, _ = soundfile.read("answer.wav", dtype="float32")
     wanted = np.clip(_LOADED[pack].say(text, "ann", 2).samples, -1, 1)
     np.testing.assert_allclose(samples, wanted, atol=1 / 32000)
+
+
+def test_the_assistant_answers_where_its_llm_is_on_this_machine(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packs, part = tmp_path / "packs", tmp_path / "parts" / "smollm2"
+    shutil.copytree(pack, packs / "assistant")
+    part.parent.mkdir()
+    (packs / "assistant" / "backbone").rename(part)
+    header = json.loads((packs / "assistant" / "pack.json").read_text())
+    (packs / "assistant" / "pack.json").write_text(json.dumps({**header, "backbone": "part:smollm2"}))
+    shutil.copytree(DEFAULT_PACK, packs / "pocket")
+    monkeypatch.setattr(packing, "PACKS", packs)
+    asked = ("ask", "Peter has a red coat. What colour is the coat of Peter?", "--out", tmp_path / "a.wav")
+    assert run(*asked) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("red") and "for want of a real one: voicegraft parts get smollm2\n" in told.err
+    assert "the part smollm2 (271 MB, Apache-2.0) is missing" in refused(capsys, *asked, "--pack", "assistant")
+    monkeypatch.setenv("VOICEGRAFT_PARTS", str(part.parent))
+    assert run(*asked, "--max-tokens", 4) in (0, 1)
+    told = capsys.readouterr()
+    assert not told.out.startswith("red") and "toy" not in told.err
+    assert run(*asked, "--pack", "pocket") == 0
+    assert capsys.readouterr().out.startswith("red")
 
 
 def test_ask_bounds_and_varies_the_answer(pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

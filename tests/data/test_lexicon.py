@@ -67,9 +67,27 @@ def test_unknown_words_and_no_words_have_no_units() -> None:
     assert LEXICON.units("?!") is None
 
 
-def test_a_lexicon_is_read_as_it_was_saved(tmp_path: Path) -> None:
-    LEXICON.save(tmp_path / "lexicon.json")
-    assert Lexicon.load(tmp_path / "lexicon.json").entries == LEXICON.entries
+@pytest.mark.parametrize("name", ["lexicon.json", "lexicon.txt.gz"])
+def test_a_lexicon_is_read_as_it_was_saved(name: str, tmp_path: Path) -> None:
+    LEXICON.save(tmp_path / name)
+    assert Lexicon.load(tmp_path / name).entries == LEXICON.entries
+    whole = (tmp_path / name).read_bytes()
+    LEXICON.save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == whole
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VoicegraftError, match="cannot read the lexicon"):
+        Lexicon.load(tmp_path / name)
+
+
+def test_the_pronunciations_of_known_words() -> None:
+    assert LEXICON.pronunciations("The zebra saw a cat.") == {
+        0: ("dh", "ax"), 2: ("s", "ao"), 3: ("ey",), 4: ("k", "ae", "t")
+    }  # fmt: skip
+    letters = Lexicon({"u": ("y", "uw"), "s": ("eh", "s"), "us": ("ah", "s"), "a": ("ax",)})
+    assert letters.pronunciations("US us a USA") == {
+        0: ("y", "uw", "eh", "s"), 1: ("ah", "s"), 2: ("ax",), 3: ("y", "uw", "eh", "s", "ey")
+    }  # fmt: skip
+    assert letters.pronunciations("UN") == {}
 
 
 def test_words_are_placed_by_hand() -> None:

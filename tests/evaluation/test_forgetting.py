@@ -260,12 +260,23 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(6)
         ]
         write(f"llm-adapters-qa/ARC-Easy/{part}.json", json.dumps(arc))
+        for name in ("ARC-Challenge", "openbookqa"):
+            write(f"llm-adapters-qa/{name}/{part}.json", json.dumps(arc))
         truth = [
             {"instruction": f"question: is {i} odd?\n\nAnswer", "answer": str(i % 2 > 0).lower()} for i in range(5)
         ]
         write(f"llm-adapters-qa/boolq/{part}.json", json.dumps(truth))
         sums = [{"question": f"What is {i} and 1?", "answer": f"It is\n#### {i + 1}"} for i in range(2)]
         write(f"gsm8k/{part}.jsonl", "\n".join(map(json.dumps, sums)) + "\n")
+    ways = {
+        "piqa": "Please choose the correct solution to the question: Open {i}.\n\n"
+        "Solution1: Turn it.\n\nSolution2: Push it.\n\nAnswer format: solution1/solution2",
+        "winogrande": "Please choose the correct answer to fill in the blank to complete the given sentence: "
+        "The {i} did _ .\n\nOption1: cat Option2: dog Answer format: option1/option2",
+    }
+    for name, asked in ways.items():
+        rows = [{"instruction": asked.format(i=i), "answer": f"option{1 + i % 2}"} for i in range(4)]
+        write(f"llm-adapters-qa/{name}/test.json", json.dumps(rows))
     for subject in ("maths", "music"):
         for part in ("test", "dev"):
             write(f"mmlu/{part}/{subject}_{part}.csv", "")
@@ -279,6 +290,12 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_local_files_become_questions_with_their_answers(corpora: Path) -> None:
     (arc,) = PublicTask.read("arc_easy", corpora).subsets
     assert arc.test[1] == {"question": "Which is 1?", "choices": ["one", "two", "the third"], "answer": 1}
+    (ways,) = PublicTask.read("piqa", corpora).subsets
+    assert ways.test[1] == {"question": "Open 1.", "choices": ["Turn it.", "Push it."], "answer": 1}
+    (blanks,) = PublicTask.read("winogrande", corpora).subsets
+    assert blanks.test[2] == {"question": "The 2 did _ .", "choices": ["cat", "dog"], "answer": 0}
+    with pytest.raises(VoicegraftError, match="no examples to show before a question of winogrande"):
+        PublicTask.read("winogrande", corpora, num_shots=1)
     (truth,) = PublicTask.read("boolq", corpora).subsets
     assert truth.test[1] == {"question": "Is 1 odd?", "choices": ["no", "yes"], "answer": 1}
     mmlu = PublicTask.read("mmlu", corpora).subsets
@@ -296,7 +313,10 @@ def test_local_files_become_questions_with_their_answers(corpora: Path) -> None:
 @pytest.mark.parametrize("name", list(harness.PUBLIC))
 def test_the_harness_asks_through_the_gates(name: str, corpora: Path, lm: SpeechLM, backbone: PreTrainedModel) -> None:
     pytest.importorskip("lm_eval")
-    tokenizer, task = tiny.byte_tokenizer(), PublicTask.read(name, corpora, num_shots=1)
+    tokenizer, task = (
+        tiny.byte_tokenizer(),
+        PublicTask.read(name, corpora, num_shots=int(name not in ("piqa", "winogrande"))),
+    )
     entered = 0
 
     def writing() -> AbstractContextManager[None]:

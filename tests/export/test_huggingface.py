@@ -204,6 +204,12 @@ def refused(tmp_path: Path, lm: SpeechLM, message: str, files: Sequence[str] = (
     assert [p.name for p in (tmp_path / "out").glob("*")] == list(files)
 
 
+def test_an_expert_of_the_lower_layers_is_refused(tmp_path: Path) -> None:
+    refused(
+        tmp_path, tiny.fused(layout="plain", num_layers=1), r"lives in the lower layers .* train one with num_layers=0"
+    )
+
+
 def test_an_activated_expert_is_refused(tmp_path: Path) -> None:
     lm = tiny.fused(layout="plain", activated=True)
     refused(tmp_path, lm, r"acts from the voice's marker on .* train one with activated=false")

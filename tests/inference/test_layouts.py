@@ -12,13 +12,16 @@ from tests import tiny
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.batches import collate
 from voicegraft.data.layouts import Feed, Position, SpeechLayout
+from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.sequences import IGNORE, plain_sequence, speech_sequence
+from voicegraft.data.spelling import letter_windows
 from voicegraft.fusion.speech_embedding import SpeechEmbeddingConfig
 from voicegraft.fusion.speech_lm import SpeechLM
 from voicegraft.inference.engine import SentenceTokens, sentence_tokens
 from voicegraft.inference.plain import LEAST_FRAMES, PlainMachine
 from voicegraft.inference.sampling import Sampling
 from voicegraft.inference.sentence import GuidedMachine, Sentence, SpeakOptions
+from voicegraft.text.units import BOUNDARIES, phones_by_word, words_of
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 TEXT = "The owl sees."
@@ -30,11 +33,12 @@ PLAIN: list[dict[str, Any]] = [
     for size in (1, 2, 4)
 ]
 GUIDED: list[dict[str, Any]] = [{"layout": "guided", "frames_per_step": size} for size in (1, 2, 4)]
+GUIDED.append({"layout": "guided", "frames_per_step": 2, "num_layers": 1, "spells": "unknown"})
 
 
 def name(options: dict[str, Any]) -> str:
-    runs = "-runs" if options.get("vocabulary") is RUNS else ""
-    return f"{options['layout']}{runs}-{options['frames_per_step']}"
+    more = "-runs" if options.get("vocabulary") is RUNS else "-lower" if "num_layers" in options else ""
+    return f"{options['layout']}{more}-{options['frames_per_step']}"
 
 
 def model(options: dict[str, Any], merged: bool = False) -> SpeechLM:
@@ -218,3 +222,28 @@ def test_an_expert_of_one_frame_per_step_is_a_beginning_for_more(tmp_path: Any) 
         one.take(tmp_path / "two")
     with pytest.raises(VoicegraftError, match="another vocabulary, layout"):
         tiny.trained_expert(tiny.llama(), vocabulary=tiny.PLAIN, layout="plain").take(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {0: ("dh", "ax")}, {1: ("aw", "l")}, {0: ("dh", "iy"), 2: ("s", "iy", "z")}, {0: (), 1: ("aw",)}]
+)
+def test_what_is_known_is_not_spelt(known: dict[int, tuple[str, ...]]) -> None:
+    lm = model(GUIDED[-1])
+    lm.lexicon = Lexicon({})
+    tokens = sentence_tokens(lm, TEXT, "ann", GREEDY, pronunciations=known)
+    asked = listened(tokens)
+    list(tokens)
+    units, words = tokens.units, words_of(TEXT)
+    said = phones_by_word(units)
+    assert units[0] == "^" and [unit for unit in units if unit in BOUNDARIES] == [word.boundary for word in words]
+    assert all(said[number] == phones for number, phones in known.items() if phones)
+    letters = {p.letters for feed in asked for p in (*feed.positions, *feed.ahead) if any(p.letters)}
+    unknown = [word for number, word in enumerate(words) if number not in known]
+    assert letters == {window for word in unknown for window in letter_windows(word.letters)}
+
+
+def test_a_lexicon_is_asked_first_and_the_front_end_has_the_last_word() -> None:
+    lm = model(GUIDED[-1])
+    lm.lexicon = tiny.LEXICON
+    tokens = sentence_tokens(lm, TEXT, "ann", GREEDY, pronunciations={1: ("ow", "l")})
+    assert " ".join(tokens.spell()) == "^ dh iy | ow l | s iy z ."

@@ -117,7 +117,9 @@ def test_a_packaged_config_is_found_by_name_and_a_users_own_wins(
 
 
 def named_configs(text: str) -> list[str]:
-    return re.findall(r"\b(?:pocket|tiny|small|full|mtbi|voicetextblender)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE)
+    return re.findall(
+        r"\b(?:assistant|pocket|tiny|small|full|mtbi|voicetextblender)/\w+(?:\.yaml)?(?= |$)", text, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize(

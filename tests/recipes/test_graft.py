@@ -25,9 +25,11 @@ from voicegraft.core.config import load_config
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.guard.guarded import GuardPolicy
 from voicegraft.inference.listener import Listener
-from voicegraft.inference.pack import DEFAULT_PACK
+from voicegraft.inference.pack import DEFAULT_PACK, read_header
+from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speaker import Speaker
 from voicegraft.recipes import graft as road
+from voicegraft.recipes import say as says
 from voicegraft.recipes.graft import graft, main
 from voicegraft.recipes.graft_config import GraftConfig
 from voicegraft.recipes.stages import remember
@@ -69,6 +71,7 @@ TINY = {
         "num_sentences": 8,
     },
 }
+OPTIONS = SpeakOptions(max_unit_frames=8)
 PLAIN = {"layout": "plain", "frames_per_step": 2, "num_runs": 4}
 
 
@@ -103,7 +106,8 @@ def written(path: Path, work: Path, recordings: Path, qwen: Path, **changes: Any
     values: dict[str, Any] = {**TINY, "backbone": str(qwen), "corpora": [str(recordings)], "work": str(work)}
     values |= {"out": str(work / "pack"), "name": "made up"}
     for key, value in changes.items():
-        values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
+        both = isinstance(values.get(key), dict) and isinstance(value, dict)
+        values[key] = {**values[key], **value} if both else value
     path.write_text(yaml.safe_dump(values))
     return path
 
@@ -193,6 +197,64 @@ def test_recordings_and_a_backbone_become_a_pack_that_speaks(
     trained = {p: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.safetensors") if "pack" not in p.parts}
     main([str(config)])
     assert {p: p.stat().st_mtime_ns for p in trained} == trained
+
+
+def test_a_backbone_learns_to_speak_from_the_pocket_pack(
+    tmp_path: Path, recordings: Path, qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As assistant/graft: half of the layers, what is known is not spelt, and all that makes sound is the pocket's."""
+    monkeypatch.setattr(says, "SHARD_SEC", 2)
+    speech = {"teacher": "pocket", "num_layers": 1, "frames_per_step": 2, "spells": "unknown"}
+    changes = {"speech": {**TINY["speech"], **speech}, "say": {"hours": 2 / 3600, "at_once": 3, "least_words": 1}}
+    router = {**TINY["router"], "next_token": False}
+    changes |= {"monitor": None, "acoustic": None, "copy_parts": False, "copy_backbone": False, "router": router}
+    changes |= {"default_voice": "kathleen"}
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, **changes)
+    main([str(path)])
+    work, pack = tmp_path / "work", tmp_path / "work" / "pack"
+    assert {p.name for p in pack.iterdir()} == {"expert", "router", "pack.json", "CARD.md"}
+    speaker = Speaker.load(pack, backbone=qwen)
+    assert speaker.voices == Speaker.load().voices and speaker.default_voice == "kathleen"
+    lm = speaker.pack.lm
+    assert lm.lexicon is not None and "house" in lm.lexicon
+    assert len(lm.inner.layers) == 1 and all(".layers.0." in name for name, _ in lm.mole.layers())
+    stream = speaker.say("My house sees zorblatts.", options=dataclasses.replace(OPTIONS, guard=GuardPolicy("watch")))
+    assert stream.duration_sec > 0 and np.isfinite(stream.samples).all()
+    ids = torch.randint(2, 258, (1, 12))
+    with torch.inference_mode():
+        assert torch.equal(lm.text_logits(ids), AutoModelForCausalLM.from_pretrained(qwen)(ids).logits)
+    # A pack that is published has all its parts.
+    speaker.pack.save_pretrained(tmp_path / "whole")
+    assert read_header(tmp_path / "whole").shares == "" and (tmp_path / "whole" / "acoustic").is_dir()
+    header = json.loads((pack / "pack.json").read_text())
+    (pack / "pack.json").write_text(json.dumps({**header, "shares": "../whole"}))
+    with pytest.raises(VoicegraftError, match=r"takes parts from the pack '../whole'.* has .*pocket"):
+        Speaker.load(pack, backbone=qwen)
+    assert (work / "said" / "said-000" / "manifest.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"acoustic": None, "codec": {"model": "train"}}, "acoustic: null takes what the teacher has"),
+        ({"copy_parts": False}, "it goes with acoustic: null and monitor: null"),
+        ({"acoustic": None}, "acoustic: null and speech.teacher go together"),
+        ({"speech": {"teacher": "pocket"}}, "acoustic: null and speech.teacher go together"),
+        ({"monitor": None}, "it goes with acoustic: null"),
+        ({"say": {}}, "say makes speech for a teacher to explain"),
+        (
+            {"acoustic": None, "speech": {"layout": "plain", "teacher": "pocket"}},
+            "teacher and spells go with layout: guided",
+        ),
+        ({"router": {"next_token": False, "router": {"granularity": "token"}}}, "goes with granularity: segment"),
+    ],
+)
+def test_a_teacher_that_cannot_give_what_is_asked_for_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path, recordings: Path, qwen: Path
+) -> None:
+    path = written(tmp_path / "graft.yaml", tmp_path / "work", recordings, qwen, **changes)
+    with pytest.raises(VoicegraftError, match=message):
+        load_config(GraftConfig, path)
 
 
 def test_the_plan_alone_does_nothing(

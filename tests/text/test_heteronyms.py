@@ -108,4 +108,4 @@ def test_training_says_heteronyms_as_speaking_does() -> None:
     units = Lexicon(entries).units("I will read it.")
     assert units is not None and " ".join(units) == "^ ay | w ih l | r iy d | ih t ."
     assert pronunciations("I will read it.") == {2: ("r", "iy", "d")}
-    assert Lexicon({"i": ("ay",)}).units("I read.") is None
+    assert Lexicon({"i": ("ay",)}).units("I read it.") is None

@@ -117,3 +117,35 @@ def test_an_endless_stream_needs_no_more_than_a_window() -> None:
 def test_a_senseless_length_is_refused() -> None:
     with pytest.raises(ValueError, match="max_chars"):
         split_sentences("Hello.", 1)
+
+
+CLAUSES = [
+    ("Yes, the capital of France is Paris, which lies on the Seine and is old. It is big.",
+     ["Yes, the capital of France is Paris,", "which lies on the Seine and is old.", "It is big."]),
+    ("The capital of France is Paris. It lies on the river, which is long and wide and old.", None),
+    ("It was founded on the fourth of July, 1776, by people who wanted to be free of a king.",
+     ["It was founded on the fourth of July, 1776,", "by people who wanted to be free of a king."]),
+    ("There are three of them that I like: one is red, the second one is blue, and so on.",
+     ["There are three of them that I like:", "one is red, the second one is blue, and so on."]),
+    ("I like apples and oranges and pears, he said.", None),
+    ("A short answer, no more.", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(("text", "pieces"), CLAUSES)
+def test_in_a_hurry_the_first_clause_comes_alone(text: str, pieces: list[str] | None, size: int) -> None:
+    chunks = [text[i : i + size] for i in range(0, len(text), size)]
+    assert list(iter_sentences(chunks, hurry=True)) == (pieces or split_sentences(text))
+
+
+def test_the_first_clause_does_not_wait_for_the_rest() -> None:
+    read = []
+
+    def arriving() -> Iterator[str]:
+        for word in (CLAUSES[0][0] + " More." * 20).split():
+            read.append(word)
+            yield word + " "
+
+    assert next(iter(iter_sentences(arriving(), hurry=True))) == "Yes, the capital of France is Paris,"
+    assert read[-1] in ("lies", "on", "the")

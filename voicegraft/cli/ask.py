@@ -3,6 +3,8 @@
 A spoken question (--audio) is heard as ``voicegraft listen`` hears it: see its help for what it needs. The LLM that hears it
 answers, and the voice pack speaks; standard error tells which. A question beside it is the instruction.
 
+The assistant answers, whose LLM is SmolLM2-135M-Instruct (voicegraft parts get smollm2); without it the pocket pack's own toy.
+
 Exit status: 0 if the answer was spoken; 1 if it has nothing to say aloud (its text is printed, no file is written); 2 after a
 mistake, which is told in one line.
 """
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = "answer"
     question: Question = "".join(standard_input()) if asked is None or asked == "-" else argument(asked)
     shown = sys.stdout if isinstance(out, Path) else sys.stderr
-    speaker = options.load(options.text_expert)
+    speaker = options.answering(writes=sound is None)
     if sound is not None:
         listener = options.listener(options.device, speaker)
         question = understood(listener, sound, str(question), options.spoken_language)

@@ -1,5 +1,6 @@
 """A conversation, written or spoken; each reply is text, speech or both.
 
+The assistant answers, whose LLM is SmolLM2-135M-Instruct (voicegraft parts get smollm2); without it the pocket pack's own toy.
 Messages come line by line from the terminal or standard input; /help lists the commands. Exit status: 0, or 1 if a message
 could not be answered as it should be.
 """
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_options(ChatOptions, argv, __doc__, "voicegraft chat")
     options.writing()  # mistakes show before anything is loaded
     player(options.play)
-    return Chat(options.load(options.text_expert), options).run(_messages())
+    return Chat(options.answering(), options).run(_messages())
 
 
 def _messages() -> Iterator[str]:

@@ -26,7 +26,7 @@ class SpeakingOptions:
     voice: str | None = None  # a voice of the pack
     like: Path | None = None  # a recording, 5 to 20 s, of a person to sound like; ask that person first
     seed: int = 0  # same text, voice and seed: same sound
-    pack: str | None = None  # voice pack: a folder, or hub:NAME (default: the pocket pack of the package)
+    pack: str | None = None  # voice pack: a folder, hub:NAME, pocket or assistant (default: pocket; see ask and chat)
     backbone: str | None = None  # the text LLM, a folder or hub:NAME, for a pack that does not hold it
     guard: Literal["on", "watch", "off"] | None = None  # on says faults again, watch tells them (default: on)
     device: str = "cpu"  # cpu, cuda, mps or auto
@@ -81,10 +81,33 @@ class AnsweringOptions:
 class AskingOptions(AnsweringOptions, SpeakingOptions):
     text_expert: str | None = None  # PEFT adapter folder that writes (default: the backbone alone)
 
+    def answering(self, writes: bool = True) -> Speaker:
+        """The pack that answers: the one that is named, else the assistant, where its LLM is on this machine.
+
+        The pocket pack's own LLM is a toy, which is told when it answers in the assistant's place.
+
+        Args:
+            writes: whether its LLM will answer, and not one that hears.
+        """
+        if self.pack or self.backbone or self.text_expert:  # a text expert is of one backbone: the user knows which
+            return self.load(self.text_expert)
+        from voicegraft.inference.pack import ASSISTANT, missing_part, shipped_packs
+
+        if ASSISTANT not in shipped_packs():
+            return self.load()
+        if part := missing_part(ASSISTANT):
+            if writes:
+                complain([f"the pocket pack's toy LLM answers, for want of a real one: voicegraft parts get {part}"])
+            return self.load()
+        return replace(self, pack=ASSISTANT).load()
+
 
 def place(text: str | None) -> Path | str | None:
-    """A path, or hub:NAME as it is."""
-    return text if text is None or text.startswith("hub:") else Path(text)
+    """A path; a name, such as hub:NAME or that of a pack that comes with the package, as it is."""
+    from voicegraft.core.hub import is_hub_name
+    from voicegraft.inference.pack import is_shipped
+
+    return text if text is None or is_hub_name(text) or is_shipped(text) else Path(text)
 
 
 def sink(out: Path) -> Path | IO[bytes]:

@@ -38,6 +38,7 @@ EVALUATIONS = {
 }
 RECIPES = {
     "align": "voicegraft.recipes.align",
+    "say": "voicegraft.recipes.say",
     "fit_units": "voicegraft.recipes.fit_units",
     "train_semantic": "voicegraft.recipes.train_semantic",
     "train_codec": "voicegraft.recipes.train_codec",

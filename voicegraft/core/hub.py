@@ -18,7 +18,7 @@ from voicegraft.core.parts import PART, find_part
 
 HUB = "hub:"
 GGUF = ".gguf"  # a model of llama.cpp in one file
-FILES = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", "*.jinja")
+FILES = ("*.safetensors", "*.json", "*.txt", "*.txt.gz", "*.md", "*.model", "*.jinja")
 DOUBLES = ("consolidated*", "original/*", "onnx/*")  # the same weights once more, for other programs
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 P = TypeVar("P", bound="Loadable")

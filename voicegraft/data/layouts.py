@@ -10,6 +10,8 @@ voice and where it is: the letter or the unit with its neighbours, and how many 
 and units come in order, each once, and the last unit's END_OF_UNIT is the end: alignment, progress and the end hold by
 construction. The units that are spoken are ``^`` (the silence before), and each word's phones and boundary.
 
+Where ``spells`` is "unknown", words whose pronunciation is given are not spelt: the first unit comes at once in most sentences.
+
 In speaking, one position can say several tokens at once (``frames_per_step``): a unit's codes and the END_OF_UNIT that ends it
 are cut into groups of that size, each group is predicted by the position before it, and stands together at the next.
 
@@ -29,7 +31,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from voicegraft.data.spelling import LETTER_WINDOW, letter_windows
+from voicegraft.data.spelling import LETTER_WINDOW, Spells, letter_windows
 from voicegraft.data.windows import Window
 from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
@@ -78,8 +80,9 @@ class Feed:
 class SpeechLayout:
     """The parts of a sentence in one voice."""
 
-    def __init__(self, vocabulary: SpeechVocabulary, voice: str, frames_per_step: int = 1):
+    def __init__(self, vocabulary: SpeechVocabulary, voice: str, frames_per_step: int = 1, spells: Spells = "all"):
         self.vocabulary, self.voice, self.frames_per_step = vocabulary, vocabulary.voice_id(voice), frames_per_step
+        self.spells = spells
 
     def prompt(self, sentence: Sequence[int]) -> list[Position]:
         """Backbone ids of the sentence, and the voice: the router decides on them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from voicegraft.data.manifest import Utterance, read_manifest
 from voicegraft.data.shards import RaggedArray
 from voicegraft.text.units import SILENCE, UNIT_CLASS
 
+SAID = "said"  # folder of shards that have tokens and no sound (recipes/say.py)
 DONE = "done"  # file that closes a folder of alignments
 
 
@@ -54,6 +56,22 @@ class PreparedSpeech:
             rows = read_manifest(better if (better / "manifest.jsonl").is_file() else folder)
             self.clips += [Clip(folder, i, u) for i, u in enumerate(rows)]
         self.speakers = sorted({c.utterance.speaker for c in self.clips})
+
+    def add_said(self, work: Path) -> None:
+        """Adds the shards that have tokens and no sound."""
+        for manifest in sorted((work / SAID).glob("*/manifest.jsonl")):
+            rows = read_manifest(manifest.parent)
+            self.clips += [Clip(manifest.parent, i, u) for i, u in enumerate(rows)]
+
+    def say_in(self, voices: Sequence[str]) -> None:
+        """Gives the clips of all other speakers to one of these voices each, whichever; for a teacher's voices."""
+
+        def given(clip: Clip) -> Clip:
+            u = clip.utterance
+            chosen = u.speaker if u.speaker in voices else random.Random(u.id).choice(voices)
+            return replace(clip, utterance=replace(u, speaker=chosen))
+
+        self.clips, self.speakers = [given(clip) for clip in self.clips], list(voices)
 
     def select(self, split: str, synthetic: bool | None = None) -> list[Clip]:
         """Clips of a split ("train", or "val" for all that is held back), human, synthetic or both."""

@@ -240,6 +240,41 @@ def yes_or_no(folder: Path) -> Iterator[Question]:
                 yield Question("yes or no", f"{asked[0].upper()}{asked[1:]}?", answer, "yes or no", part == "test")
 
 
+_CHOOSE = re.compile(r"(?:question|sentence): (.+?)\s*\n+((?:Answer|Solution|Option)1: .+?)\s*Answer format", re.DOTALL)
+_LABEL = re.compile(r"\s*(?:Answer|Solution|Option)\d: ")
+CHOICE_SETS = ("ARC-Easy", "ARC-Challenge", "openbookqa")  # that have a part to train on
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with options of which one is right."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int  # number of the right one
+
+    @property
+    def asked(self) -> str:
+        """As lm-evaluation-harness asks; the answer is an option's own words."""
+        return f"Question: {self.question}\nAnswer:"
+
+
+def choices(path: Path) -> Iterator[Choice]:
+    """Multiple choice in the form of LLM-Adapters: ARC, OpenBookQA, PIQA, WinoGrande."""
+    for row in _read_rows(path):
+        if found := _CHOOSE.search(row["instruction"]):
+            options = tuple(option.strip() for option in _LABEL.split(found[2])[1:])
+            yield Choice(found[1].strip(), options, int(row["answer"][-1]) - 1)
+
+
+def chosen(folder: Path) -> Iterator[Question]:
+    """ARC and OpenBookQA; their own test parts are the held-out part."""
+    for name in CHOICE_SETS:
+        for part in ("train", "test"):
+            for one in choices(folder / name / f"{part}.json"):
+                yield Question("choice", one.asked, one.choices[one.answer], "choice", part == "test")
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -282,6 +317,7 @@ class QuestionsConfig:
     words: int = 12_000
     trivia: int = 5_000
     yes_or_no: int = 4_000
+    choice: int = 0
     seed: int = 1
 
 
@@ -292,6 +328,7 @@ def training_questions(config: QuestionsConfig, corpora: Path) -> list[Question]
         (config.dialogue, dialogue_mentions(corpora / "sgd-dialogues" / "train.jsonl", held_out=False)),
         (config.trivia, trivia(corpora / "opentriviaqa")),
         (config.yes_or_no, yes_or_no(corpora / "llm-adapters-qa" / "boolq")),
+        (config.choice, chosen(corpora / "llm-adapters-qa")),
     ):
         found += take(source, held_out=False, count=count, seed=config.seed) if count else []
     random.Random(config.seed).shuffle(found)

@@ -40,6 +40,13 @@ class SpeechSequence:
         return len(self.text)
 
 
+@dataclass(frozen=True)
+class TaughtSequence(SpeechSequence):
+    """One whose spoken tokens a teacher tells."""
+
+    teacher: SpeechSequence  # the same utterance as the teacher reads it
+
+
 def speech_sequence(
     vocabulary: SpeechVocabulary,
     sentence: Sequence[int],

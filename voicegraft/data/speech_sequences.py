@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.messages import Message
 from voicegraft.data.chat import chat_prompt, encode, sentence_ids
-from voicegraft.data.lexicon import Lexicon
+from voicegraft.data.lexicon import LETTER_NAMES, Lexicon
 from voicegraft.data.prepared import Clip, PreparedSpeech, frame_counts
-from voicegraft.data.sequences import SpeechSequence, WordSpelling, plain_sequence, speech_sequence
-from voicegraft.data.spelling import Speller
+from voicegraft.data.sequences import SpeechSequence, TaughtSequence, WordSpelling, plain_sequence, speech_sequence
+from voicegraft.data.spelling import Speller, Spells
 from voicegraft.data.splits import Splits, text_key
 from voicegraft.data.tokens import Tokens
 from voicegraft.text.frontend import Frontend, spoken_text
@@ -117,6 +117,7 @@ class Guided(Plain):
 
     frame_rate: float = 50.0  # of the codes, Hz
     spelling: Spelling = field(kw_only=True)
+    spells: Spells = "all"
 
     def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
         u = clip.utterance
@@ -129,7 +130,10 @@ class Guided(Plain):
         if words is None:
             return None
         counts = frame_counts(u, len(codes), self.frame_rate)
-        before = self.context.ids(text, random.Random(u.id))
+        draw = random.Random(u.id)
+        before = self.context.ids(text, draw)
+        if self.spells == "unknown":
+            words = some_unknown(words, draw)
         return speech_sequence(self.vocabulary, before, words, u.speaker, u.units, codes, counts, self.frames_per_step)
 
     def length(self, clip: Clip) -> int | None:
@@ -152,6 +156,24 @@ class Guided(Plain):
         return speech_sequence(self.vocabulary, before, words, voice, units, frames_per_step=self.frames_per_step)
 
 
+@dataclass(frozen=True)
+class WithTeacher:
+    """Sequences of clips as an expert and its teacher read them; texts that are only pronounced need no teacher."""
+
+    own: Guided
+    teacher: Guided
+
+    def of_clip(self, clip: Clip, train: bool) -> SpeechSequence | None:
+        own, seen = self.own.of_clip(clip, train), self.teacher.of_clip(clip, train)
+        return None if own is None or seen is None else TaughtSequence(**vars(own), teacher=seen)
+
+    def of_text(self, number: int, text: str, train: bool) -> SpeechSequence | None:
+        return self.own.of_text(number, text, train)
+
+    def length(self, clip: Clip) -> int | None:
+        return None
+
+
 def sentences_of(split: str, sentences: Sequence[str], speech: PreparedSpeech) -> list[str]:
     """The sentences of a split ("train" or "val"), in order; one that a clip says is on that clip's side."""
     rule = Splits.over(sentences)
@@ -168,9 +190,13 @@ def sentences_of(split: str, sentences: Sequence[str], speech: PreparedSpeech) -
 class Spelling:
     """Turns texts and their units into the words of a training sequence."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon, speller: Speller | None = None):
+        """
+        Args:
+            speller: one made of this lexicon before; making it takes a while.
+        """
         self.tokenizer, self.lexicon = tokenizer, lexicon
-        self.speller = Speller(lexicon.entries.items())
+        self.speller = speller or Speller(lexicon.entries.items())
 
     def words(self, text: str, units: Sequence[str]) -> list[WordSpelling] | None:
         """The words of ``text``, said as ``units``; None when a word has too few letters for its phones."""
@@ -184,7 +210,7 @@ class Spelling:
 
     def initialism(self, draw: random.Random) -> tuple[str, WordSpelling, list[str]]:
         """Some capitals that are read letter by letter (FBI): they are rare in books. With their units."""
-        names = {**self.lexicon.entries, "a": ("ey",), "q": ("k", "y", "uw")}  # in running text "a" is the article
+        names = self.lexicon.entries | LETTER_NAMES
         known = [letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter.lower() in names]
         letters = "".join(draw.choices(known, k=draw.randint(2, 4)))
         groups = [names[letter.lower()] for letter in letters]
@@ -220,6 +246,11 @@ def word_lists(lexicon: Lexicon, sentences: Sequence[str], count: int, seed: int
     draw = np.random.default_rng(seed)
     chosen = draw.choice(words, size=(count, WORDS_PER_LIST), p=weights / weights.sum())
     return [" ".join(row).capitalize() + "." for row in chosen]
+
+
+def some_unknown(words: list[WordSpelling], draw: random.Random) -> list[WordSpelling]:
+    """Those that are taken to be in no lexicon: in half of the sentences none, else one in five."""
+    return [word for word in words if draw.random() < 0.2] if draw.random() < 0.5 else []
 
 
 def vary(text: str, key: str) -> str:

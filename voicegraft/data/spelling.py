@@ -11,9 +11,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
 from voicegraft.data.windows import Window
 
+Spells = Literal["all", "unknown"]  # words of a sentence: every one, or those that no lexicon has
 Groups = tuple[tuple[str, ...], ...]  # phones of each letter
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"

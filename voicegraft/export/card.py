@@ -14,8 +14,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from voicegraft.core.config import to_dict
-from voicegraft.core.hub import HUB
-from voicegraft.inference.pack import PARTS, PackHeader
+from voicegraft.core.hub import HUB, is_hub_name
+from voicegraft.core.parts import PART, part_named
+from voicegraft.inference.pack import PARTS, SHARED, PackHeader
 
 UNKNOWN = "unknown"
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -74,9 +75,9 @@ def pack_card(
         language=language,
         use=use,
         notes=notes.strip(),
-        has_backbone=(folder / "backbone").is_dir() or header.backbone.startswith(HUB),
+        has_backbone=(folder / "backbone").is_dir() or is_hub_name(header.backbone),
         has_report=(folder / "EVALUATION.md").is_file(),
-        parts=_parts(folder, rows),
+        parts=_parts(folder, header, rows),
         origin={**dict.fromkeys(("recipe", "commit", "corpora", "hours")), **header.provenance},
         options=to_dict(header.options),
         scores=scores,
@@ -86,10 +87,10 @@ def pack_card(
     return str(card)
 
 
-def _parts(folder: Path, rows: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _parts(folder: Path, header: PackHeader, rows: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name in PARTS:
         place = folder / name
-        if not place.is_dir():
+        if not place.is_dir() or (name in SHARED and header.shares):
             continue
         config = _read(place / "config.json")
         what, mark = config.get("kind", UNKNOWN), config.get("sha256", UNKNOWN)
@@ -106,8 +107,11 @@ def _parts(folder: Path, rows: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _base_model(header: PackHeader) -> str:
     """The backbone's name on the Hub; empty if it is not known to have one."""
-    if header.backbone.startswith(HUB):
-        return header.backbone.removeprefix(HUB).partition("@")[0]
+    backbone = header.backbone
+    if backbone.startswith(PART):
+        backbone = HUB + part_named(backbone.removeprefix(PART)).hub
+    if backbone.startswith(HUB):
+        return backbone.removeprefix(HUB).partition("@")[0]
     named = str(header.provenance.get("backbone", "")).partition("@")[0]
     return named if _HUB_NAME.fullmatch(named) else ""
 

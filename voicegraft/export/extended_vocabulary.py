@@ -62,6 +62,11 @@ def grow(lm: SpeechLM) -> Grown:
             "this speech expert acts from the voice's marker on (activated), but other programs apply an adapter to the "
             "whole sequence: train one with activated=false to export it"
         )
+    if lm.speech_embedding.config.num_layers:
+        raise VoicegraftError(
+            "this speech expert lives in the lower layers of its backbone (num_layers), but other programs run all of them: "
+            "train one with num_layers=0 to export it"
+        )
     backbone, rows = lm.backbone, lm.speech_embedding
     embedding, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
     if not isinstance(embedding, nn.Embedding) or not isinstance(head, nn.Linear):

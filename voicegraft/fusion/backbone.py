@@ -311,6 +311,15 @@ def _tied(model: PreTrainedModel) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in names.values() if len(group) > 1)
 
 
+def backbone_tensors(backbone: PreTrainedModel) -> Mapping[str, Tensor]:
+    """A backbone's own weights by name, whether or not experts sit on it; of one from a folder, those of its files."""
+    checkpoint: Any = getattr(backbone, "checkpoint", None)
+    if isinstance(checkpoint, Checkpoint):
+        return _Tensors(checkpoint)
+    state = backbone.state_dict().items()
+    return {n.replace(".base_layer.", "."): p for n, p in state if ".lora_" not in n and ".mole." not in n}
+
+
 def backbone_fingerprint(backbone: PreTrainedModel) -> str:
     """16 hex digits over the backbone's own weights, whether or not experts sit on it.
 
@@ -319,9 +328,7 @@ def backbone_fingerprint(backbone: PreTrainedModel) -> str:
     checkpoint: Any = getattr(backbone, "checkpoint", None)
     if checkpoint is not None:
         return str(checkpoint.fingerprint)
-    state = backbone.state_dict().items()
-    own = {n.replace(".base_layer.", "."): p for n, p in state if ".lora_" not in n}
-    return fingerprint(own)
+    return fingerprint(backbone_tensors(backbone))
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

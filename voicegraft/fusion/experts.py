@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import file_digest
@@ -24,6 +24,7 @@ from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.files import write_text
 from voicegraft.core.hub import Loadable
 from voicegraft.fusion.backbone import backbone_fingerprint, one_line, tokenizer_fingerprint
+from voicegraft.fusion.depth import decoder_layers
 
 SPEECH, TEXT, LISTENING = "speech", "text", "listening"  # names of experts, and of their adapters
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's file name
@@ -52,13 +53,23 @@ class Belongs:
         return Belongs(backbone_fingerprint(backbone), tokenizer_fingerprint(tokenizer))
 
 
-def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str) -> PeftModel:
-    """A fresh LoRA, to be trained, on a backbone that is frozen from here on."""
+def attach_lora(backbone: PreTrainedModel, settings: LoraSettings, name: str, num_layers: int = 0) -> PeftModel:
+    """A fresh LoRA, to be trained, on a backbone that is frozen from here on.
+
+    Args:
+        num_layers: of the decoder that it adapts, from the first on; 0: all.
+    """
+    targets: str | list[str] = "all-linear" if settings.targets == ("all-linear",) else list(settings.targets)
+    if num_layers:
+        lower = tuple(f"{layer}." for layer in decoder_layers(backbone)[:num_layers])
+        ends = ("",) if targets == "all-linear" else tuple(f".{target}" for target in targets)
+        linear = (name for name, module in backbone.named_modules() if isinstance(module, nn.Linear))
+        targets = [name for name in linear if name.startswith(lower) and name.endswith(ends)]
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear" if settings.targets == ("all-linear",) else list(settings.targets),
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(backbone, config, adapter_name=name)
@@ -104,6 +115,14 @@ class _Identity:
     backbone: str
     tokenizer: str
     sha256: str  # of the weights file
+
+
+def trained_on(folder: Path) -> str:
+    """Fingerprint of the backbone that an expert says it was trained on; "" if it says nothing that can be read."""
+    try:
+        return str(json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["backbone"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def check_identity(folder: Path, belongs: Belongs) -> None:

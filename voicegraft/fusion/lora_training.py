@@ -14,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from voicegraft.core.artifacts import load_artifact, save_artifact
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.data.spelling import Spells
+from voicegraft.fusion.depth import lower_layers
 from voicegraft.fusion.experts import (
     SPEECH,
     TEXT,
@@ -23,6 +25,7 @@ from voicegraft.fusion.experts import (
     save_lora,
     take_adapter,
 )
+from voicegraft.fusion.sketch import Sketch
 from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, Layout, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
@@ -72,25 +75,37 @@ class SpeechExpertTraining(nn.Module):
         activated: bool = False,
         layout: Layout = "guided",
         frames_per_step: int = 1,
+        num_layers: int = 0,
+        spells: Spells = "all",
     ):
         """
         Args:
             semantic: fingerprint of the semantic tokenizer.
             code_rows: rows of its codes to begin with (``SemanticEncoder.rows``).
-            activated: the LoRA acts from the first speech token on, not on the text before it; this, ``layout`` and
-                ``frames_per_step`` are explained in ``SpeechEmbeddingConfig``.
+            activated: the LoRA acts from the first speech token on, not on the text before it; this and what follows are
+                explained in ``SpeechEmbeddingConfig``.
         """
         super().__init__()
         self.tokenizer = tokenizer
         self.belongs = Belongs.to(backbone, tokenizer)
+        self._sketch = Sketch.of(backbone)  # now: later its weights may be spread over processes
         embedding: Tensor = cast(nn.Embedding, backbone.get_input_embeddings()).weight
         width = embedding.shape[1]
         config = SpeechEmbeddingConfig(
-            vocabulary, width, 2 * width, self.belongs.backbone, semantic, activated, layout, frames_per_step
+            vocabulary,
+            width,
+            2 * width,
+            self.belongs.backbone,
+            semantic,
+            activated,
+            layout,
+            frames_per_step,
+            num_layers,
+            spells,
         )
         self.speech_embedding = SpeechEmbedding(config)
         self.speech_embedding.initialise(float(embedding.detach().float().std()), code_rows)
-        self.peft_model = attach_lora(backbone, lora, SPEECH)
+        self.peft_model = attach_lora(backbone, lora, SPEECH, num_layers)
         # [B, L, 1] where the LoRA acts. It stays after the forward: gradient checkpointing runs the layers again.
         self._acts: Tensor | None = None
         if activated:
@@ -108,24 +123,29 @@ class SpeechExpertTraining(nn.Module):
         return cast(PreTrainedModel, self.peft_model.get_base_model())
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss on a batch of ``data.sequences`` fields, or of answered questions (one LoRA for both)."""
+        """Loss on a batch of ``data.sequences`` fields, or of answered questions (one LoRA for both).
+
+        A batch may come with what a teacher says in place of its codes (``taught``, see ``SpeechEmbedding.loss``).
+        """
         if "answer" in batch:
             self._acts = None
             return answer_loss(self.peft_model, batch)
         text = self.backbone.get_input_embeddings()(batch["text"].clamp(min=0))
         embeddings = self.speech_embedding.inputs(batch, text)
         self._acts = (batch["token"] >= 0).cumsum(1)[..., None] > 0
-        hidden = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        return self.speech_embedding.loss(hidden, batch)
+        inner = lower_layers(self.backbone, self.speech_embedding.config.num_layers)
+        hidden = inner(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self.speech_embedding.loss(hidden, batch, batch.get("taught"))
 
     def _masked(self, module: nn.Module, inputs: Any, added: Tensor) -> Tensor:
         return added if self._acts is None else added * self._acts
 
     def save(self, folder: Path, provenance: dict[str, object]) -> None:
-        """Writes PEFT's adapter folder ``folder/speech`` and the speech embedding ``folder/rows``."""
+        """Writes PEFT's adapter folder ``folder/speech``, the speech embedding ``folder/rows`` and the backbone's sketch."""
         save_lora(self.peft_model, SPEECH, folder, self.belongs)
         embedding = self.speech_embedding
         tensors = embedding.state_dict()
+        self._sketch.save(folder)
         save_artifact(folder / ROWS, ROWS_KIND, embedding.config, tensors, provenance, torch.float16)
 
     def take(self, folder: Path) -> None:
@@ -136,11 +156,13 @@ class SpeechExpertTraining(nn.Module):
         """
         saved = load_artifact(folder / ROWS, ROWS_KIND, SpeechEmbeddingConfig)
         embedding = self.speech_embedding
-        config, other = (replace(c, frames_per_step=1, activated=False) for c in (embedding.config, saved.config))
+        config, other = (
+            replace(c, frames_per_step=1, activated=False, spells="all") for c in (embedding.config, saved.config)
+        )
         if config != other:
             raise VoicegraftError(
-                f"the expert in {folder} has another vocabulary, layout, semantic tokenizer or backbone than this run: train "
-                "from the start, or with the parts it was trained with"
+                f"the expert in {folder} has another vocabulary, layout, semantic tokenizer, backbone or num_layers than this "
+                "run: train from the start, or with the parts it was trained with"
             )
         # An expert of one frame per step is a fine beginning for one of more: what says the others is new.
         new = {n for n in embedding.state_dict() if n.startswith(("slots.", "follow."))}

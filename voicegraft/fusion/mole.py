@@ -24,7 +24,6 @@ An expert that is ``None`` is the identity and costs nothing. The fused layer fo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -36,6 +35,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.fusion.depth import decoder_layers
 from voicegraft.fusion.experts import Expert, LowRank
 
 Gates = int | Tensor | None  # one expert alone, weights [..., E] of all, or the bare backbone
@@ -183,7 +183,7 @@ class MoLE:
         self._slot = _Slot(frozenset(i for i, expert in enumerate(experts.values()) if expert is None))
         modules = dict(backbone.named_modules())
         adapted = {name for expert in experts.values() if expert is not None for name in expert.layers}
-        blocks = _decoder_layers(backbone)
+        blocks = decoder_layers(backbone)
         dtype = backbone.dtype  # that of a quantised layer's weight is not what it computes in
         for name in sorted(adapted):
             base = modules.get(name)
@@ -264,12 +264,3 @@ class MoLE:
             return experts.merged(own, weights if weights.ndim == 1 else weights[experts.layer])
 
         return weight_of
-
-
-def _decoder_layers(backbone: nn.Module) -> list[str]:
-    """Names of the decoder's layers in their order: ``model.layers.0`` and so on, whatever the family calls them."""
-    found = [name for name, _ in backbone.named_modules() if re.fullmatch(r"[^0-9]*\.\d+", name)]
-    lists: dict[str, list[str]] = {}
-    for name in found:
-        lists.setdefault(name.rpartition(".")[0], []).append(name)
-    return max(lists.values(), key=len, default=[])

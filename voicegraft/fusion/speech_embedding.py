@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from voicegraft.data.layouts import MAX_ELAPSED, unit_window
 from voicegraft.data.sequences import IGNORE
-from voicegraft.data.spelling import LETTER_WINDOW
-from voicegraft.tokenizers.vocabulary import SpeechVocabulary
+from voicegraft.data.spelling import LETTER_WINDOW, Spells
+from voicegraft.tokenizers.vocabulary import END_OF_UNIT, SpeechVocabulary
 
 Layout = Literal["guided", "plain"]
 ROWS, ROWS_KIND = "rows", "speech-rows"  # folder of the artifact inside an expert's, and what it says it is
@@ -40,12 +40,34 @@ class SpeechEmbeddingConfig:
     # by itself; then rows are ordinary rows of an embedding table, which any server of LLMs can hold.
     layout: Layout = "guided"
     frames_per_step: int = 1  # tokens of a group
+    num_layers: int = (
+        0  # decoder layers of the backbone that speech passes, from the first on (``fusion.depth``); 0: all
+    )
+    spells: Spells = "all"  # the guided layout: every word of a sentence, or only those that no lexicon has
 
     def __post_init__(self) -> None:
-        if self.frames_per_step < 1:
-            raise ValueError(f"frames_per_step must be 1 or more, got {self.frames_per_step}")
+        if self.frames_per_step < 1 or self.num_layers < 0:
+            raise ValueError(
+                f"frames_per_step must be 1 or more and num_layers 0 or more, got {self.frames_per_step}, {self.num_layers}"
+            )
         if self.vocabulary.num_runs and self.layout != "plain":
             raise ValueError("run lengths (num_runs) go with the plain layout: guided units end by themselves")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The N targets of a batch, the first of every group, then the second of every group, and so on."""
+
+    logits: Tensor  # [N, V]
+    target: Tensor  # [N]
+    spoken: Tensor  # [N] whether it is said and not spelt
+    place: Tensor  # [N] grows in the order of reading
+
+    def speaking(self, vocabulary: SpeechVocabulary) -> Tensor:
+        """Log-probabilities ``[M, 1 + codes]`` of END_OF_UNIT and of all codes, for what is said, in the order of reading."""
+        order = self.place[self.spoken].argsort()
+        said = self.logits[self.spoken][order].log_softmax(-1)
+        return torch.cat([said[:, [END_OF_UNIT]], said[:, vocabulary.first_code : vocabulary.first_run]], -1)
 
 
 class SpeechEmbedding(nn.Module):
@@ -127,29 +149,48 @@ class SpeechEmbedding(nn.Module):
         """Hidden states ``[..., D]`` of any type -> logits ``[..., V]`` of the speech vocabulary."""
         return self.head(hidden.to(self.head.weight.dtype))
 
-    def loss(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hidden states ``[B, L, D]`` of a batch -> mean cross-entropy of its targets, and its parts."""
+    def predicted(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> Predicted:
+        """Hidden states ``[B, L, D]`` of a batch -> what they say of its targets."""
         wanted = batch["target"] != IGNORE
         hidden = hidden[wanted].to(self.head.weight.dtype)
         target, more = batch["target"][wanted], batch["more_target"][wanted]
-        logits = self.head(hidden).float()
-        each = F.cross_entropy(logits, target, reduction="none")
-        spoken = (
-            batch["units"][wanted].any(-1)
-            if self.config.layout == "guided"
-            else torch.ones_like(target, dtype=torch.bool)
-        )
-        losses, is_spoken = [each], [spoken]
-        for before, following in zip([target, *more.unbind(-1)], more.unbind(-1), strict=False):
+        guided = self.config.layout == "guided"
+        spoken = batch["units"][wanted].any(-1) if guided else torch.ones_like(target, dtype=torch.bool)
+        place = torch.arange(wanted.numel(), device=wanted.device)[wanted.flatten()] * self.config.frames_per_step
+        logits, targets, is_spoken, places = [self.head(hidden).float()], [target], [spoken], [place]
+        pairs = zip([target, *more.unbind(-1)], more.unbind(-1), strict=False)
+        for slot, (before, following) in enumerate(pairs, start=1):
             rest = following != IGNORE
             hidden = self.after(hidden, before.clamp(min=0))
-            losses.append(F.cross_entropy(self.head(hidden[rest]).float(), following[rest], reduction="none"))
+            logits.append(self.head(hidden[rest]).float())
+            targets.append(following[rest])
             is_spoken.append(spoken[rest])
-        every = torch.cat(losses)
+            places.append(place[rest] + slot)
+        return Predicted(torch.cat(logits), torch.cat(targets), torch.cat(is_spoken), torch.cat(places))
+
+    def loss(
+        self, hidden: Tensor, batch: Mapping[str, Tensor], taught: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hidden states ``[B, L, D]`` of a batch -> mean cross-entropy of its targets, and its parts.
+
+        Args:
+            taught: for the spoken tokens of the batch, in the order of reading, what a teacher expects ``[M, 1 + codes]``
+                (``Predicted.speaking``), in place of the tokens themselves.
+        """
+        said = self.predicted(hidden, batch)
+        every = F.cross_entropy(said.logits, said.target, reduction="none")
+        parts = {}
+        if taught is not None:
+            soft = -(taught.exp() * said.speaking(self.config.vocabulary)).sum(-1)
+            if len(taught):
+                parts["kl"] = (soft + (taught.exp() * taught).sum(-1)).mean().detach()
+            every = torch.cat([every[~said.spoken], soft])
         with torch.no_grad():
-            speaking = torch.cat(is_spoken)
-            parts = {"speak": every[speaking].mean() if speaking.any() else every.new_zeros(())}
-            if self.config.layout == "guided":
-                right = (logits.argmax(-1) == target).float()
-                parts |= {"g2p": every[~speaking].mean(), "g2p_accuracy": right[~spoken].mean()}
+            own = F.cross_entropy(said.logits[said.spoken], said.target[said.spoken]) if said.spoken.any() else None
+            parts["speak"] = every.new_zeros(()) if own is None else own
+            spelt = ~said.spoken
+            if spelt.any():
+                right = (said.logits[spelt].argmax(-1) == said.target[spelt]).float()
+                g2p = F.cross_entropy(said.logits[spelt], said.target[spelt])
+                parts |= {"g2p": g2p, "g2p_accuracy": right.mean()}
         return every.mean(), parts

@@ -8,8 +8,9 @@ vocabulary only. Both are float32 whatever the backbone computes in: what enters
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,22 @@ from voicegraft.core.artifacts import described_by, load_artifact
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.data.chat import encode, sentence_ids
 from voicegraft.data.layouts import MAX_ELAPSED, Feed, Position
+from voicegraft.data.lexicon import Lexicon
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.decoders.base import Decoder, SequenceGates
 from voicegraft.fusion.decoders.choice import open_decoder
-from voicegraft.fusion.experts import LISTENING, SPEECH, TEXT, Belongs, Expert
+from voicegraft.fusion.depth import lower_layers
+from voicegraft.fusion.experts import LISTENING, SPEECH, TEXT, Belongs, Expert, trained_on
 from voicegraft.fusion.listening import Hearing
 from voicegraft.fusion.mole import MoLE
 from voicegraft.fusion.router import Router
+from voicegraft.fusion.sketch import Sketch
 from voicegraft.fusion.speech_embedding import ROWS, ROWS_KIND, SpeechEmbedding, SpeechEmbeddingConfig
 from voicegraft.fusion.text_lm import TextLM
 from voicegraft.tokenizers.vocabulary import SpeechVocabulary
 
+_log = logging.getLogger(__name__)
+LEXICON = "lexicon.txt.gz"  # beside an expert that spells unknown words alone
 _AT_ONCE = 8  # phones or frames whose position features are worked out together
 _KEPT_TABLES = 16  # of position features, that are kept with a sequence
 
@@ -56,19 +62,26 @@ class SpeechLM(TextLM):
         speech_embedding: SpeechEmbedding,
         router: Router | None = None,
         hearing: Hearing | None = None,
+        lexicon: Lexicon | None = None,
     ):
         """
         Args:
+            lexicon: where pronunciations are looked up before anything is spelt.
             mole: with the experts "text" and "speech", and "listening" where it hears; there may be more.
             router: None lets the task choose its expert (the oracle gate).
         """
         super().__init__(mole, tokenizer, router, hearing)
-        self.speech_embedding = speech_embedding
+        self.speech_embedding, self.lexicon = speech_embedding, lexicon
 
     @cached_property
     def decoder(self) -> Decoder:
         """What speaking runs on: opened when it is needed first, on the device where the model is by then."""
-        return open_decoder(self.mole, self._routes_tokens)
+        return open_decoder(self.mole, self._routes_tokens, self.speech_embedding.config.num_layers)
+
+    @cached_property
+    def inner(self) -> Any:
+        """The layers of the backbone that speech passes."""
+        return lower_layers(self.backbone, self.speech_embedding.config.num_layers)
 
     @property
     def vocabulary(self) -> SpeechVocabulary:
@@ -114,8 +127,7 @@ class SpeechLM(TextLM):
         if state is not None:
             return self.decoder.step([embeddings[0]], [state])[0][None]
         with self.mole.gated(SPEECH):
-            embeddings = embeddings.to(self.backbone.dtype)
-            return self.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+            return self.inner(inputs_embeds=embeddings.to(self.backbone.dtype), use_cache=False).last_hidden_state
 
     # For the engine: positions in, logits out, in arrays.
 
@@ -215,7 +227,7 @@ class SpeechLM(TextLM):
 
         Args:
             backbone_folder: or its name on the Hub.
-            expert_folder: with ``speech/`` and ``rows/``.
+            expert_folder: with ``speech/`` and ``rows/``, and the lexicon of an expert that has one.
             text_expert: PEFT's adapter folder; None is the identity.
             router_folder: None lets the task choose.
             settings: of the backbone; float32 if not given.
@@ -227,22 +239,34 @@ class SpeechLM(TextLM):
         backbone, tokenizer = load_backbone(backbone_folder, settings)
         belongs = Belongs.to(backbone, tokenizer)
         artifact = load_artifact(expert_folder / ROWS, ROWS_KIND, SpeechEmbeddingConfig)
+        speaks = belongs  # what the pack's own parts were trained for
         if artifact.config.backbone != belongs.backbone:
-            raise VoicegraftError(
-                f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
-                f"{backbone_folder} is {belongs.backbone}: use the backbone it was trained on, or train an expert for this one"
-            )
+            sketch = Sketch.load(expert_folder)
+            problem = "" if sketch is None else sketch.problem(Sketch.of(backbone))
+            if sketch is None or problem:
+                raise VoicegraftError(
+                    f"the speech expert in {expert_folder} was trained on backbone {artifact.config.backbone}, but "
+                    f"{backbone_folder} is {belongs.backbone}{problem and ': '}{problem}; use the backbone it was trained "
+                    "on, or train an expert for this one"
+                )
+            _log.warning("%s is the backbone of this pack in another precision, or hardly changed", backbone_folder)
+            speaks = replace(belongs, backbone=artifact.config.backbone)
         with described_by(expert_folder / ROWS):
             speech_embedding = SpeechEmbedding(artifact.config)
             speech_embedding.load_state_dict(artifact.tensors)
+        writes: Expert | None = None
+        if text_expert is not None:  # trained on the one precision or on the other
+            same = trained_on(text_expert) == speaks.backbone
+            writes = Expert.load(text_expert, speaks if same else belongs)
         experts = {
-            TEXT: None if text_expert is None else Expert.load(text_expert, belongs),
-            SPEECH: Expert.load(expert_folder / SPEECH, belongs),
+            TEXT: writes,
+            SPEECH: Expert.load(expert_folder / SPEECH, speaks),
         }
         hearing = None
         if listening is not None:
             experts[LISTENING] = Hearing.expert(listening, belongs)
             hearing = Hearing.load(listening, backbone, tokenizer, belongs.backbone)
         mole = MoLE(backbone, experts)
-        router = None if router_folder is None else Router.load(router_folder, mole, belongs.backbone)
-        return SpeechLM(mole, tokenizer, speech_embedding, router, hearing).eval().requires_grad_(False)
+        router = None if router_folder is None else Router.load(router_folder, mole, speaks.backbone)
+        lexicon = Lexicon.load(expert_folder / LEXICON) if artifact.config.spells == "unknown" else None
+        return SpeechLM(mole, tokenizer, speech_embedding, router, hearing, lexicon).eval().requires_grad_(False)

@@ -136,7 +136,10 @@ def sentence_tokens(
     config = lm.speech_embedding.config
     guided = config.layout == "guided"
     word_ids = [lm.word_ids(word.written) for word in words_of(text)] if guided else []
-    layout = SpeechLayout(config.vocabulary, voice, config.frames_per_step)
+    layout = SpeechLayout(config.vocabulary, voice, config.frames_per_step, config.spells)
+    known: Mapping[int, Sequence[str]] = lm.lexicon.pronunciations(text) if guided and lm.lexicon else {}
     make = machine or (GuidedMachine if guided else PlainMachine)
-    made = make(layout, Sentence(text, lm.text_ids(text), word_ids, pronunciations or {}), voice, options, random)
+    made = make(
+        layout, Sentence(text, lm.text_ids(text), word_ids, {**known, **(pronunciations or {})}), voice, options, random
+    )
     return SentenceTokens(engine or Engine(lm), made)

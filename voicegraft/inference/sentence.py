@@ -163,15 +163,27 @@ class GuidedMachine(SentenceMachine):
         Most letters make one phone or none, so a phone and the beginning of the next letter may be read together, and the
         latter is forgotten if the letter makes more. It saves a step for most letters.
 
-        Where the phones of a word are given, the model only tells which of its letters make them.
+        Where the phones of a word are given, the model only tells which of its letters make them, or, in a layout that spells
+        unknown words alone, is not asked.
         """
         vocabulary, words = self.layout.vocabulary, words_of(self.sentence.text)
-        boundaries = iter(word.boundary for word in words)
-        steps = self.layout.spell(zip(self.sentence.word_ids, (word.letters for word in words), strict=True))
+        pronunciations = self.sentence.pronunciations
+        leaves_out = self.layout.spells == "unknown"
+        spelt = [n for n in range(len(words)) if not (leaves_out and n in pronunciations)]
+        steps = self.layout.spell((self.sentence.word_ids[n], words[n].letters) for n in spelt)
         phones = [n for n, unit in enumerate(vocabulary.units) if unit not in (START, *BOUNDARIES)]
         candidates = np.array([END_OF_UNIT, *(vocabulary.first_unit + n for n in phones)])
-        given = iter([*(deque(self.sentence.pronunciations.get(n, ())) or None for n in range(len(words))), None])
+        given = iter([*(deque(pronunciations.get(n, ())) or None for n in spelt), None])
         units, crop, rest = [START], 0, next(given)
+        said = 0  # words whose units are there
+
+        def say_known() -> None:
+            nonlocal said
+            while said < len(words) and said not in spelt:
+                units.extend((*pronunciations[said], words[said].boundary))
+                said += 1
+
+        say_known()
         known: np.ndarray | None = None  # the logits of this step, where it was read ahead
         step = next(steps, None)
         while step is not None:
@@ -188,7 +200,9 @@ class GuidedMachine(SentenceMachine):
             if token != END_OF_UNIT:
                 units.append(vocabulary.units[token - vocabulary.first_unit])
             elif step.closes_word:
-                units.append(next(boundaries))  # the text tells
+                units.append(words[said].boundary)  # the text tells
+                said += 1
+                say_known()
                 rest = next(given)
             step = answered(steps, token)
         self.units = units

@@ -27,7 +27,7 @@ from voicegraft.core.runtime import OnThreads, pick_device, random_numbers
 from voicegraft.fusion.backbone import BackboneSettings
 from voicegraft.guard.guarded import GuardedTokens
 from voicegraft.inference.engine import SentenceTokens, sentence_tokens
-from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.pack import SHARED, Pack, open_pack, pack_folder
 from voicegraft.inference.report import SpeechReport, SpokenSentence, spoken_words
 from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.inference.speech import AnswerStream, Speech, SpeechStream
@@ -40,6 +40,7 @@ from voicegraft.tokenizers.loading import open_codec, open_semantic
 
 ONE_THREAD_BELOW = 50e6  # parameters of a model that loses more by waking threads than it gains
 SENTENCE_PAUSE_SEC = 0.25  # between sentences, on top of the silence that the model speaks
+CLAUSE_ENDS = (",", ";", ":")  # of what was cut off a sentence: no pause follows
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Speaker(Loadable):
         """Loads a pack folder, or the one that ships with the package. ``from_pretrained`` takes a name on the Hub too.
 
         Args:
-            pack: a folder, or hub:NAME[@REVISION].
+            pack: a folder, hub:NAME[@REVISION], or the name of a pack that comes with the package.
             backbone: folder or Hub name of the text LLM, for a pack that does not hold or name it.
             text_expert: PEFT's adapter folder, or hub:NAME, that writes; None is the identity, the untouched backbone.
             settings: how the backbone is held in memory.
@@ -88,7 +89,7 @@ class Speaker(Loadable):
         Raises:
             VoicegraftError: not a pack, damaged, or parts that do not fit.
         """
-        folder = opened(pack) if pack is not None else DEFAULT_PACK
+        folder = pack_folder(pack)
         writes = opened(text_expert) if text_expert else None
         return Speaker(open_pack(folder, backbone or None, writes, settings), pick_device(device), num_threads)
 
@@ -123,7 +124,7 @@ class Speaker(Loadable):
         Raises:
             VoicegraftError: the pack cannot do that, or the recording cannot be read or is too short.
         """
-        folder = self.pack.folder / "voice"
+        folder = self.pack.part("voice")
         if not folder.is_dir():
             raise VoicegraftError(f"{self.pack.folder} has no voice encoder, so it speaks in its own voices alone")
         return voice_like(self.pack.acoustic, VoiceEncoder.load(folder), Path(recording))
@@ -132,7 +133,8 @@ class Speaker(Loadable):
     def fingerprint(self) -> str:
         """Over the weights of all parts that speak."""
         digest = hashlib.sha256()
-        for file in sorted(self.pack.folder.rglob("*.safetensors")):
+        folders = [self.pack.folder, *(self.pack.part(name) for name in SHARED if self.pack.header.shares)]
+        for file in sorted({file for folder in folders for file in folder.rglob("*.safetensors")}):
             digest.update(file.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -194,6 +196,8 @@ class Speaker(Loadable):
     ) -> AnswerStream:
         """Answers in writing and speaks it, sentence by sentence: what comes after a sentence is written once it is said.
 
+        The first clause of a long first sentence is spoken while the rest of it is written.
+
         Args:
             on_text: called with each piece of text when it is written; the others are those of ``write`` and ``stream``.
 
@@ -210,7 +214,7 @@ class Speaker(Loadable):
                 yield piece
 
         callbacks = _Callbacks(SpeechReport(), on_sentence, on_spoken)
-        chunks = self._chunks(pieces(), chosen, seed, options, callbacks)
+        chunks = self._chunks(pieces(), chosen, seed, options, callbacks, hurry=True)
         return AnswerStream(chunks, callbacks.report, self.sample_rate, chosen.comment, answer)
 
     def resynthesize_semantic(self, samples: np.ndarray, voice: str | Voice | None = None, seed: int = 0) -> np.ndarray:
@@ -231,14 +235,20 @@ class Speaker(Loadable):
 
     @cached_property
     def _semantic(self) -> SemanticEncoder:
-        return open_semantic(self.pack.folder / "semantic")
+        return open_semantic(self.pack.part("semantic"))
 
     @cached_property
     def _codec(self) -> AcousticCodec:
-        return open_codec(self.pack.folder / "codec")
+        return open_codec(self.pack.part("codec"))
 
     def _chunks(
-        self, pieces: Iterable[str], voice: Voice, seed: int, options: SpeakOptions | None, callbacks: _Callbacks
+        self,
+        pieces: Iterable[str],
+        voice: Voice,
+        seed: int,
+        options: SpeakOptions | None,
+        callbacks: _Callbacks,
+        hurry: bool = False,
     ) -> Iterator[np.ndarray]:
         options = options or self.pack.header.options
         # Drawn from apart, so that how far the guard looks ahead does not change the sound.
@@ -246,8 +256,8 @@ class Speaker(Loadable):
         num_samples = 0
 
         def sentences() -> Iterator[tuple[Iterable[np.ndarray], float]]:
-            begun, pause_sec = False, 0.0
-            for form in self.pack.frontend.sentences(pieces):
+            begun, pause_sec, goes_on = False, 0.0, False
+            for form in self.pack.frontend.sentences(pieces, hurry):
                 callbacks.report.leave_out(form.skipped)
                 if not form.parts:
                     continue
@@ -256,8 +266,8 @@ class Speaker(Loadable):
                 parts: list[_Part] = []
                 for part in form.parts:
                     if begun:
-                        yield [], SENTENCE_PAUSE_SEC + pause_sec
-                    begun, pause_sec = True, part.pause_sec
+                        yield [], pause_sec + (0.0 if goes_on else SENTENCE_PAUSE_SEC)
+                    begun, pause_sec, goes_on = True, part.pause_sec, part.text.endswith(CLAUSE_ENDS)
                     tokens = sentence_tokens(
                         self.pack.lm, part.text, voice.name, options, random, pronunciations=part.pronunciations
                     )

@@ -30,7 +30,7 @@ from voicegraft.data.lexicon import Lexicon, read_dictionary
 from voicegraft.data.manifest import Utterance, write_manifest
 from voicegraft.data.prepared import DONE, Clip, PreparedSpeech
 from voicegraft.inference.engine import sentence_tokens
-from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.pack import Pack, open_pack, pack_folder, part_of, read_header, shipped_packs
 from voicegraft.recipes.command import recipe_main
 from voicegraft.text.frontend import Frontend, spoken_text
 from voicegraft.text.units import BOUNDARIES, START, UNIT_CLASS, phones_by_word, words_of
@@ -51,8 +51,20 @@ class AlignConfig:
 
 
 def teacher_folder(teacher: str) -> Path:
-    """A pack by folder or Hub name; empty: the pocket pack."""
-    return resolve(teacher) if teacher else DEFAULT_PACK
+    """A pack by folder, Hub name or the name of one that comes with the package; empty: the pocket pack."""
+    return resolve(teacher) if teacher and teacher not in shipped_packs() else pack_folder(teacher or None)
+
+
+def lender(teacher: str) -> str:
+    """The pack that comes with the package and has its parts: itself, or the one that it shares with."""
+    folder = teacher_folder(teacher)
+    return read_header(folder).shares or folder.name
+
+
+def teacher_part(teacher: str, name: str) -> Path:
+    """Where a part of it lies, if it has it."""
+    folder = teacher_folder(teacher)
+    return part_of(folder, read_header(folder), name)
 
 
 def align(config: AlignConfig) -> None:
@@ -88,7 +100,7 @@ def align(config: AlignConfig) -> None:
     before = sentences.read_text(encoding="utf-8").splitlines() if sentences.is_file() else []
     readable = (text for text in read if lexicon.units(text))
     write_text(sentences, "\n".join(dict.fromkeys([*before, *said, *readable])))
-    tokenizer = open_semantic(pack.folder / "semantic")
+    tokenizer = open_semantic(pack.part("semantic"))
     recognizer = pack.monitor
     if recognizer.config.semantic != tokenizer.spec.fingerprint:
         raise VoicegraftError(

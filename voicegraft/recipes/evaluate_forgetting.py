@@ -40,7 +40,7 @@ from voicegraft.evaluation.tasks.held_out import OWN, PERPLEXITY, HeldOut, TextT
 from voicegraft.evaluation.tasks.routing import confusion
 from voicegraft.fusion.backbone import backbone_fingerprint, load_backbone
 from voicegraft.fusion.speech_lm import SpeechLM
-from voicegraft.inference.pack import DEFAULT_PACK, open_pack, read_header
+from voicegraft.inference.pack import DEFAULT_PACK, open_pack, pack_folder, read_header
 
 _PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets")
 
@@ -125,7 +125,7 @@ def _backbone_folder(config: EvaluateForgettingConfig) -> Path:
     """Where the untouched backbone is, here or in the copy of what the pack names."""
     if config.backbone is not None:
         return config.backbone
-    pack = config.pack or DEFAULT_PACK
+    pack = pack_folder(config.pack)
     named = read_header(pack).backbone
     return opened(named) if is_hub_name(named) else pack / named
 
@@ -133,7 +133,7 @@ def _backbone_folder(config: EvaluateForgettingConfig) -> Path:
 def _load_fused(config: EvaluateForgettingConfig, backbone: Path) -> SpeechLM:
     if config.expert is not None:
         return SpeechLM.load(backbone, config.expert, config.router, config.text_expert)
-    return open_pack(config.pack or DEFAULT_PACK, config.backbone, config.text_expert).lm
+    return open_pack(pack_folder(config.pack), config.backbone, config.text_expert).lm
 
 
 def _about(config: EvaluateForgettingConfig, lm: SpeechLM, before: PreTrainedModel) -> Mapping[str, Any]:

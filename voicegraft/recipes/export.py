@@ -23,7 +23,7 @@ from voicegraft.export.extended_vocabulary import fits_ids
 from voicegraft.export.gguf_file import GgufType, export_gguf
 from voicegraft.export.huggingface import export_hf
 from voicegraft.fusion.experts import SPEECH, TEXT, Expert
-from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack
+from voicegraft.inference.pack import DEFAULT_PACK, Pack, open_pack, pack_folder
 
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what its --max-lora-rank takes
 
@@ -57,13 +57,13 @@ def export(options: ExportConfig) -> None:
             raise VoicegraftError(f"expected --out FILE.gguf, got {out}")
         if options.text_expert is not None:
             raise VoicegraftError("a GGUF file only speaks: --text-expert goes with --format hf")
-        pack = open_pack(options.pack, options.backbone)
+        pack = open_pack(pack_folder(options.pack), options.backbone)
         notes = export_gguf(pack.lm, out, options.dtype or "f16", pack.header.name)
         print("\n".join([f"{out}: {out.stat().st_size / 1e6:.1f} MB", *(f"note: {note}" for note in notes)]))
         return
     if options.dtype is not None:
         raise VoicegraftError("--dtype goes with --format gguf; a Hugging Face checkpoint keeps its backbone's type")
-    pack = open_pack(options.pack, options.backbone, options.text_expert)
+    pack = open_pack(pack_folder(options.pack), options.backbone, options.text_expert)
     adapters = {SPEECH: pack.folder / "expert" / SPEECH}
     if options.text_expert is not None:
         adapters[TEXT] = options.text_expert

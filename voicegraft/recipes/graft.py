@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from voicegraft.acoustic.acoustic_lm import AcousticLM
 from voicegraft.core.artifacts import atomic_folder
@@ -31,8 +31,8 @@ from voicegraft.encoders import speech_encoder as encoders
 from voicegraft.encoders.hub_models import config_of
 from voicegraft.export.card import pack_card
 from voicegraft.fusion.backbone import check_backbone
-from voicegraft.inference.pack import PackHeader, read_header, weight_bytes, write_pack
-from voicegraft.recipes.align import align, teacher_folder
+from voicegraft.inference.pack import PACKS, PackHeader, read_header, weight_bytes, write_pack
+from voicegraft.recipes.align import align, lender, teacher_folder, teacher_part
 from voicegraft.recipes.command import commit, recipe_main
 from voicegraft.recipes.evaluate_speech import EvaluateSpeechConfig, evaluate_speech
 from voicegraft.recipes.fit_units import FitUnitsConfig, fit_units
@@ -40,6 +40,7 @@ from voicegraft.recipes.graft_config import GraftConfig
 from voicegraft.recipes.graft_listening import check_listening, listening_stages
 from voicegraft.recipes.graft_scale import Scale, parameters
 from voicegraft.recipes.prepare import PrepareConfig, prepare
+from voicegraft.recipes.say import say
 from voicegraft.recipes.stages import Stage, costs, remember, run_stages, show_plan
 from voicegraft.recipes.tokenize import TokenizeConfig, tokenize
 from voicegraft.recipes.train_acoustic import train_acoustic
@@ -54,7 +55,7 @@ from voicegraft.tokenizers.hf_codec import HfCodec
 from voicegraft.train.engine import main_first
 
 # Hours of audio per hour on one core of the machine that the pocket pack was made on (docs/measured/graft.md).
-PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED = 200, 40, 60
+PREPARE_SPEED, ALIGN_SPEED, POCKET_TOKENS_SPEED, SAY_SPEED = 200, 40, 60, 20
 ENCODER_PARAMETERS = 95e6  # HuBERT-base and the like
 FRAME_RATE = 50  # Hz, of tokens
 # Keys of the parts' configurations that the graft's own overrule, or that may be otherwise on another machine.
@@ -69,11 +70,16 @@ def graft(config: GraftConfig) -> None:
     if config.align.dictionary and config.speech.layout == "guided":
         read_dictionary(Path(config.align.dictionary))
     texts = {"align.text": config.align.text} if config.speech.layout == "guided" else {}
-    texts |= {"evaluate.prompts": config.evaluate.prompts} if config.evaluate else {}
+    texts |= {"notes": config.notes, **({"evaluate.prompts": config.evaluate.prompts} if config.evaluate else {})}
     for key, path in texts.items():
         if path and not Path(path).exists():
             raise VoicegraftError(f"expected text at {path} ({key}), found nothing; check the path")
-    read_header(teacher_folder(config.teacher))
+    for teacher in (config.teacher, config.speech.teacher, config.say.teacher if config.say else ""):
+        read_header(teacher_folder(teacher))
+    if config.copy_parts is False and teacher_folder(config.teacher).parent != PACKS:
+        raise VoicegraftError(
+            f"copy_parts: false: {config.teacher} does not come with the package, so its parts must be copied"
+        )
     if config.evaluate is not None and find_spec("pocketsphinx") is None:
         raise VoicegraftError(
             "the judges of evaluate are not installed: pip install voicegraft[evaluate], or leave evaluate out"
@@ -166,9 +172,7 @@ def model_stages(config: GraftConfig, work: Path, scale: Scale) -> list[Stage]:
     trains_codec, router, tokens_at = config.codec.model == "train", config.router, 60 / POCKET_TOKENS_SPEED
     if config.semantic.encoder:
         tokens_at = scale.minutes(2 * ENCODER_PARAMETERS * FRAME_RATE * 3600) / 2  # minutes an hour of audio
-    acoustic, speech = parameters(lambda: AcousticLM(config.acoustic.model)), config.speech
-    lora = 0.02 * scale.parameters * speech.lora.rank / 16
-    crops = config.acoustic.batch_size * config.acoustic.crop_frames * sum(r.steps for r in config.acoustic.rounds)
+    speech, lora = config.speech, 0.02 * scale.lower(config.speech.num_layers) * config.speech.lora.rank / 16
     positions = speech.batch_positions * sum(one.loop.steps for one in speech.rounds)
 
     def train(
@@ -181,47 +185,76 @@ def model_stages(config: GraftConfig, work: Path, scale: Scale) -> list[Stage]:
         )
 
     makes_codec = Stage("codec", lambda: _codec(config, work), "the acoustic tokenizer", depends=("codec", "teacher"))
+    # Codec tokens are for the acoustic LM alone.
+    kinds: tuple[Literal["semantic", "codec"], ...] = ("semantic", "codec") if config.acoustic else ("semantic",)
     stages = [
         train("codec", train_codec, config.codec.codec, "train the acoustic tokenizer", "codec")
         if trains_codec
         else makes_codec,
         Stage(
             "tokens",
-            lambda: tokenize(TokenizeConfig(str(work), workers=config.workers, device=config.device)),
+            lambda: tokenize(TokenizeConfig(str(work), kinds, workers=config.workers, device=config.device)),
             "tokenise the recordings",
-            minutes=2 * scale.hours * tokens_at / config.workers,
+            minutes=len(kinds) * scale.hours * tokens_at / config.workers,
             megabytes=scale.hours * 3600 * FRAME_RATE * 2 * 9 / 1e6,
         ),
     ]
     if trains_codec:
         stages.append(train("vocoder", train_vocoder, config.codec.vocoder, "train the vocoder", "codec"))
-    if speech.layout == "guided":
-        watching = scale.minutes(6 * 2e5 * config.monitor.batch_size * config.monitor.loop.steps)
+    monitor, acoustic = config.monitor, config.acoustic
+    if speech.layout == "guided" and monitor is not None:
+        watching = scale.minutes(6 * 2e5 * monitor.batch_size * monitor.loop.steps)
         about = "train what watches speech"
-        stages.append(train("monitor", train_monitor, config.monitor, about, "monitor", minutes=watching))
+        stages.append(train("monitor", train_monitor, monitor, about, "monitor", minutes=watching))
+    if acoustic is None:
+        stages.append(
+            Stage(
+                "acoustic",
+                lambda: _teachers(config, work),
+                "the teacher's acoustic LM",
+                depends=("acoustic", "teacher"),
+            )
+        )
+    else:
+        size = parameters(lambda: AcousticLM(acoustic.model))
+        crops = acoustic.batch_size * acoustic.crop_frames * sum(r.steps for r in acoustic.rounds)
+        stages.append(
+            train(
+                "acoustic",
+                train_acoustic,
+                acoustic,
+                "train the acoustic LM",
+                "acoustic",
+                minutes=scale.minutes(6 * size * crops),
+                megabytes=size * 13 / 1e6,  # the weights, and a checkpoint with two moments in float32
+            )
+        )
+    if (says := config.say) is not None:
+        stages.append(
+            Stage(
+                "said",
+                lambda: say(replace(says, work=str(work), teacher=says.teacher or config.teacher)),
+                "what the teacher says",
+                depends=("say", "teacher"),
+                minutes=60 * says.hours / SAY_SPEED,
+            )
+        )
     stages += [
-        train(
-            "acoustic",
-            train_acoustic,
-            config.acoustic,
-            "train the acoustic LM",
-            "acoustic",
-            minutes=scale.minutes(6 * acoustic * crops),
-            megabytes=acoustic * 13 / 1e6,  # the weights, and a checkpoint with two moments in float32
-        ),
         train(
             "expert",
             train_speech,
             speech,
             "train the speech expert",
             *("backbone", "frontend", "speech"),
-            minutes=scale.minutes(positions * (4 * scale.parameters + 6 * lora)),
+            minutes=scale.minutes(positions * (4 * scale.lower(speech.num_layers) + 6 * lora)),
             megabytes=lora * 14 / 1e6,
             **backbone,
         ),
     ]
     if router is not None:
-        routing = scale.minutes(router.loop.steps * 2 * router.batch_positions * 4 * scale.parameters)
+        routing = (
+            scale.minutes(router.loop.steps * 2 * router.batch_positions * 4 * scale.parameters) * router.next_token
+        )
         depends = ("backbone", "frontend", "router")
         stages.append(train("router", train_router, router, "train the router", *depends, minutes=routing, **backbone))
     return stages
@@ -246,7 +279,7 @@ def _semantic(config: GraftConfig, work: Path) -> None:
     if c.encoder:
         fit_units(FitUnitsConfig(c.encoder, c.layer, str(work), c.vocab_size, steps=c.steps, device=config.device))
     else:
-        _copy(teacher_folder(config.teacher) / "semantic", work / "semantic")
+        _copy(teacher_part(config.teacher, "semantic"), work / "semantic")
 
 
 def _codec(config: GraftConfig, work: Path) -> None:
@@ -255,8 +288,17 @@ def _codec(config: GraftConfig, work: Path) -> None:
         HfCodec.from_model(c.model, c.num_codebooks).save(work / "codec", {"model": c.model})
     else:
         for name in ("vocoder", "codec"):
-            if (teacher_folder(config.teacher) / name).is_dir():  # a codec of another family has no vocoder beside it
-                _copy(teacher_folder(config.teacher) / name, work / name)
+            if (
+                part := teacher_part(config.teacher, name)
+            ).is_dir():  # a codec of another family has no vocoder beside it
+                _copy(part, work / name)
+
+
+def _teachers(config: GraftConfig, work: Path) -> None:
+    """The acoustic LM, and what goes with it."""
+    for name in ("acoustic", "voice", *(["monitor"] if config.monitor is None else [])):
+        if (part := teacher_part(config.teacher, name)).is_dir():
+            _copy(part, work / name)
 
 
 def _sentences(config: GraftConfig, work: Path) -> None:
@@ -296,6 +338,7 @@ def _pack(config: GraftConfig, work: Path) -> None:
         options=config.options,
         frontend=config.frontend,
         backbone=named,
+        shares=lender(config.teacher) if config.copy_parts is False else "",
         provenance=provenance,
     )
     write_pack(Path(config.out), work, header, _card(config, work, header))
@@ -303,7 +346,8 @@ def _pack(config: GraftConfig, work: Path) -> None:
 
 
 def _card(config: GraftConfig, work: Path, header: PackHeader) -> str:
-    return pack_card(header, work, licence=config.licence, language=config.language)
+    notes = Path(config.notes).read_text(encoding="utf-8") if config.notes else ""
+    return pack_card(header, work, licence=config.licence, language=config.language, notes=notes)
 
 
 def _evaluate(config: GraftConfig, work: Path) -> None:

@@ -10,6 +10,7 @@ from voicegraft.inference.sentence import SpeakOptions
 from voicegraft.recipes.align import AlignConfig
 from voicegraft.recipes.encode import EncodeConfig
 from voicegraft.recipes.imitate import ImitateConfig
+from voicegraft.recipes.say import SayConfig
 from voicegraft.recipes.train_acoustic import TrainAcousticConfig
 from voicegraft.recipes.train_codec import TrainCodecConfig
 from voicegraft.recipes.train_connector import TrainConnectorConfig
@@ -78,9 +79,12 @@ class GraftConfig:
     )
     name: str = "mine"
     licence: str = ""  # of the pack, for its card
+    notes: str = ""  # Markdown file for its card: data and licences, limits
     language: tuple[str, ...] = ("en",)  # that the pack speaks, for its card
     frontend: str = "english"  # how written text is read; verbatim: as it stands, for the plain layout in any language
     default_voice: str = ""  # empty: the first
+    # The teacher's parts into the pack; false: the pack names the teacher, which comes with the package; null: yes.
+    copy_parts: bool | None = None
     copy_backbone: bool | None = None  # into the pack; null: yes where it is a folder, no where it is a name on the Hub
     workers: int = 1  # processes that prepare and tokenise
     device: str = "auto"
@@ -88,10 +92,35 @@ class GraftConfig:
     align: AlignConfig = field(default_factory=AlignConfig)  # for the guided layout
     semantic: SemanticChoice = field(default_factory=SemanticChoice)
     codec: CodecChoice = field(default_factory=CodecChoice)
-    monitor: TrainMonitorConfig = field(default_factory=TrainMonitorConfig)  # for the guided layout
-    acoustic: TrainAcousticConfig = field(default_factory=TrainAcousticConfig)
+    monitor: TrainMonitorConfig | None = field(default_factory=TrainMonitorConfig)  # guided layout; null: the teacher's
+    acoustic: TrainAcousticConfig | None = field(
+        default_factory=TrainAcousticConfig
+    )  # null: the teacher's, in its voices
+    say: SayConfig | None = None  # what the teacher says, for the expert to learn from too; null: nothing
     speech: TrainSpeechConfig = field(default_factory=TrainSpeechConfig)
     router: TrainRouterConfig | None = field(default_factory=TrainRouterConfig)  # null: the task chooses the expert
     listen: ListenChoice | None = None  # null: the pack speaks and does not hear; needs the part whisper-base-ct2
     options: SpeakOptions = field(default_factory=SpeakOptions)
     evaluate: EvaluateChoice | None = None  # null: not; needs the extra "evaluate"
+
+    def __post_init__(self) -> None:
+        taken = self.acoustic is None
+        problems = {
+            "acoustic: null takes what the teacher has: it goes without semantic.encoder and codec.model": (
+                taken and bool(self.semantic.encoder or self.codec.model)
+            ),
+            "an expert with speech.teacher speaks in its teacher's voices, which the teacher's acoustic LM has: "
+            "acoustic: null and speech.teacher go together": taken != bool(self.speech.teacher),
+            "monitor: null takes the teacher's, which knows its voices: it goes with acoustic: null": (
+                self.monitor is None and not taken
+            ),
+            "copy_parts: false takes all the teacher's parts: it goes with acoustic: null and monitor: null": (
+                self.copy_parts is False and not (taken and self.monitor is None)
+            ),
+            "say makes speech for a teacher to explain: it goes with speech.teacher": (
+                self.say is not None and not self.speech.teacher
+            ),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ValueError(problem)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import resolve
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.manifest import read_manifest
@@ -31,10 +32,20 @@ class Scale:
     hours: float  # of audio
     parameters: float  # of the backbone
     speed: float  # floating-point operations a second in large products
+    num_layers: int = 1  # of the backbone
 
     @staticmethod
     def of(config: GraftConfig, work: Path) -> Scale:
-        return Scale(_hours(config, work), _backbone_parameters(config.backbone), measured_speed(config.device))
+        size, layers = _backbone_size(config.backbone)
+        if config.speech.num_layers > layers:
+            raise VoicegraftError(
+                f"expected speech.num_layers from 0 (all) to the {layers} of {config.backbone}, got {config.speech.num_layers}"
+            )
+        return Scale(_hours(config, work), size, measured_speed(config.device), layers)
+
+    def lower(self, num_layers: int) -> float:
+        """Parameters of the backbone's first layers; 0: of all."""
+        return self.parameters * (min(1.0, num_layers / self.num_layers) if num_layers else 1.0)
 
     def minutes(self, operations: float) -> float:
         return operations / (self.speed * EFFICIENCY) / 60
@@ -62,12 +73,12 @@ def _hours(config: GraftConfig, work: Path) -> float:
     return total / 3600
 
 
-def _backbone_parameters(backbone: str) -> float:
-    """Without reading its weights."""
+def _backbone_size(backbone: str) -> tuple[float, int]:
+    """Parameters and layers, without reading the weights."""
     folder = resolve(backbone)
     file = gguf_in(folder)
     config = gguf_config(file) if file else AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return parameters(lambda: AutoModelForCausalLM.from_config(config))
+    return parameters(lambda: AutoModelForCausalLM.from_config(config)), config.get_text_config().num_hidden_layers
 
 
 def parameters(make: Callable[[], nn.Module]) -> float:

@@ -22,7 +22,7 @@ from voicegraft.core.command_line import read_options
 from voicegraft.core.errors import VoicegraftError
 from voicegraft.core.hub import fetch, hub_digests, is_hub_name
 from voicegraft.core.parts import PART, Part, find_part, known_parts, part_named, part_problem, parts_home
-from voicegraft.inference.pack import read_header
+from voicegraft.inference.pack import pack_folder, read_header
 
 ABOUT = "part.json"  # what a part's folder says of itself
 
@@ -51,7 +51,7 @@ def listing(pack: Path | None = None, verify: bool = False) -> str:
     """All parts, or those that a pack needs, with what is wrong with them, if anything."""
     names = list(known_parts())
     if pack is not None:
-        backbone = read_header(pack).backbone
+        backbone = read_header(pack_folder(pack)).backbone
         if not backbone.startswith(PART):
             return f"{pack} needs no part" + (f"; its backbone is {backbone}" if is_hub_name(backbone) else "")
         names = [backbone.removeprefix(PART)]

@@ -28,6 +28,7 @@ from voicegraft.data.question_batches import QuestionBatches
 from voicegraft.data.questions import QuestionsConfig
 from voicegraft.data.speech_sequences import Context, Guided, Plain, Spelling, sentences_of
 from voicegraft.data.tokens import Tokens
+from voicegraft.fusion.depth import lower_layers
 from voicegraft.fusion.experts import SPEECH, TEXT
 from voicegraft.fusion.router import Router, RouterConfig, RouterSettings, RouterState
 from voicegraft.fusion.speech_lm import SpeechLM
@@ -53,15 +54,24 @@ class TrainRouterConfig:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=120, lr=6e-3, warmup_steps=10, final_lr=0.05))
     batch_positions: int = 1024  # of each kind of task
     supervision: float = 1.0  # weight of the loss of choosing the wrong expert
+    # Whether it also learns from what the mixture says wrongly. Without, a router that decides from a prompt's embeddings needs
+    # no pass of the model: seconds in place of minutes.
+    next_token: bool = True
     num_sentences: int = 4000  # to be continued in writing, and as many to be pronounced
     num_clips: int = 2000  # utterances to be spoken
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.next_token and self.router.granularity == "token":
+            raise ValueError(
+                "next_token: false goes with granularity: segment; a router of tokens reads the model's layers"
+            )
 
 
 def train_router(config: TrainRouterConfig) -> None:
     work, device = Path(config.work), pick_device(config.device)
     lm = SpeechLM.load(
-        Path(config.backbone) if config.backbone else work / "backbone",
+        config.backbone or work / "backbone",
         Path(config.expert) if config.expert else work / "expert",
         text_expert=Path(config.text_expert) if config.text_expert else None,
     )
@@ -70,7 +80,7 @@ def train_router(config: TrainRouterConfig) -> None:
     lm.router = Router(
         RouterConfig(lm.mole.names, lm.speech_embedding.config.width, lm.mole.num_layers, backbone, config.router)
     )
-    model = RouterTraining(lm, config.supervision).to(device)
+    model = RouterTraining(lm, config.supervision, config.next_token).to(device)
     tasks = Tasks(config, lm, device)
 
     if run(config.loop, work / f"{config.out}-training", {"router": model}, tasks):
@@ -80,9 +90,11 @@ def train_router(config: TrainRouterConfig) -> None:
 class RouterTraining(nn.Module):
     """The fused model, of which the router alone learns."""
 
-    def __init__(self, lm: SpeechLM, supervision: float):
+    def __init__(self, lm: SpeechLM, supervision: float, next_token: bool = True):
         super().__init__()
-        self.lm, self.supervision = lm, supervision
+        self.lm, self.supervision, self.next_token = lm, supervision, next_token
+        # Where the choice alone counts, nothing behind the first layer is asked for.
+        self._inner = lm.inner if next_token else lower_layers(lm.backbone, 1)
 
     def forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a text batch of ``data.chat.collate_answers`` and a speech batch of ``data.sequences`` fields."""
@@ -91,27 +103,33 @@ class RouterTraining(nn.Module):
         # An answer must not tell how it is to be written; a text without a question is all prompt.
         written = lm.router.start(text["prompt"])
         with lm.mole.gated(written):
-            logits = lm.backbone(input_ids=text["input_ids"], use_cache=False).logits
-        wanted = text["answer"][:, 1:]
-        each = F.cross_entropy(logits[:, :-1][wanted].float(), text["input_ids"][:, 1:][wanted], reduction="sum")
-        text_loss = each / wanted.sum().clamp(min=1)
+            if self.next_token:
+                logits = lm.backbone(input_ids=text["input_ids"], use_cache=False).logits
+                wanted = text["answer"][:, 1:]
+                said, target = logits[:, :-1][wanted].float(), text["input_ids"][:, 1:][wanted]
+                text_loss = F.cross_entropy(said, target, reduction="sum") / wanted.sum().clamp(min=1)
+            else:
+                self._inner(input_ids=text["input_ids"], use_cache=False)
         since_marker = (speech["token"] >= 0).cumsum(1).cumsum(1)
         spoken = lm.router.start(since_marker <= 1)
         embeddings = lm.speech_embedding.inputs(speech, lm.embed_text(speech["text"].clamp(min=0)))
         by_segment = lm.router.config.settings.granularity == "segment"
         gates = _FromMarker(spoken, since_marker == 0, lm.mole.names.index(TEXT))
         with lm.mole.gated(gates if lm.speech_embedding.config.activated and by_segment else spoken):
-            hidden = lm.backbone.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-        speech_loss, _ = lm.speech_embedding.loss(hidden, speech)
+            hidden = self._inner(inputs_embeds=embeddings, use_cache=False).last_hidden_state
         names = lm.mole.names
         chosen = [
             _choice(written, names.index(TEXT), text["input_ids"] >= 0),
             _choice(spoken, names.index(SPEECH), since_marker > 0),
         ]
         choice = sum(loss for loss, _ in chosen) / 2
-        parts = {"text": text_loss, "speech": speech_loss, "choice": torch.as_tensor(choice)}
-        parts |= {"right": torch.as_tensor(sum(right for _, right in chosen) / 2)}
-        return text_loss + speech_loss + self.supervision * choice, parts
+        parts = {"choice": torch.as_tensor(choice), "right": torch.as_tensor(sum(right for _, right in chosen) / 2)}
+        loss = self.supervision * torch.as_tensor(choice)
+        if self.next_token:
+            speech_loss, _ = lm.speech_embedding.loss(hidden, speech)
+            parts |= {"text": text_loss, "speech": speech_loss}
+            loss = loss + text_loss + speech_loss
+        return loss, parts
 
 
 @dataclass(frozen=True)
@@ -150,6 +168,7 @@ class Tasks:
         work = Path(config.work)
         tokens = Tokens(work, "semantic", lm.speech_embedding.config.semantic)
         speech = PreparedSpeech(work, aligned=newest_alignments(work))
+        speech.say_in(lm.vocabulary.voices)
         written = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
         sentences = sentences_of("train", written, speech)
         draw = random.Random(0)
@@ -176,7 +195,8 @@ class Tasks:
         if lm.speech_embedding.config.layout == "guided":
             lexicon = Lexicon.load(work / "lexicon.json")
             rate = open_semantic(work / "semantic").spec.frame_rate
-            source = Guided(*settings, frame_rate=rate, spelling=Spelling(lm.tokenizer, lexicon))
+            spells = lm.speech_embedding.config.spells
+            source = Guided(*settings, frame_rate=rate, spelling=Spelling(lm.tokenizer, lexicon), spells=spells)
         counts = (config.num_sentences, config.num_sentences // 4)
         train = material(source, speech, sentences, lexicon, "train", *counts)
         self.spoken, self.spoken_buckets = train.mixed(Round(), config.batch_positions)

@@ -11,7 +11,7 @@ learns to answer questions too: the joint training that the mixture of experts i
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -21,20 +21,34 @@ import torch
 from torch import Tensor, nn
 
 from voicegraft.core.errors import VoicegraftError
+from voicegraft.core.processes import is_main_process
 from voicegraft.core.runtime import pick_device
 from voicegraft.data.batches import LengthBuckets, collate
 from voicegraft.data.lexicon import Lexicon
 from voicegraft.data.prepared import PreparedSpeech, newest_alignments
 from voicegraft.data.question_batches import QuestionBatches
 from voicegraft.data.questions import QuestionsConfig, training_questions
-from voicegraft.data.speech_sequences import Context, Guided, Mixture, Plain, Spelling, sentences_of
+from voicegraft.data.sequences import SpeechSequence, TaughtSequence
+from voicegraft.data.speech_sequences import (
+    Context,
+    Guided,
+    Mixture,
+    Plain,
+    SequenceSource,
+    Spelling,
+    WithTeacher,
+    sentences_of,
+)
+from voicegraft.data.spelling import Spells
 from voicegraft.data.tokens import Tokens
 from voicegraft.fusion.backbone import BackboneSettings, load_backbone
 from voicegraft.fusion.experts import LoraSettings
 from voicegraft.fusion.lora_training import SpeechExpertTraining
 from voicegraft.fusion.speech_embedding import Layout
+from voicegraft.fusion.speech_lm import LEXICON
 from voicegraft.recipes.command import recipe_main
 from voicegraft.recipes.speech_material import Material, Round, material
+from voicegraft.recipes.speech_teacher import SpeechTeacher
 from voicegraft.text.frontend import need_spelling, open_frontend
 from voicegraft.text.units import UNITS
 from voicegraft.tokenizers.base import SemanticEncoder
@@ -50,6 +64,7 @@ class TrainSpeechConfig:
     corpora: tuple[str, ...] = ()  # shards whose names begin so; none: all
     backbone: str = ""  # folder of a causal LM; empty: work/backbone
     aligned: str = ""  # folder of aligned manifests; empty: the newest in work/alignments
+    teacher: str = ""  # pack whose whole distribution is learnt in place of the recordings' tokens; empty: none
     start_from: str = ""  # folder of an expert of the same shape to go on from; empty: a fresh one
     out: str = "expert"  # folder in work that receives the expert
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -60,6 +75,8 @@ class TrainSpeechConfig:
     )
     frontend: str = "english"  # or verbatim: how written text is read, the same as the pack's
     frames_per_step: int = 1  # semantic tokens that one step of the backbone says: 1, 2 or 4
+    num_layers: int = 0  # decoder layers of the backbone that speech passes, from the first on; 0: all
+    spells: Spells = "all"  # guided layout: every word, or unknown: those alone that the pack's lexicon lacks
     num_runs: int = (
         0  # plain layout: equal tokens in a row become one with a length of up to so many frames; 0: none do
     )
@@ -79,8 +96,12 @@ class TrainSpeechConfig:
         need_spelling(self.frontend, self.layout)
         if self.num_runs and self.layout != "plain":
             raise ValueError("num_runs goes with layout: plain; a guided unit ends by itself")
-        if self.frames_per_step < 1:
-            raise ValueError(f"frames_per_step must be 1 or more, got {self.frames_per_step}")
+        if self.frames_per_step < 1 or self.num_layers < 0:
+            raise ValueError(
+                f"frames_per_step must be 1 or more and num_layers 0 or more, got {self.frames_per_step}, {self.num_layers}"
+            )
+        if self.layout != "guided" and (self.teacher or self.spells != "all"):
+            raise ValueError("teacher and spells go with layout: guided")
 
 
 def train_speech(config: TrainSpeechConfig) -> None:
@@ -90,6 +111,11 @@ def train_speech(config: TrainSpeechConfig) -> None:
     aligned = newest_alignments(work)
     speech = PreparedSpeech(work, config.corpora or None, Path(config.aligned) if config.aligned else aligned)
     units = UNITS if guided else ()
+    teacher = None
+    if config.teacher:
+        teacher = SpeechTeacher.load(config.teacher, semantic.spec.fingerprint)
+        speech.add_said(work)
+        speech.say_in(teacher.vocabulary.voices)
     vocabulary = SpeechVocabulary(tuple(speech.speakers), units, semantic.spec.vocab_size, config.num_runs)
     backbone, tokenizer = load_backbone(config.backbone or work / "backbone", config.loading)
     torch.manual_seed(0)
@@ -103,6 +129,8 @@ def train_speech(config: TrainSpeechConfig) -> None:
         config.activated,
         config.layout,
         config.frames_per_step,
+        config.num_layers,
+        config.spells,
     )
     if config.start_from:
         model.take(Path(config.start_from))
@@ -112,12 +140,15 @@ def train_speech(config: TrainSpeechConfig) -> None:
     found = training_questions(config.questions, work / "corpora") if config.chat_context else []
     context = Context(tokenizer, config.chat_context, [question.text for question in found])
     settings = (vocabulary, tokens, context, open_frontend(config.frontend), config.frames_per_step, config.max_frames)
-    source: Plain = Plain(*settings)
+    source: SequenceSource = Plain(*settings)
     lexicon, sentences = None, []
     if guided:
         lexicon = Lexicon.load(work / "lexicon.json")
         sentences = (work / "sentences.txt").read_text(encoding="utf-8").splitlines()
-        source = Guided(*settings, semantic.spec.frame_rate, spelling=Spelling(tokenizer, lexicon))
+        spelling = Spelling(tokenizer, lexicon)
+        source = Guided(*settings, semantic.spec.frame_rate, spelling=spelling, spells=config.spells)
+    if teacher:
+        source = WithTeacher(cast(Guided, source), teacher.reader(cast(Guided, source)))
 
     def material_of(split: str, num_sentences: int, num_lists: int) -> Material:
         own = sentences_of(split, sentences, speech)
@@ -140,6 +171,11 @@ def train_speech(config: TrainSpeechConfig) -> None:
             models, batch if "answer" in batch else corrupt_inputs(batch, vocabulary, semantic, config), step
         )
 
+    def batch_of(sequences: Sequence[SpeechSequence]) -> dict[str, Tensor]:
+        batch = collate(sequences, device)
+        shown = [s.teacher for s in sequences if isinstance(s, TaughtSequence)]
+        return {**batch, "taught": teacher.expects(shown, device)} if teacher else batch
+
     def validate(_: int) -> dict[str, float]:
         scores = {}
         for name, kind in (
@@ -147,9 +183,9 @@ def train_speech(config: TrainSpeechConfig) -> None:
             ("synthetic", held.synthetic[:60]),
             ("pronunciation", held.pronunciation),
         ):
-            parts = [model(collate(kind[i : i + 12], device))[1] for i in range(0, len(kind), 12)]
-            for part in parts[0] if parts else ():
-                scores[f"{name}_{part}"] = float(np.mean([float(p[part]) for p in parts]))
+            parts = [model(batch_of(kind[i : i + 12]))[1] for i in range(0, len(kind), 12)]
+            for part in dict.fromkeys(part for found in parts for part in found):
+                scores[f"{name}_{part}"] = float(np.mean([float(found[part]) for found in parts if part in found]))
         scores |= {} if asked is None else asked.validate(model)
         return {k: v for k, v in scores.items() if k != "pronunciation_speak"}
 
@@ -161,12 +197,15 @@ def train_speech(config: TrainSpeechConfig) -> None:
         ) -> dict[str, Tensor]:
             if asked is not None and random.Random(f"{seed} {step}").random() < config.text_share:
                 return asked(step, seed)
-            return collate([items[i] for i in buckets.draw(step, seed)], device)
+            return batch_of([items[i] for i in buckets.draw(step, seed)])
 
         if not run(
             one.loop, work / f"{config.out}-training" / f"round{number}", {"speech": model}, batch_at, losses, validate
         ):
             return
+    if config.spells == "unknown" and lexicon is not None and is_main_process():
+        (work / config.out).mkdir(parents=True, exist_ok=True)
+        lexicon.save(work / config.out / LEXICON)
     save_once(model, model.save, work / config.out, {"recipe": "train_speech", "rounds": len(config.rounds)})
 
 

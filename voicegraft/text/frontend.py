@@ -17,8 +17,12 @@ from voicegraft.text.verbatim import VerbatimFrontend
 class Frontend(Protocol):
     """Another language or another way to read: a class with these, and a line in ``FRONTENDS``."""
 
-    def sentences(self, pieces: Iterable[str]) -> Iterator[SpokenForm]:
-        """Sentences of a text that may still be arriving in pieces of any size, each as soon as its end is certain."""
+    def sentences(self, pieces: Iterable[str], hurry: bool = False) -> Iterator[SpokenForm]:
+        """Sentences of a text that may still be arriving in pieces of any size, each as soon as its end is certain.
+
+        Args:
+            hurry: the first clause of the first sentence may come alone, since somebody waits for it.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ _CONTROLS = ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
 class VerbatimFrontend:
-    def sentences(self, pieces: Iterable[str]) -> Iterator[SpokenForm]:
+    def sentences(self, pieces: Iterable[str], hurry: bool = False) -> Iterator[SpokenForm]:
         for written in _split(pieces):
             left_out = [char for char in written if unicodedata.category(char) in _CONTROLS and char not in _JOINERS]
             text = "".join(char for char in written if char not in left_out)

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import random
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,19 +35,17 @@ class Subset:
     shots: tuple[Doc, ...]  # examples to show before a question, taken from the first on
 
 
-def _arc_easy(folder: Path) -> list[Subset]:
-    """ARC-Easy in the form of LLM-Adapters: ``test.json`` and ``train.json``."""
+def _choices(name: str) -> Callable[[Path], list[Subset]]:
+    """Multiple choice in the form of LLM-Adapters: ``test.json``, and ``train.json`` where there is one."""
 
-    def docs(part: str) -> tuple[Doc, ...]:
-        rows = []
-        for row in json.loads(_read(folder / f"{part}.json")):
-            found = re.search(r"question: (.+?)\n\n(Answer1: .+?)\n\nAnswer format", row["instruction"], re.DOTALL)
-            if found:
-                choices = [choice.strip() for choice in re.split(r"\s*Answer\d: ", found[2])[1:]]
-                rows.append({"question": found[1], "choices": choices, "answer": int(row["answer"][-1]) - 1})
-        return tuple(rows)
+    def read(folder: Path) -> list[Subset]:
+        parts = [folder / f"{part}.json" for part in ("test", "train")]
+        test, shots = (
+            tuple(map(vars, qa.choices(part))) if part.is_file() or part is parts[0] else () for part in parts
+        )
+        return [Subset(name, tuple({**doc, "choices": list(doc["choices"])} for doc in test), shots)]
 
-    return [Subset("arc_easy", docs("test"), docs("train"))]
+    return read
 
 
 def _boolq(folder: Path) -> list[Subset]:
@@ -85,7 +82,11 @@ def _mmlu_doc(row: Mapping[str, str]) -> Doc:
 
 # Task -> its folder among the unpacked corpora, and who reads it.
 PUBLIC: dict[str, tuple[str, Callable[[Path], list[Subset]]]] = {
-    "arc_easy": ("llm-adapters-qa/ARC-Easy", _arc_easy),
+    "arc_easy": ("llm-adapters-qa/ARC-Easy", _choices("arc_easy")),
+    "arc_challenge": ("llm-adapters-qa/ARC-Challenge", _choices("arc_challenge")),
+    "openbookqa": ("llm-adapters-qa/openbookqa", _choices("openbookqa")),
+    "piqa": ("llm-adapters-qa/piqa", _choices("piqa")),
+    "winogrande": ("llm-adapters-qa/winogrande", _choices("winogrande")),
     "mmlu": ("mmlu", _mmlu),
     "gsm8k": ("gsm8k", _gsm8k),
     "boolq": ("llm-adapters-qa/boolq", _boolq),
@@ -123,6 +124,10 @@ class PublicTask:
             raise VoicegraftError(
                 f"{corpora / place} does not hold {name} as docs/evaluation.md describes: {error!r}"
             ) from error
+        if num_shots and not all(subset.shots for subset in subsets):
+            raise VoicegraftError(
+                f"{corpora / place} has no examples to show before a question of {name}: ask with --shots 0"
+            )
         numbers = [(i, j) for i, subset in enumerate(subsets) for j in range(len(subset.test))]
         if not numbers:
             raise VoicegraftError(

@@ -166,8 +166,12 @@ class FoldedModel:
 class FoldedDecoder:
     """Decodes on folded copies of the backbone, one for every mixture; the backbone itself stays as it is."""
 
-    def __init__(self, mole: MoLE):
-        self.mole = mole
+    def __init__(self, mole: MoLE, inner: Any = None):
+        """
+        Args:
+            inner: what is folded of the backbone (``fusion.depth``); None: all of it.
+        """
+        self.mole, self.inner = mole, inner or mole.backbone.base_model
         self._folded: dict[str, FoldedModel] = {}
         if SPEECH in mole.names:
             self.folded(SPEECH)
@@ -197,7 +201,7 @@ class FoldedDecoder:
             mixtures = [k for k in self._folded if k not in self.mole.names]
             if len(mixtures) >= _KEPT_MIXTURES:  # the oldest goes; experts alone stay
                 del self._folded[mixtures[0]]
-            self._folded[key] = FoldedModel(self.mole.backbone.base_model, self.mole.merged(gates))
+            self._folded[key] = FoldedModel(self.inner, self.mole.merged(gates))
         return self._folded[key]
 
 

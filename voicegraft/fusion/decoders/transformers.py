@@ -42,9 +42,13 @@ class TransformersState:
 class TransformersDecoder:
     """Runs sequences of the same gates in one call, the caches side by side; routed ones run one by one."""
 
-    def __init__(self, mole: MoLE):
+    def __init__(self, mole: MoLE, inner: Any = None):
+        """
+        Args:
+            inner: what of the backbone runs (``fusion.depth``); None: all of it.
+        """
         self.mole = mole
-        self.inner: Any = mole.backbone.base_model
+        self.inner: Any = inner or mole.backbone.base_model
         self._pads = "position_ids" in inspect.signature(self.inner.forward).parameters
 
     def start(self, gates: SequenceGates) -> TransformersState:

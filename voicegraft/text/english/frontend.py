@@ -17,9 +17,9 @@ from voicegraft.text.units import WORD
 
 
 class EnglishFrontend:
-    def sentences(self, pieces: Iterable[str]) -> Iterator[SpokenForm]:
+    def sentences(self, pieces: Iterable[str], hurry: bool = False) -> Iterator[SpokenForm]:
         left_out = [Skipped()]  # since the last sentence
-        for sentence in iter_sentences(read_markup(pieces, lambda run: left_out[0].add(run))):
+        for sentence in iter_sentences(read_markup(pieces, lambda run: left_out[0].add(run)), hurry=hurry):
             sentence, pause_sec = take_pause(sentence)
             written, annotations = read_annotations(sentence)
             reading = read(written, left_out[0].add, annotations)

@@ -29,6 +29,8 @@ _STREETS = frozenset(["ave", "blvd", "rd", "ln", "ct", "pl", "sq", "pkwy", "hwy"
 _STREET = re.compile(r"(?:\S .*\b[A-Z][\w'-]*|\d(?:st|nd|rd|th)) \w+$")
 _ADDRESS = re.compile(r"(?:[NS]?[EW]?|Apt|Suite|Ste|Unit|Room|Rm|Floor|Fl|North|South|East|West|#?\d.*|#.*)$")
 _ANSWER = re.compile(r"\b(?:is|was|be|said|says?|saying|answered|replied|or|oh|well|absolutely|simply|definitely) no$")
+# The first clause of a sentence that goes on for a while; no stop is near that might end the sentence.
+_CLAUSE = re.compile(r"[^.!?\n\f|]{24,}?[,;:](?= (?!\d)[^.!?\n\f]{15})")
 _LOOKAHEAD = 40  # characters after a candidate that are enough to decide
 # Where to cut what has no end, best first; the part before the cut is kept by the first group.
 _CUTS = (
@@ -57,18 +59,22 @@ def split_sentences(text: str, max_chars: int = DEFAULT_MAX_CHARS) -> list[str]:
     return list(iter_sentences([text], max_chars))
 
 
-def iter_sentences(chunks: Iterable[str], max_chars: int = DEFAULT_MAX_CHARS) -> Iterator[str]:
+def iter_sentences(chunks: Iterable[str], max_chars: int = DEFAULT_MAX_CHARS, hurry: bool = False) -> Iterator[str]:
     """The same sentences from text that arrives in chunks of any size, each as soon as its end is certain.
 
     An end is certain when the next word is there. Memory is bounded by the longest chunk.
+
+    Args:
+        hurry: the first clause of the first sentence comes alone, where the sentence goes on.
     """
     if max_chars < 2:
         raise ValueError(f"max_chars must be at least 2, got {max_chars}")
     buffer = ""
     for chunk in _canonical(chunks):
         buffer += chunk
-        start = 0
-        while (end := _next_end(buffer, start, max_chars, is_last=False)) is not None:
+        start = _skip_space(buffer, 0) if hurry else 0
+        while (end := _clause_or_end(buffer, start, max_chars, hurry)) is not None:
+            hurry = False
             yield from _piece(buffer[start:end])
             start = _skip_space(buffer, end)
         buffer = buffer[start:]
@@ -78,6 +84,11 @@ def iter_sentences(chunks: Iterable[str], max_chars: int = DEFAULT_MAX_CHARS) ->
         end = len(buffer) if end is None else end
         yield from _piece(buffer[start:end])
         start = _skip_space(buffer, end)
+
+
+def _clause_or_end(text: str, start: int, max_chars: int, hurry: bool) -> int | None:
+    clause = _CLAUSE.match(text, start, min(len(text), start + max_chars)) if hurry else None
+    return clause.end() if clause else _next_end(text, start, max_chars, is_last=False)
 
 
 def _piece(text: str) -> Iterator[str]:
