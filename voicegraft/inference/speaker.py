@@ -60,7 +60,7 @@ class Speaker(Loadable):
     def __init__(self, pack: Pack, device: torch.device, num_threads: int | None = None):
         self.pack = pack
         self.device = device
-        small = sum(p.numel() for p in pack.lm.backbone.parameters()) < ONE_THREAD_BELOW
+        small = sum(p.numel() for p in pack.lm.inner.parameters()) < ONE_THREAD_BELOW
         self.num_threads = 1 if num_threads is None and small else num_threads
         self.writer = Writer(pack.lm, num_threads)
         for model in (pack.lm, pack.acoustic, pack.vocoder):

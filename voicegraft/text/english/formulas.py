@@ -10,6 +10,7 @@ from voicegraft.text.english.words import table, word_set
 from voicegraft.text.patterns import lazy
 
 _UNITS = table("per") | table("units")
+SYMBOL = re.compile(r"\bsymbol\b")
 _ELEMENTS = rf"(?:{one_of(word_set('elements'))})"
 _COUNT = r"(?:_\{\d{1,2}\}|_?\d{1,2})"  # how many: CO_{2}
 _FUNCTIONS = table("functions")
@@ -127,6 +128,10 @@ LETTER_RULES: list[Rule] = [
     rule(r"(?P<first>[kmnx])!(?=\s?[-+=*/×)÷]|\s[a-z]{2,})", _say_factorial),
     rule(rf"(?P<formula>(?:{_ELEMENTS}\d?){{1,5}}?)(?P<charge>(?:\ ?\d)?[-+])(?=[\s\](),.;]|$)", _say_ion),
     rule(rf"(?=\w*[a-z])(?=\w*\d)(?:{_ELEMENTS}\d{{0,2}}){{2,8}}(?!\w)", lambda m: _spell(m.group())),
+    rule(
+        rf"(?=[A-Z][a-z]){_ELEMENTS}(?![\w'])",
+        lambda m: " ".join(m.group().upper()) if SYMBOL.search(before(m)) else None,
+    ),
     rule(
         rf"(?=[\w()]*_\{{?\d)(?:{_ELEMENTS}{_COUNT}?|\((?={_ELEMENTS})|\){_COUNT}){{1,16}}(?!\w)",
         lambda m: _spell(m.group()),

@@ -66,6 +66,7 @@ _LOOK = frozenset(
     for word in key.split()[:1]
 )
 # Words of these tables that are nothing else between two plain words.
+_ELEMENTS = word_set("elements")  # that a symbol may be, where one is spoken of
 _IDLE = re.compile(r"(?<=[a-z]) (?:a|in|no|may|did)(?= (?!is |at )[a-z]{2,}[ ,.])")
 _ROMAN_LETTERS = re.compile(r"[ivxlcdm]+", re.IGNORECASE)
 MARKS = frozenset(",.?!;:")
@@ -75,13 +76,14 @@ def scan(text: str) -> list[Piece]:
     """What a folded sentence says, in order."""
     loud = loud_places(text)
     found = {match.start(): match for match in addresses(text)}
-    has_triples = bool(_TRIPLE.search(text))
+    has_triples, has_symbols = bool(_TRIPLE.search(text)), bool(formulas.SYMBOL.search(text))
     pieces: list[Piece] = []
     place = 0
     while place < len(text):
         if not has_triples and (plain := _PLAIN.match(text, place)):
             word, (start, end) = plain[1], plain.span(1)
-            if start not in found and (not _is_looked_at(word) or _IDLE.match(text, place)):
+            looked_at = _is_looked_at(word) or (has_symbols and word in _ELEMENTS)
+            if start not in found and (not looked_at or _IDLE.match(text, place)):
                 pieces.append(Piece(word, start, end))
                 place = end
                 continue
