@@ -1,8 +1,7 @@
 """The lower decoder layers of a backbone: speech may leave it before its end, text never does.
 
-Where the phones are known, what is left to say needs less of a language model than its text does: most of a speaking step
-is spent on layers that change nothing. So a speech expert may live in the first layers alone (``num_layers``), and is
-trained and spoken at their price.
+Where the phones are known, what is left to say needs less of a language model than its text does. So a speech expert may live
+in the first layers alone (``num_layers``), and is trained and spoken at their price.
 """
 
 from __future__ import annotations
